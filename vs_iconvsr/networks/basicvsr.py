@@ -1,0 +1,101 @@
+"""BasicVSR: features carried along time in both directions, aligned by optical flow (Chan et al., CVPR 2021)."""
+
+import torch
+from torch import Tensor, nn
+
+from vs_iconvsr.networks.blocks import HR_CHANNELS, PixelShuffleUpsampling, ResidualTrunk, enlarge, leaky_relu
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.spynet import SPyNet
+from vs_iconvsr.networks.warp import warp
+
+SCALES = (1, 2, 4)
+
+
+class FlowAlignedNetwork(VideoNetwork):
+    """What BasicVSR and IconVSR share: SPyNet, alignment of carried features by its flow, the last layers."""
+
+    def __init__(self, *, mid_channels: int, num_blocks: int, scale: int, flow_channels: int) -> None:
+        super().__init__()
+        if mid_channels < 1:
+            raise ValueError(f"mid_channels: wanted 1 or more, got {mid_channels}")
+        if num_blocks < 1:
+            raise ValueError(f"num_blocks: wanted 1 or more, got {num_blocks}")
+        if scale not in SCALES:
+            raise ValueError(f"scale: wanted one of {SCALES}, got {scale}")
+        self.scale = scale
+        self.carried_channels = mid_channels
+        self.spynet = SPyNet(channels=flow_channels)
+        self.upsample1 = PixelShuffleUpsampling(mid_channels, mid_channels if scale == 4 else HR_CHANNELS)
+        self.upsample2 = PixelShuffleUpsampling(mid_channels, HR_CHANNELS)
+        if scale < 4:
+            del self.upsample2
+        if scale < 2:
+            del self.upsample1
+        self.conv_hr = nn.Conv2d(mid_channels if scale == 1 else HR_CHANNELS, HR_CHANNELS, 3, padding=1)
+        self.conv_last = nn.Conv2d(HR_CHANNELS, 3, 3, padding=1)
+
+    def flow(self, frame: Tensor, neighbour: Tensor) -> Tensor:
+        flow: Tensor = self.spynet(frame, neighbour)
+        return flow
+
+    def aligned(self, carried: Tensor | None, flow: Tensor | None, frame: Tensor) -> Tensor:
+        """What a branch knows of this frame: the neighbour's feature warped; zeros where the branch starts."""
+        if carried is None or flow is None:
+            n, _, h, w = frame.shape
+            return frame.new_zeros(n, self.carried_channels, h, w)
+        return warp(carried, flow)
+
+    def reconstructed(self, frame: Tensor, features: Tensor) -> Tensor:
+        """frame (n, 3, h, w) and features (n, c, h, w) → hr: what the last layers add to the enlarged frame."""
+        if self.scale >= 2:
+            features = leaky_relu(self.upsample1(features))
+        if self.scale >= 4:
+            features = leaky_relu(self.upsample2(features))
+        detail: Tensor = self.conv_last(leaky_relu(self.conv_hr(features)))
+        return detail + enlarge(frame, self.scale)
+
+
+class BasicVSR(FlowAlignedNetwork):
+    """BasicVSR: as published with the default arguments.
+
+    mid_channels: width of the carried features. num_blocks: residual blocks of each trunk. scale: 4 as published, 1 or
+    2 for networks of one's own training. flow_channels: width of SPyNet, see there.
+    """
+
+    coupled = False
+
+    def __init__(
+        self, *, mid_channels: int = 64, num_blocks: int = 30, scale: int = 4, flow_channels: int = 32
+    ) -> None:
+        super().__init__(mid_channels=mid_channels, num_blocks=num_blocks, scale=scale, flow_channels=flow_channels)
+        self.hyper_parameters = {
+            "mid_channels": mid_channels,
+            "num_blocks": num_blocks,
+            "scale": scale,
+            "flow_channels": flow_channels,
+        }
+        self.backward_resblocks = ResidualTrunk(3 + mid_channels, mid_channels, num_blocks=num_blocks)
+        self.forward_resblocks = ResidualTrunk(3 + mid_channels, mid_channels, num_blocks=num_blocks)
+        self.fusion = nn.Conv2d(2 * mid_channels, mid_channels, 1)
+
+    def backward_step(
+        self, frame: Tensor, carried: Tensor | None, flow_to_next: Tensor | None, refill: Tensor | None
+    ) -> Tensor:
+        del refill  # BasicVSR extracts none
+        feature: Tensor = self.backward_resblocks(torch.cat([frame, self.aligned(carried, flow_to_next, frame)], dim=1))
+        return feature
+
+    def forward_step(
+        self,
+        frame: Tensor,
+        backward: Tensor,
+        carried: Tensor | None,
+        flow_to_prev: Tensor | None,
+        refill: Tensor | None,
+    ) -> Tensor:
+        del backward, refill  # the two branches meet in `upsample` only
+        feature: Tensor = self.forward_resblocks(torch.cat([frame, self.aligned(carried, flow_to_prev, frame)], dim=1))
+        return feature
+
+    def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:
+        return self.reconstructed(frame, leaky_relu(self.fusion(torch.cat([backward, carried], dim=1))))

@@ -1,0 +1,126 @@
+"""IconVSR: BasicVSR with information-refill and coupled propagation (Chan et al., CVPR 2021, sections 3.3 and 3.4)."""
+
+import torch
+from torch import Tensor, nn
+
+from vs_iconvsr.networks.basicvsr import FlowAlignedNetwork
+from vs_iconvsr.networks.blocks import ResidualTrunk
+from vs_iconvsr.networks.edvr import SIZE_MULTIPLE, EDVRFeatureExtractor
+
+TEMPORAL_PADDINGS = (2, 3)
+
+
+class IconVSR(FlowAlignedNetwork):
+    """IconVSR: as published for REDS with the default arguments, for Vimeo-90K with temporal_padding=3.
+
+    mid_channels, num_blocks, scale, flow_channels: as in BasicVSR. edvr_channels: width of the refill features.
+    keyframe_stride: frames from one keyframe to the next. temporal_padding: frames read on either side of a keyframe.
+
+    Any number of frames and any size work. The authors' code fails below 2 * temporal_padding + 1 frames and below 3
+    px; `window` and `prepare` say what happens there. Elsewhere the results are theirs.
+    """
+
+    coupled = True
+
+    def __init__(
+        self,
+        *,
+        mid_channels: int = 64,
+        num_blocks: int = 30,
+        keyframe_stride: int = 5,
+        temporal_padding: int = 2,
+        edvr_channels: int = 64,
+        scale: int = 4,
+        flow_channels: int = 32,
+    ) -> None:
+        super().__init__(mid_channels=mid_channels, num_blocks=num_blocks, scale=scale, flow_channels=flow_channels)
+        if keyframe_stride < 1:
+            raise ValueError(f"keyframe_stride: wanted 1 or more, got {keyframe_stride}")
+        if temporal_padding not in TEMPORAL_PADDINGS:
+            raise ValueError(f"temporal_padding: wanted one of {TEMPORAL_PADDINGS}, got {temporal_padding}")
+        self.hyper_parameters = {
+            "mid_channels": mid_channels,
+            "num_blocks": num_blocks,
+            "keyframe_stride": keyframe_stride,
+            "temporal_padding": temporal_padding,
+            "edvr_channels": edvr_channels,
+            "scale": scale,
+            "flow_channels": flow_channels,
+        }
+        self.keyframe_stride = keyframe_stride
+        self.temporal_padding = temporal_padding
+        self.edvr = EDVRFeatureExtractor(num_frames=2 * temporal_padding + 1, channels=edvr_channels)
+        self.backward_fusion = nn.Conv2d(mid_channels + edvr_channels, mid_channels, 3, padding=1)
+        self.forward_fusion = nn.Conv2d(mid_channels + edvr_channels, mid_channels, 3, padding=1)
+        self.backward_resblocks = ResidualTrunk(3 + mid_channels, mid_channels, num_blocks=num_blocks)
+        self.forward_resblocks = ResidualTrunk(3 + 2 * mid_channels, mid_channels, num_blocks=num_blocks)
+
+    def prepare(self, lr: Tensor) -> Tensor:
+        """As for every network; then mirrored at the right and the bottom to a multiple of 4 px, as EDVR needs it.
+
+        A side of 1 or 2 px, too short for one mirroring, is mirrored back and forth.
+        """
+        lr = super().prepare(lr)
+        for dim in (2, 3):
+            side = lr.shape[dim]
+            if side % SIZE_MULTIPLE:
+                positions = range(-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)
+                lr = lr.index_select(dim, torch.tensor([mirrored(i, side) for i in positions], device=lr.device))
+        return lr
+
+    def keyframes(self, t: int) -> tuple[int, ...]:
+        """Every keyframe_stride-th frame from the first one, and the last one."""
+        return tuple(sorted({*range(0, t, self.keyframe_stride), t - 1}))
+
+    def window(self, keyframe: int, t: int) -> tuple[int, ...]:
+        """The keyframe with temporal_padding frames on either side.
+
+        Beyond the ends of the sequence lie frames that the window of an end does not hold yet (4 and 3 before frame 0
+        for a padding of 2), as the weights were trained. A sequence too short for that is mirrored at its ends
+        instead: 2 and 1 before frame 0, back and forth where it is shorter still.
+        """
+        padding = self.temporal_padding
+        wanted = range(keyframe - padding, keyframe + padding + 1)
+        if t <= 2 * padding:
+            return tuple(mirrored(i, t) for i in wanted)
+        before, after = padding, 2 * (t - 1) - padding
+        return tuple(before - i if i < 0 else after - i if i >= t else i for i in wanted)
+
+    def refill(self, window: Tensor) -> Tensor:
+        features: Tensor = self.edvr(window)
+        return features
+
+    def backward_step(
+        self, frame: Tensor, carried: Tensor | None, flow_to_next: Tensor | None, refill: Tensor | None
+    ) -> Tensor:
+        aligned = self.aligned(carried, flow_to_next, frame)
+        if refill is not None:
+            aligned = self.backward_fusion(torch.cat([aligned, refill], dim=1))
+        feature: Tensor = self.backward_resblocks(torch.cat([frame, aligned], dim=1))
+        return feature
+
+    def forward_step(
+        self,
+        frame: Tensor,
+        backward: Tensor,
+        carried: Tensor | None,
+        flow_to_prev: Tensor | None,
+        refill: Tensor | None,
+    ) -> Tensor:
+        aligned = self.aligned(carried, flow_to_prev, frame)
+        if refill is not None:
+            aligned = self.forward_fusion(torch.cat([aligned, refill], dim=1))
+        feature: Tensor = self.forward_resblocks(torch.cat([frame, backward, aligned], dim=1))
+        return feature
+
+    def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:
+        del backward  # already in the forward feature
+        return self.reconstructed(frame, carried)
+
+
+def mirrored(position: int, length: int) -> int:
+    """The element 0 <= i < length seen at any integer position when both ends mirror: -1 shows 1."""
+    if length == 1:
+        return 0
+    position %= 2 * (length - 1)
+    return min(position, 2 * (length - 1) - position)
