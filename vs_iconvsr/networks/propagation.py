@@ -52,6 +52,11 @@ class VideoNetwork(nn.Module, ABC):
             hr.append(self.upsample(frames[:, i], backward[i], carried))
         return torch.stack(hr, dim=1)[..., : self.scale * h, : self.scale * w]
 
+    @property
+    def working_values(self) -> int:
+        """About how many values one step holds at its peak per lr pixel, for memory plans: hr layers and flow."""
+        return 3 * self.carried_channels * self.scale**2 + 300
+
     def neighbour_flows(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames (n, t, 3, h, w) → flow of frame i to frame i+1 and of frame i+1 to frame i, each (n, t-1, 2, h, w)."""
         n, t, c, h, w = frames.shape

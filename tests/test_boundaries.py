@@ -1,0 +1,85 @@
+"""The import arrows of the house: nothing is imported against them."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("vs_iconvsr", "ffmpeg_filter", "training")
+
+# Module or package: what of ours it may import. The longest matching name counts.
+ARROWS = {
+    "vs_iconvsr": (),
+    "vs_iconvsr.networks": ("vs_iconvsr.networks",),
+    "vs_iconvsr.segments": (),
+    "vs_iconvsr.tiles": (),
+    "vs_iconvsr.worker": (),
+    "vs_iconvsr.colour": (),
+    "vs_iconvsr.scenes": ("vs_iconvsr.colour",),
+    "vs_iconvsr.weights": ("vs_iconvsr.networks", "vs_iconvsr.weights"),
+    "vs_iconvsr.engine": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.tiles"),
+    "vs_iconvsr.plan": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.tiles", "vs_iconvsr.engine",
+                        "vs_iconvsr.scenes"),
+    "vs_iconvsr.stream": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.engine", "vs_iconvsr.scenes",
+                          "vs_iconvsr.colour", "vs_iconvsr.plan", "vs_iconvsr.worker"),
+    "vs_iconvsr.planes": ("vs_iconvsr.colour",),
+    "vs_iconvsr.plugin": ("vs_iconvsr",),
+    "vs_iconvsr.doctor": ("vs_iconvsr",),
+    "ffmpeg_filter": ("vs_iconvsr", "ffmpeg_filter"),
+    "training": ("vs_iconvsr.networks", "vs_iconvsr.weights", "vs_iconvsr.scenes", "vs_iconvsr.colour", "training"),
+}  # fmt: skip
+
+# What is used in these places only.
+RESERVED = {
+    "vapoursynth": ("vs_iconvsr.doctor",),
+    "subprocess": ("ffmpeg_filter",),
+    "ffmpeg": ("ffmpeg_filter",),
+    "ray": ("ffmpeg_filter",),
+    "vs_iconvsr.plugin": (),
+    "vs_iconvsr.planes": ("vs_iconvsr.plugin",),
+}
+NETWORKS_MAY_USE = ("torch", "torchvision", "abc", "collections", "dataclasses", "functools", "itertools", "math", "typing")
+
+
+def modules() -> list[str]:
+    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+
+
+def imports(module: str) -> Iterator[str]:
+    """Full names: `from a import b` counts as a.b where that is a module of ours, else as a."""
+    path = ROOT.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    ours = set(modules())
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports by full name only"
+            assert node.module is not None
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in ours else node.module
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_follow_the_arrows(module: str) -> None:
+    room = max((name for name in ARROWS if within(module, (name,))), key=len)
+    for name in imports(module):
+        if within(name, PACKAGES):
+            assert name == "vs_iconvsr" or within(name, ARROWS[room]), f"{module} must not import {name}"
+        for thing, users in RESERVED.items():
+            if within(name, (thing,)):
+                assert within(module, users), f"{module} must not import {thing}"
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name.startswith("vs_iconvsr.networks")])
+def test_networks_know_torch_only(module: str) -> None:
+    for name in imports(module):
+        assert within(name, (*NETWORKS_MAY_USE, "vs_iconvsr.networks")), f"{module} must not import {name}"

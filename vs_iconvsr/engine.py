@@ -1,0 +1,265 @@
+"""The engine: lr frames of one segment in, hr frames out one by one. Knows tensors and devices, no clip and no file."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.segments import Segment
+from vs_iconvsr.tiles import Tile, tiles_of
+
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Means(StrEnum):
+    """Where backward features wait for the forward branch. Never changes a pixel, only memory and time."""
+
+    KEEP = "keep"  # on the device
+    OFFLOAD = "offload"  # in host memory, pinned where the device is CUDA
+    RECOMPUTE = "recompute"  # about every √t-th is kept, the others are computed again in blocks
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a frame is cut for the device, and in which precision: the part of a plan that the engine needs."""
+
+    width: int
+    height: int
+    tile: tuple[int, int] = (0, 0)
+    halo: int = 0
+    precision: str = "float32"
+
+
+class Upscaler:
+    """A network on a device, ready to upscale segments of frames of one size.
+
+    network: float32 on the CPU; it is copied, never changed. Raises ValueError for a precision that is not one of
+    PRECISIONS or that the device has no fast arithmetic for.
+    """
+
+    def __init__(self, network: VideoNetwork, device: torch.device, shape: Shape) -> None:
+        if shape.precision not in PRECISIONS:
+            raise ValueError(f"precision: wanted one of {', '.join(PRECISIONS)}, got {shape.precision}")
+        if device.type == "cpu" and shape.precision != "float32":
+            raise ValueError(
+                f"precision: wanted float32 on the CPU, which multiplies other types about 100 times slower, "
+                f"got {shape.precision}"
+            )
+        self.device = device
+        self.shape = shape
+        self.dtype = PRECISIONS[shape.precision]
+        self.tiles = tiles_of(shape.width, shape.height, shape.tile, shape.halo)
+        self.network = _on_device(network, device, self.dtype)
+
+    def propagate(self, segment: Segment, lr_frame: Callable[[int], Tensor], *, means: Means) -> "Propagation":
+        """Begins a segment. lr_frame(n) → (3, h, w) RGB in [0, 1] of frame n on the device, for n in segment.read."""
+        return Propagation(self, segment, lr_frame, means)
+
+
+class Propagation:
+    """One segment on its way through the network: backward branch first, then hr frames one by one.
+
+    Each `step` is one step of one tile. `rewind` starts the forward branch again; the backward one is not repeated.
+    """
+
+    def __init__(
+        self, upscaler: Upscaler, segment: Segment, lr_frame: Callable[[int], Tensor], means: Means
+    ) -> None:
+        self.segment = segment
+        self.next_kept = segment.kept.start  # the number of the next hr frame
+        self.backward_done = False
+        self._upscaler = upscaler
+        self._tracks = [_Track(upscaler.network, tile, segment, means) for tile in upscaler.tiles]
+        self._lr_frame = lr_frame
+        self._backward = self._run_backward()
+        self._forward = self._run_forward()
+
+    @property
+    def finished(self) -> bool:
+        return self.next_kept == self.segment.kept.stop
+
+    def step(self) -> Tensor | None:
+        """Does one step; the hr frame (3, s*h, s*w), float32, unclamped, when the step has completed one.
+
+        The frame's number is `next_kept` before the call. Call it on one thread only, and not when `finished`.
+        """
+        with torch.inference_mode():
+            if not self.backward_done:
+                if next(self._backward, "done") is None:
+                    return None
+                self.backward_done = True
+            hr = next(self._forward)
+            if hr is not None:
+                self.next_kept += 1
+            return hr
+
+    def rewind(self) -> None:
+        """Makes the first kept frame the next one again."""
+        if self.next_kept == self.segment.kept.start:
+            return
+        for track in self._tracks:
+            track.rewind()
+        self.next_kept = self.segment.kept.start
+        self._forward = self._run_forward()
+
+    def _run_backward(self) -> Iterator[None]:
+        read, kept = self.segment.read, self.segment.kept
+        first = read.start if self._upscaler.network.coupled else kept.start
+        for n in read:
+            lr = self._lr_frame(n).to(self._upscaler.dtype)[None]
+            for track in self._tracks:
+                track.add_frame(lr)
+        for n in reversed(range(first, read.stop)):
+            for track in self._tracks:
+                track.backward(n - read.start)
+                yield None
+
+    def _run_forward(self) -> Iterator[Tensor | None]:
+        read, kept = self.segment.read, self.segment.kept
+        for n in range(read.start, kept.start):
+            for track in self._tracks:
+                track.forward(n - read.start)
+                yield None
+        for n in kept:
+            hr = self._empty_hr()
+            for i, track in enumerate(self._tracks):
+                track.forward(n - read.start)
+                track.paste(hr, n - read.start)
+                yield hr if i + 1 == len(self._tracks) else None
+
+    def _empty_hr(self) -> Tensor:
+        shape, scale = self._upscaler.shape, self._upscaler.network.scale
+        return torch.empty(3, scale * shape.height, scale * shape.width, device=self._upscaler.device)
+
+
+class _Track:
+    """The recurrent state of one tile. Frames are numbered from the first read one."""
+
+    def __init__(self, network: VideoNetwork, tile: Tile, segment: Segment, means: Means) -> None:
+        t = len(segment.read)
+        self._network = network
+        self._tile = tile
+        self._length = t
+        self._needed = range(
+            0 if network.coupled else segment.kept.start - segment.read.start, segment.kept.stop - segment.read.start
+        )
+        self._keyframes = set(network.keyframes(t))
+        self._frames: list[Tensor] = []
+        self._features = _FeatureStore(means, math.isqrt(max(t - 1, 0)) + 1)
+        self._refill: dict[int, Tensor] = {}
+        self._carried_back: Tensor | None = None
+        self._carried: Tensor | None = None
+
+    def add_frame(self, lr: Tensor) -> None:
+        rows, columns = self._tile.read_rows, self._tile.read_columns
+        self._frames.append(
+            self._network.prepare(lr[..., rows.start : rows.stop, columns.start : columns.stop]).contiguous()
+        )
+
+    def backward(self, i: int) -> None:
+        """The backward feature of frame i, from that of frame i + 1."""
+        self._carried_back = self._backward_step(i, self._carried_back)
+        self._features.put(i, self._carried_back, needed=i in self._needed)
+
+    def forward(self, i: int) -> None:
+        """The forward feature of frame i, from that of frame i - 1."""
+        flow = self._network.flow(self._frames[i], self._frames[i - 1]) if i > 0 else None
+        # A network that is not coupled ignores its backward argument, which in the context does not even exist.
+        backward = self._backward_feature(i) if self._network.coupled else self._frames[i]
+        self._carried = self._network.forward_step(
+            self._frames[i], backward, self._carried, flow, self._refill_features(i)
+        )
+
+    def paste(self, hr: Tensor, i: int) -> None:
+        """Upsamples frame i into its place in hr."""
+        network, tile, s = self._network, self._tile, self._network.scale
+        assert self._carried is not None
+        upsampled = network.upsample(self._frames[i], self._backward_feature(i), self._carried)[0]
+        top, left = tile.kept_rows.start - tile.read_rows.start, tile.kept_columns.start - tile.read_columns.start
+        hr[
+            :,
+            s * tile.kept_rows.start : s * tile.kept_rows.stop,
+            s * tile.kept_columns.start : s * tile.kept_columns.stop,
+        ] = upsampled[
+            :, s * top : s * (top + len(tile.kept_rows)), s * left : s * (left + len(tile.kept_columns))
+        ]
+
+    def rewind(self) -> None:
+        self._carried = None
+
+    def _backward_step(self, i: int, carried: Tensor | None) -> Tensor:
+        flow = self._network.flow(self._frames[i], self._frames[i + 1]) if carried is not None else None
+        return self._network.backward_step(self._frames[i], carried, flow, self._refill_features(i))
+
+    def _backward_feature(self, i: int) -> Tensor:
+        """The stored feature, or, where only every k-th is kept, the block round it computed again."""
+        feature = self._features.get(i, self._frames[i].device)
+        if feature is not None:
+            return feature
+        block = self._features.missing_block(i, self._length)
+        carried = self._features.get(block.stop, self._frames[i].device) if block.stop < self._length else None
+        for k in reversed(block):
+            carried = self._backward_step(k, carried)
+            self._features.put_again(k, carried)
+        feature = self._features.get(i, self._frames[i].device)
+        assert feature is not None
+        return feature
+
+    def _refill_features(self, i: int) -> Tensor | None:
+        if i not in self._keyframes:
+            return None
+        if i not in self._refill:
+            window = torch.stack([self._frames[k] for k in self._network.window(i, self._length)], dim=1)
+            self._refill[i] = self._network.refill(window)
+        return self._refill[i]
+
+
+class _FeatureStore:
+    """Backward features of one tile, by the means that memory allows."""
+
+    def __init__(self, means: Means, stride: int) -> None:
+        self._means = means
+        self._stride = stride
+        self._stored: dict[int, Tensor] = {}
+        self._block: dict[int, Tensor] = {}
+
+    def put(self, i: int, feature: Tensor, *, needed: bool) -> None:
+        if self._means is Means.RECOMPUTE:
+            if i % self._stride == 0:  # needed or not: a block that ends here starts from it
+                self._stored[i] = feature
+        elif needed:
+            self._stored[i] = _to_host(feature) if self._means is Means.OFFLOAD else feature
+
+    def put_again(self, i: int, feature: Tensor) -> None:
+        """A feature computed again; only those of one block are held."""
+        self._block[i] = feature
+
+    def get(self, i: int, device: torch.device) -> Tensor | None:
+        feature = self._stored.get(i, self._block.get(i))
+        return None if feature is None else feature.to(device, non_blocking=True)
+
+    def missing_block(self, i: int, length: int) -> range:
+        """The frames between two stored ones that frame i lies among; forgets the block held before."""
+        self._block.clear()
+        start = i - i % self._stride + 1
+        return range(start, min(start + self._stride - 1, length))
+
+
+def _to_host(feature: Tensor) -> Tensor:
+    if feature.device.type != "cuda":
+        return feature.cpu()
+    host = torch.empty(feature.shape, dtype=feature.dtype, pin_memory=True)
+    return host.copy_(feature)
+
+
+def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype) -> VideoNetwork:
+    """An equal network there; the caller's stays as it is."""
+    state = {key: value.to(device, dtype if value.is_floating_point() else value.dtype) for key, value in
+             network.state_dict().items()}
+    copy = type(network)(**network.hyper_parameters).eval().requires_grad_(False)
+    copy.load_state_dict(state, assign=True)
+    return copy.to(device)
