@@ -160,9 +160,9 @@ def output_colour(
 
 
 def properties_of(colour: Colour, format: Format) -> dict[str, int]:
-    """The frame properties that say this colour; those of COLOUR_PROPERTIES that are not in it must not be on the frame.
+    """The frame properties that say this colour, and that nothing here is interlaced.
 
-    `_FieldBased` is among them, because nothing interlaced comes in here.
+    An hr frame carries these and none of the other COLOUR_PROPERTIES, whatever its source frame carried.
     """
     properties = {
         "_Matrix": colour.matrix,
@@ -177,7 +177,7 @@ def properties_of(colour: Colour, format: Format) -> dict[str, int]:
 
 
 COLOUR_PROPERTIES = ("_Matrix", "_Range", "_Transfer", "_Primaries", "_ChromaLocation", "_FieldBased")
-"""Every frame property that is ours to say: a frame carries those of `properties_of` and no other of these."""
+"""Every frame property that `properties_of` may set."""
 
 
 def to_rgb(planes: Planes, format: Format, colour: Colour) -> Tensor:
@@ -267,6 +267,19 @@ _TRANSFER_WARNINGS = {
 }
 
 
+def matrix_named(name: str) -> int | None:
+    """ "709" or "1" → 1; "" → None. Names are zimg's. Raises ValueError for a matrix that we do not know."""
+    if not name:
+        return None
+    numbers = {zimg: number for number, (zimg, _, _) in _KNOWN_MATRICES.items()}
+    others = {zimg: number for number, zimg in _OTHER_MATRICES.items()}
+    number = (numbers | others).get(name.lower(), int(name) if name.isdigit() and len(name) < 3 else -1)
+    if number == -1:
+        raise ValueError(f"matrix: wanted one of {', '.join(numbers)} or their H.273 numbers, got {name}")
+    _luma_weights(number)
+    return number
+
+
 def usual_matrix(width: int, height: int) -> int:
     """The matrix of untagged video of this size: 470BG for PAL heights, 170M for other SD, 709 for what is larger."""
     if width > 1024 or height > 576:
@@ -321,8 +334,7 @@ def _one_of(properties: Mapping[str, int], name: str, allowed: Collection[int], 
 
 def _check_planes(planes: Planes, format: Format) -> None:
     height, width = planes[0].shape
-    sizes = format.plane_sizes(width, height)
-    expected = [(h, w) for w, h in sizes] if format.family != "RGB" else [(height, width)] * 3
+    expected = [(h, w) for w, h in format.plane_sizes(width, height)]
     if [tuple(plane.shape) for plane in planes] != expected or any(plane.dtype != format.dtype for plane in planes):
         got = [f"{tuple(plane.shape)} {plane.dtype}" for plane in planes]
         raise ValueError(f"planes: wanted {expected} of {format.dtype} for {format}, got {', '.join(got)}")
@@ -357,7 +369,7 @@ def _encoded(
 ) -> Tensor:
     """values → codes. Works band by band, so that a band stays in the processor's cache."""
     if format.sample == "float":
-        return values.to(format.dtype, copy=True)
+        return values.to(format.dtype)
     scale, offset = _code_scale(format, full_range, chroma)
     threshold: Tensor | float = 0.5
     if dither == "ordered":
@@ -484,7 +496,7 @@ def _mirrored(plane: Tensor, before: int, after: int, dim: int) -> Tensor:
 
 
 def _weighted(samples: list[Tensor], weights: tuple[float, ...]) -> Tensor:
-    """The weighted sum, in order. Not fused multiply-adds: those round otherwise at the end of a thread's share."""
+    """The weighted sum, in order. No fused multiply-adds: not every processor rounds those alike."""
     total = samples[0] * weights[0]
     product = torch.empty_like(total)
     for sample, weight in zip(samples[1:], weights[1:], strict=True):
