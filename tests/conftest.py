@@ -7,8 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from vs_iconvsr.networks.propagation import VideoNetwork
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -54,3 +58,26 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         environment.setenv("ICONVSR_MODELS", str(tmp_path_factory.mktemp("models")))
         subprocess.run([Path(sys.executable).with_name("vapoursynth"), "config"], check=True, capture_output=True)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_network() -> "VideoNetwork":
+    """A LightVSR of a few thousand weights that does something visible with every one of them."""
+    import torch
+    from vs_iconvsr.networks.light import LightVSR
+
+    network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.copy_(0.15 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_network: "VideoNetwork", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a weight file."""
+    from vs_iconvsr import weights
+
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    weights.save(tiny_network, path, provenance={"name": "tiny"})
+    return path

@@ -321,7 +321,6 @@ class Stream:
         worker = self._workers[cell % len(self._workers)]
         frames = {k: self._frames[k] for k in segment.read}
         self._jobs[segment.kept.start] = _Job(segment, frames, worker)
-        self.counts.segments_begun += 1
 
     def _begin_next_jobs(self) -> None:
         """Look-ahead: the segments after the one that sequential access is in, as soon as their frames have come."""
@@ -345,7 +344,8 @@ class Stream:
         """Keeps the segments that somebody waits for, the last one used and those ahead of it."""
         spare = len(self._jobs) - len(self._workers) - 1
         for start, job in list(self._jobs.items()):
-            if job.running or any(n in job.segment.kept for n in self._interest):
+            ahead = self._front is not None and self._front < start <= self._cells_after(self._front).stop
+            if job.running or ahead or any(n in job.segment.kept for n in self._interest):
                 continue
             if spare > 0 or job.failure:
                 del self._jobs[start]
@@ -417,6 +417,7 @@ class Stream:
         try:
             if job.propagation is None:
                 job.propagation = self._propagation(job)
+                self.counts.segments_begun += 1
             number = job.propagation.next_kept
             rgb = job.propagation.step()
             if rgb is not None:
