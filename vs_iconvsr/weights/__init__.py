@@ -1,0 +1,159 @@
+"""Weight files in, loaded networks out: for both doors and for training."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vs_iconvsr.networks.edvr import EDVRFeatureExtractor
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.spynet import SPyNet
+from vs_iconvsr.weights.catalogue import (
+    DEFAULT_MODEL,
+    OFFICIAL,
+    ModelInfo,
+    available,
+    locate,
+    models_directory,
+    sha256_of,
+)
+from vs_iconvsr.weights.download import download
+from vs_iconvsr.weights.errors import WeightsError
+from vs_iconvsr.weights.files import WeightFile, inspect, write_safetensors
+from vs_iconvsr.weights.layouts import ARCHITECTURES, Recognised, build, constants, recognise
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "FileInfo",
+    "ModelInfo",
+    "WeightsError",
+    "available",
+    "convert",
+    "download",
+    "fingerprint",
+    "info",
+    "load",
+    "load_part",
+    "models_directory",
+    "save",
+]
+
+FORMAT = "vs_iconvsr/1"
+RESERVED = ("format", "architecture", "hyper_parameters")
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a weight file holds. layout: whose key names it has; metadata: what we wrote beside the tensors."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    container: str
+    layout: str
+    architecture: str
+    hyper_parameters: Mapping[str, int]
+    parameters: int
+    metadata: Mapping[str, str]
+
+
+def load(model: str | os.PathLike[str], *, auto_download: bool = False) -> VideoNetwork:
+    """The network of a name or a file: float32, CPU, eval mode, no gradients.
+
+    Names are listed by `available`; a path may hold any layout of IconVSR or BasicVSR, or what `save` wrote. Official
+    files are only fetched where auto_download says so. float16, bfloat16 and float64 tensors become float32. Raises
+    WeightsError.
+    """
+    if auto_download and isinstance(model, str) and model in OFFICIAL:
+        download(model)
+    network = loaded(locate(model))
+    if not isinstance(network, VideoNetwork):
+        raise WeightsError(
+            f"{model}: wanted a whole network, got a {type(network).__name__} alone, which serves to start a training"
+        )
+    return network
+
+
+def load_part(model: str | os.PathLike[str]) -> SPyNet | EDVRFeatureExtractor:
+    """As `load`, for the parts that a training starts from."""
+    part = loaded(locate(model))
+    if not isinstance(part, SPyNet | EDVRFeatureExtractor):
+        raise WeightsError(f"{model}: wanted SPyNet or EDVR-M alone, got a whole {type(part).__name__}")
+    return part
+
+
+def save(network: nn.Module, path: str | os.PathLike[str], *, provenance: Mapping[str, str]) -> None:
+    """Writes a .safetensors file that `load` (or `load_part`) turns into an equal network, in float32.
+
+    provenance: what to say of where the weights come from. Raises ValueError for what could not be loaded again.
+    """
+    path = Path(path)
+    architecture = type(network).__name__
+    if ARCHITECTURES.get(architecture) is not type(network):
+        raise ValueError(f"network: wanted one of {', '.join(ARCHITECTURES)}, got {architecture}")
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path: wanted a name that ends in .safetensors, got {path}")
+    if taken := [key for key in provenance if key in RESERVED]:
+        raise ValueError(f"provenance: wanted keys other than {', '.join(RESERVED)}, got {', '.join(taken)}")
+    hyper_parameters = json.dumps(network.hyper_parameters)
+    metadata = {"format": FORMAT, "architecture": architecture, "hyper_parameters": hyper_parameters}
+    write_safetensors(path, network.state_dict(), {**metadata, **provenance})
+
+
+def convert(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Any weight file, parts included, as .safetensors of ours; the source's name and sha256 go into its metadata."""
+    source = locate(model)
+    network = loaded(source)
+    kept = {key: value for key, value in inspect(source).metadata.items() if key not in RESERVED}
+    save(network, path, provenance={**kept, "converted_from": source.name, "converted_from_sha256": sha256_of(source)})
+
+
+def fingerprint(model: str | os.PathLike[str]) -> str:
+    """The sha256 of the model's file, 64 hex digits."""
+    return sha256_of(locate(model))
+
+
+def info(model: str | os.PathLike[str]) -> FileInfo:
+    """What the model's file holds; reads no tensors. Raises WeightsError."""
+    path = locate(model)
+    file = inspect(path)
+    found = recognise(file)
+    with torch.device("meta"):
+        network = build(found.architecture, found.hyper_parameters)
+    return FileInfo(
+        path=path,
+        sha256=sha256_of(path),
+        size_bytes=path.stat().st_size,
+        container=file.container,
+        layout=found.layout,
+        architecture=found.architecture,
+        hyper_parameters=network.hyper_parameters,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        metadata=file.metadata,
+    )
+
+
+def loaded(path: Path) -> nn.Module:
+    file = inspect(path)
+    found = recognise(file)
+    tensors = checked_tensors(file, found)
+    with torch.random.fork_rng(devices=()):  # the initial weights, soon overwritten, must not shift a caller's numbers
+        network = build(found.architecture, found.hyper_parameters)
+    network.load_state_dict({**constants(found.architecture), **tensors})
+    return network.eval().requires_grad_(False)
+
+
+def checked_tensors(file: WeightFile, found: Recognised) -> dict[str, torch.Tensor]:
+    stored = file.tensors(found.table)
+    for name, key in found.keys.items():
+        if not stored[key].dtype.is_floating_point:
+            raise WeightsError(f"{file.path}: {name}: wanted floating point, got {stored[key].dtype}")
+        if not stored[key].isfinite().all():
+            raise WeightsError(
+                f"{file.path}: {name} holds NaN or infinity: its training diverged or the file is damaged"
+            )
+    return {name: stored[key] for name, key in found.keys.items()}

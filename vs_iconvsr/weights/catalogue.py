@@ -1,0 +1,195 @@
+"""The models that have a name: bundled with us, or published by the authors; where their files lie."""
+
+import difflib
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vs_iconvsr.weights.errors import WeightsError
+
+DEFAULT_MODEL = "light"
+BUNDLED = Path(__file__).parent.parent / "bundled"
+BASE_URL = "https://download.openmmlab.com/mmediting/restorers/"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pytorch", ".ckpt", ".bin")
+
+
+@dataclass(frozen=True)
+class Official:
+    """A file of the authors. address: below BASE_URL; the 8 hex digits before its suffix begin the file's sha256.
+
+    The size is expected from the number of parameters: the publisher states none.
+    """
+
+    name: str
+    address: str
+    expected_mb: int
+    description: str
+
+    @property
+    def file_name(self) -> str:
+        return self.address.rsplit("/", 1)[-1]
+
+    @property
+    def sha256_prefix(self) -> str:
+        return self.file_name.removesuffix(".pth").rsplit("-", 1)[-1]
+
+
+OFFICIAL = {
+    official.name: official
+    for official in (
+        Official(
+            "iconvsr_reds4",
+            "iconvsr/iconvsr_reds4_20210413-9e09d621.pth",
+            35,
+            "IconVSR trained on REDS, bicubic x4: 31.69 dB on REDS4",
+        ),
+        Official(
+            "iconvsr_vimeo90k_bi",
+            "iconvsr/iconvsr_vimeo90k_bi_20210413-7c7418dc.pth",
+            35,
+            "IconVSR trained on Vimeo-90K, bicubic x4: 27.42 dB on Vid4",
+        ),
+        Official(
+            "iconvsr_vimeo90k_bd",
+            "iconvsr/iconvsr_vimeo90k_bd_20210414-5f38cb34.pth",
+            35,
+            "IconVSR trained on Vimeo-90K, blurred x4: 28.25 dB on Vid4, 40.06 dB on UDM10",
+        ),
+        Official(
+            "basicvsr_reds4",
+            "basicvsr/basicvsr_reds4_20120409-0e599677.pth",
+            25,
+            "BasicVSR trained on REDS, bicubic x4: 31.42 dB on REDS4",
+        ),
+        Official(
+            "basicvsr_vimeo90k_bi",
+            "basicvsr/basicvsr_vimeo90k_bi_20210409-d2d8f760.pth",
+            25,
+            "BasicVSR trained on Vimeo-90K, bicubic x4: 27.28 dB on Vid4",
+        ),
+        Official(
+            "basicvsr_vimeo90k_bd",
+            "basicvsr/basicvsr_vimeo90k_bd_20210409-0154dd64.pth",
+            25,
+            "BasicVSR trained on Vimeo-90K, blurred x4: 27.98 dB on Vid4, 40.00 dB on UDM10",
+        ),
+        Official(
+            "spynet",
+            "basicvsr/spynet_20210409-c6c1bd09.pth",
+            6,
+            "the flow network alone, to start a training from",
+        ),
+        Official(
+            "edvrm_reds",
+            "iconvsr/edvrm_reds_20210413-3867262f.pth",
+            9,
+            "the refill features for 5 frames alone, to start a training from",
+        ),
+        Official(
+            "edvrm_vimeo90k",
+            "iconvsr/edvrm_vimeo90k_20210413-e40e99a8.pth",
+            9,
+            "the refill features for 7 frames alone, to start a training from",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that has a name. path is None where an official file was not downloaded; sha256 may be its beginning."""
+
+    name: str
+    origin: str  # "bundled" or "official"
+    description: str
+    path: Path | None
+    sha256: str
+    url: str | None = None
+
+
+def available() -> list[ModelInfo]:
+    """All names that `load` knows, the default first. Reads the bundled files, but of the official ones only names."""
+    files = sorted(bundled().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
+    own = [ModelInfo(name, "bundled", "comes with vs_iconvsr", path, sha256_of(path)) for name, path in files]
+    return own + [
+        ModelInfo(
+            official.name,
+            "official",
+            official.description,
+            path if (path := models_directory() / official.file_name).is_file() else None,
+            official.sha256_prefix,
+            BASE_URL + official.address,
+        )
+        for official in OFFICIAL.values()
+    ]
+
+
+def bundled() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
+
+
+def models_directory() -> Path:
+    """Where downloaded files lie: $ICONVSR_MODELS, else vs_iconvsr/models below the user's cache directory."""
+    if own := os.environ.get("ICONVSR_MODELS"):
+        return Path(own).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative one is to be ignored, says the XDG specification.
+    return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "vs_iconvsr" / "models"
+
+
+def locate(model: str | os.PathLike[str]) -> Path:
+    """The file of a bundled or official name, or of a path; a name wins over a file of that name.
+
+    The hash of an official file is checked. Raises WeightsError for a name that is unknown or not downloaded.
+    """
+    if not isinstance(model, str):
+        return Path(model)
+    if path := bundled().get(model):
+        return path
+    if official := OFFICIAL.get(model):
+        return located_official(official)
+    if is_path(model):
+        return Path(model).expanduser()
+    names = [*bundled(), *OFFICIAL]
+    close = difflib.get_close_matches(model, names, 1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    raise WeightsError(
+        f"model: wanted a name or the path of a weight file, got {model!r}. {hint}Names: {', '.join(names)}"
+    )
+
+
+def is_path(model: str) -> bool:
+    separators = {os.sep, os.altsep or os.sep}
+    return model.endswith(SUFFIXES) or any(separator in model for separator in separators) or Path(model).is_file()
+
+
+def located_official(official: Official) -> Path:
+    path = models_directory() / official.file_name
+    if not path.is_file():
+        raise WeightsError(
+            f"model {official.name!r} is not on this machine. Download it: iconvsr models download {official.name}\n"
+            f"Without a network: put {BASE_URL}{official.address} (about {official.expected_mb} MB, "
+            f"sha256 {official.sha256_prefix}…) into {path.parent} under the same file name."
+        )
+    check_hash(official, path)
+    return path
+
+
+def check_hash(official: Official, path: Path) -> None:
+    """Raises WeightsError where the file is not the published one."""
+    sha256 = sha256_of(path)
+    if not sha256.startswith(official.sha256_prefix):
+        raise WeightsError(
+            f"{path}: sha256: wanted {official.sha256_prefix}…, got {sha256[:8]}…: not the published {official.name}. "
+            f"Fetch it again: iconvsr models download {official.name}"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Raises WeightsError where the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,173 @@
+"""Fetching the authors' files: resumed, checked, renamed; any number of processes at once."""
+
+import contextlib
+import errno
+import fcntl
+import http.client
+import logging
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL, Official, check_hash, models_directory
+from vs_iconvsr.weights.errors import WeightsError
+
+BLOCK_BYTES = 2**18
+LIMIT_BYTES = 2**30  # far above every file in the catalogue: a server that never ends must not fill the disk
+STALL_S = 30.0
+LOCK_POLL_S = 0.2
+
+Progress = Callable[[int, int | None], None]
+
+log = logging.getLogger(__name__)
+
+
+def download(
+    name: str, *, progress: Progress | None = None, base_url: str = BASE_URL, stall_s: float = STALL_S
+) -> Path:
+    """The checked file of an official name, fetched where it is not there yet.
+
+    progress: called with the bytes there so far and the bytes in all, None where the server does not say. base_url: a
+    mirror with the same directories. stall_s: how long a server may send nothing. A connection that breaks leaves a
+    part file, and the next call goes on from there. Raises WeightsError.
+    """
+    official = OFFICIAL.get(name)
+    if official is None:
+        raise WeightsError(f"download: wanted one of {', '.join(OFFICIAL)}, got {name!r}")
+    if not base_url.startswith(("https://", "http://")):
+        raise WeightsError(f"mirror: wanted an address that begins with https:// or http://, got {base_url!r}")
+    path = models_directory() / official.file_name
+    url = base_url.rstrip("/") + "/" + official.address
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with only_process(path.with_name(path.name + ".lock")):
+            if not already_there(official, path):
+                fetch(official, url, path, progress=progress or silent, stall_s=stall_s)
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(explained(official, url, path, error)) from error
+    return path
+
+
+def silent(done: int, whole: int | None) -> None:
+    del done, whole
+
+
+def already_there(official: Official, path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        check_hash(official, path)
+    except WeightsError as error:
+        log.warning("%s", error)
+        return False
+    return True
+
+
+def fetch(official: Official, url: str, path: Path, *, progress: Progress, stall_s: float) -> None:
+    part = path.with_name(path.name + ".part")
+    resumed = part.exists() and part.stat().st_size > 0
+    receive(url, part, progress=progress, stall_s=stall_s)
+    try:
+        check_hash(official, part)
+    except WeightsError:
+        part.unlink()
+        if not resumed:
+            raise WeightsError(
+                f"{official.name}: {url} sent a file whose sha256 is not {official.sha256_prefix}…; it was thrown away"
+            ) from None
+        log.warning("%s: the part from an earlier download did not fit; starting over", official.name)
+        fetch(official, url, path, progress=progress, stall_s=stall_s)
+        return
+    part.replace(path)
+
+
+def receive(url: str, part: Path, *, progress: Progress, stall_s: float) -> None:
+    """The bytes of url into part, after those that part holds already."""
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=stall_s)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and done:  # nothing comes after what is there: whole, or of another file
+            return
+        raise
+    with response, part.open("ab") as file:
+        if done and not continues(response, done):
+            file.truncate(0)
+            done = 0
+        length = response.headers.get("Content-Length")
+        whole = done + int(length) if length and length.isdigit() else None
+        check_room(part, done, whole)
+        copy(response, file, done=done, whole=whole, progress=progress)
+
+
+def continues(response: http.client.HTTPResponse, done: int) -> bool:
+    return response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+
+
+def check_room(part: Path, done: int, whole: int | None) -> None:
+    if (whole or 0) > LIMIT_BYTES:
+        raise WeightsError(f"{part.name}: wanted at most {LIMIT_BYTES} bytes, the server announces {whole}")
+    if whole is not None and shutil.disk_usage(part.parent).free < whole - done:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def copy(
+    response: http.client.HTTPResponse, file: IO[bytes], *, done: int, whole: int | None, progress: Progress
+) -> None:
+    progress(done, whole)
+    while block := response.read1(BLOCK_BYTES):
+        file.write(block)
+        done += len(block)
+        if done > LIMIT_BYTES:
+            raise WeightsError(f"{file.name}: wanted at most {LIMIT_BYTES} bytes, the server sends more")
+        progress(done, whole)
+    if whole is not None and done < whole:
+        raise ConnectionError(f"ended after {done} of {whole} bytes")
+
+
+@contextlib.contextmanager
+def only_process(lock: Path) -> Iterator[None]:
+    """Held by one process at a time; a process that dies lets go of it."""
+    with lock.open("w") as file:
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waiting:
+                    log.info("another process downloads %s; waiting for it", lock.stem)
+                waiting = True
+                time.sleep(LOCK_POLL_S)
+        yield
+
+
+def explained(official: Official, url: str, path: Path, error: OSError | http.client.HTTPException) -> str:
+    """The cause in a user's words, and what to do."""
+    again = "what has arrived is kept: run the same command again to go on"
+    by_hand = f"or put the file into {path.parent} by hand, as {path.name}"
+    if isinstance(error, urllib.error.HTTPError):
+        if error.code >= 500:
+            return f"{official.name}: {url}: the server failed (HTTP {error.code}); try again later, {by_hand}"
+        return f"{official.name}: {url}: the server refuses (HTTP {error.code}); try --mirror, {by_hand}"
+    if isinstance(error, http.client.HTTPException):
+        return f"{official.name}: {url}: the server's answer broke off ({error!r}); {again}, {by_hand}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{official.name}: no room in {path.parent} for about {official.expected_mb} MB; make some, "
+            "or set ICONVSR_MODELS to another directory"
+        )
+    if isinstance(error, PermissionError):
+        return f"{official.name}: {path.parent} cannot be written; set ICONVSR_MODELS to another directory"
+    if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+        return f"{official.name}: {url}: the server sends nothing; {again}, {by_hand}"
+    if isinstance(error, ConnectionError):
+        return f"{official.name}: {url}: the connection {error}; {again}, {by_hand}"
+    cause = getattr(error, "reason", None) or error
+    return f"{official.name}: {url}: no connection ({cause}); {again}, {by_hand}"

@@ -1,0 +1,233 @@
+"""Weight files as they lie on disk: what each holds, read without running, believing or loading it."""
+
+import io
+import json
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+from vs_iconvsr.weights import pickles
+from vs_iconvsr.weights.errors import WeightsError
+
+Shape = tuple[int, ...]
+
+HEADER_LIMIT_BYTES = 8 * 2**20  # of a .safetensors file; a full-size IconVSR's has 0.05 MB
+LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # torch.save before 1.6, and MMagic's publish_model.py
+SAFETENSORS_TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """An inspected file. tables: for each dictionary of tensors in it ("" is the top level), the shape of each key."""
+
+    path: Path
+    container: str
+    tables: Mapping[str, Mapping[str, Shape]]
+    metadata: Mapping[str, str]
+
+    def tensors(self, table: str) -> dict[str, Tensor]:
+        """All tensors of one table, in the file's own types, perhaps mapped from the file: copy what is kept."""
+        if self.container == "safetensors":
+            with open_safetensors(self.path) as file:
+                return {key: file.get_tensor(key) for key in self.tables[table]}
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=self.container == "PyTorch")
+        except Exception as error:  # torch promises no types here; whatever it says, it is about this file
+            raise refusal(
+                self.path, f"PyTorch cannot read it: {str(error).splitlines()[0] if str(error) else error!r}"
+            ) from error
+        content = content[table] if table else content
+        return {key: content[key].detach() for key in self.tables[table]}
+
+
+def inspect(path: Path) -> WeightFile:
+    """What the file holds. Raises WeightsError naming the cause; takes a few MB of memory whatever the file states."""
+    if not path.exists():
+        raise refusal(path, "wanted a weight file, found nothing at this path")
+    if not path.is_file():
+        raise refusal(path, "wanted a weight file, found a directory or a device")
+    try:
+        with path.open("rb") as file:
+            start = file.read(pickles.LIMIT_BYTES)
+    except OSError as error:
+        raise refusal(path, f"cannot be read: {error.strerror}") from error
+    try:
+        return inspect_by_content(path, start)
+    except pickles.DamagedError as error:
+        raise refusal(path, f"damaged or cut off ({error}); fetch it again") from error
+    except WeightsError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise refusal(path, str(error)) from error
+
+
+def inspect_by_content(path: Path, start: bytes) -> WeightFile:
+    if not start:
+        raise refusal(path, "wanted a weight file, got one of 0 bytes; fetch it again")
+    if start.startswith(b"PK\x03\x04"):
+        return inspect_zip(path)
+    if start.startswith(LEGACY_MAGIC):
+        return inspect_legacy(path, start)
+    if start[:1] == b"\x80" or path.suffix == ".pkl":
+        pickles.read(io.BytesIO(start))  # names what it would run, if it would
+        raise refusal(path, "wanted what torch.save writes, got a bare pickle")
+    if not start.strip(b"\0"):
+        raise refusal(path, "holds zeros only: the download or the disk failed; fetch it again")
+    if start.lstrip()[:1] == b"<":
+        raise refusal(
+            path, "wanted a weight file, got a web page (of a login or an error?) saved under this name; fetch it again"
+        )
+    if start[8:9] == b"{":
+        return inspect_safetensors(path, start)
+    raise refusal(path, f"wanted .safetensors or what torch.save writes, got a file that begins with {start[:8]!r}")
+
+
+# --- PyTorch, two formats ---
+
+
+def inspect_zip(path: Path) -> WeightFile:
+    size_bytes = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            check_entries(path, entries, size_bytes)
+            [name] = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+            content = pickles.read(io.BytesIO(archive.read(name)))
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+        raise refusal(path, f"cut off or damaged ({error}); fetch it again") from error
+    root = name.removesuffix("data.pkl")
+    for storage in storages_in(content):
+        entry = entries.get(f"{root}data/{storage.key}")
+        if entry is None or entry.file_size < storage.size_bytes:
+            got = "none" if entry is None else f"{entry.file_size}"
+            raise refusal(path, f"damaged: tensor data {storage.key!r} wanted {storage.size_bytes} bytes, got {got}")
+    return WeightFile(path, "PyTorch", tables_of(path, content), {})
+
+
+def check_entries(path: Path, entries: Mapping[str, zipfile.ZipInfo], size_bytes: int) -> None:
+    if any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in entries):
+        raise refusal(path, "wanted weights only, got a TorchScript program")
+    pickled = [entry for name, entry in entries.items() if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickled) != 1:
+        raise refusal(path, "wanted what torch.save writes, got another kind of zip archive")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+        raise refusal(path, "holds compressed entries, which torch.save never writes; save it again with torch.save")
+    if sum(entry.file_size for entry in entries.values()) > size_bytes:
+        raise refusal(path, "damaged: its parts are larger than the file")
+    if pickled[0].file_size > pickles.LIMIT_BYTES:
+        raise refusal(path, f"its pickle has {pickled[0].file_size} bytes, wanted at most {pickles.LIMIT_BYTES}")
+
+
+def inspect_legacy(path: Path, start: bytes) -> WeightFile:
+    stream = io.BytesIO(start)
+    pickles.read(stream)  # the magic number
+    protocol = pickles.read(stream)
+    if protocol != 1001:
+        raise refusal(path, f"wanted PyTorch's file version 1001, got {protocol!r}")
+    pickles.read(stream)  # the writer's byte order and integer sizes
+    content = pickles.read(stream)
+    keys = pickles.read(stream)
+    storages = {storage.key: storage for storage in sorted(storages_in(content), key=lambda s: s.size_bytes)}
+    if not isinstance(keys, list) or set(storages) != set(keys):
+        raise refusal(path, "damaged: its list of tensor data does not fit its tensors")
+    wanted = stream.tell() + sum(8 + storage.size_bytes for storage in storages.values())
+    if path.stat().st_size < wanted:
+        raise refusal(path, f"cut off: wanted {wanted} bytes, got {path.stat().st_size}; fetch it again")
+    return WeightFile(path, "PyTorch (before 1.6)", tables_of(path, content), {})
+
+
+def storages_in(content: Any) -> set[pickles.Storage]:
+    """Every storage that loading the content would allocate."""
+    found: set[pickles.Storage] = set()
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, pickles.StoredTensor):
+            found.add(value.storage)
+        elif isinstance(value, pickles.Storage):
+            found.add(value)
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+    return found
+
+
+def tables_of(path: Path, content: Any) -> dict[str, dict[str, Shape]]:
+    if not isinstance(content, dict):
+        raise refusal(path, f"wanted a dictionary of tensors, got {type(content).__name__}")
+    dictionaries = {"": content, **{str(key): value for key, value in content.items() if isinstance(value, dict)}}
+    tables = {
+        name: {str(key): value.shape for key, value in dictionary.items() if isinstance(value, pickles.StoredTensor)}
+        for name, dictionary in dictionaries.items()
+    }
+    return {name: table for name, table in tables.items() if table}
+
+
+# --- safetensors ---
+
+
+def open_safetensors(path: Path) -> Any:
+    try:
+        return safetensors.safe_open(path, framework="pt", device="cpu")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise refusal(path, f"damaged ({error}); fetch it again") from error
+
+
+def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
+    [header_bytes] = struct.unpack("<Q", start[:8])
+    size_bytes = path.stat().st_size
+    if header_bytes > HEADER_LIMIT_BYTES - 8:
+        raise refusal(
+            path, f"states a header of {header_bytes} bytes, wanted at most {HEADER_LIMIT_BYTES}: damaged or hostile"
+        )
+    if 8 + header_bytes > size_bytes:
+        raise refusal(
+            path,
+            f"cut off inside its header: wanted {8 + header_bytes} bytes and more, got {size_bytes}; fetch it again",
+        )
+    try:
+        header = json.loads(start[8 : 8 + header_bytes])
+        metadata = header.pop("__metadata__", {})
+        table = {str(key): tuple(int(side) for side in entry["shape"]) for key, entry in header.items()}
+        stated = sum(math.prod(entry["shape"]) * SAFETENSORS_TYPES[entry["dtype"]] for entry in header.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise refusal(path, f"damaged header ({error!r}); fetch it again") from error
+    if 8 + header_bytes + stated != size_bytes:
+        raise refusal(
+            path, f"cut off or damaged: wanted {8 + header_bytes + stated} bytes, got {size_bytes}; fetch it again"
+        )
+    open_safetensors(path)  # its own checks: offsets, overlaps
+    return WeightFile(path, "safetensors", {"": table}, metadata)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A whole file under its name or none; the same bytes for the same content (the safetensors library shuffles)."""
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    blocks, offset = [], 0
+    for key, tensor in sorted(tensors.items()):
+        block = tensor.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False).tobytes()
+        header[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, offset + len(block)]}
+        blocks.append(block)
+        offset += len(block)
+    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % 8)  # aligns the data
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        file.writelines(blocks)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def refusal(path: Path, cause: str) -> WeightsError:
+    return WeightsError(f"{path}: {cause}")

@@ -1,0 +1,225 @@
+"""What a PyTorch pickle would build, read from its opcodes: nothing is unpickled, called, imported or allocated.
+
+torch.load(weights_only=True) comes after this and only for what passed: it refuses foreign code as well, but it
+believes the sizes that a file states, and it cannot say in a user's words what is wrong.
+"""
+
+import io
+import math
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vs_iconvsr.weights.errors import WeightsError
+
+LIMIT_BYTES = 8 * 2**20  # a full-size IconVSR's is 0.1 MB, with the state of its optimizer 0.3 MB
+LIMIT_OPCODES = 400_000
+
+STORAGE_ITEM_BYTES = {
+    "torch.DoubleStorage": 8,
+    "torch.LongStorage": 8,
+    "torch.FloatStorage": 4,
+    "torch.IntStorage": 4,
+    "torch.HalfStorage": 2,
+    "torch.BFloat16Storage": 2,
+    "torch.ShortStorage": 2,
+    "torch.CharStorage": 1,
+    "torch.ByteStorage": 1,
+    "torch.BoolStorage": 1,
+}
+ORDERED_DICT = "collections.OrderedDict"
+TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
+PARAMETER = "torch._utils._rebuild_parameter"
+HARMLESS = {ORDERED_DICT, *TENSORS, PARAMETER, "torch.Size", *STORAGE_ITEM_BYTES}
+
+
+@dataclass(frozen=True)
+class Name:
+    """Something that the pickle would import: module.name."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A block of numbers beside the pickle."""
+
+    kind: str
+    key: str
+    num_items: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.num_items * STORAGE_ITEM_BYTES[self.kind]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as the pickle describes it, checked to lie within its storage."""
+
+    storage: Storage
+    shape: tuple[int, ...]
+
+
+class DamagedError(ValueError):
+    """The opcodes make no sense; the caller knows the file's name and why that may be."""
+
+
+def read(stream: io.BytesIO) -> Any:
+    """The object of the next pickle in the stream, which is left behind its end.
+
+    Plain values are themselves; a tensor is a StoredTensor. Raises WeightsError where the pickle names anything that is
+    no part of a tensor, and DamagedError where it makes no sense.
+    """
+    machine = Machine()
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            if count > LIMIT_OPCODES:
+                raise DamagedError(f"more than {LIMIT_OPCODES} opcodes")
+            machine.step(opcode.name, argument)
+        return machine.result()
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, UnicodeError) as error:
+        raise DamagedError(str(error) or type(error).__name__) from error
+
+
+class Machine:
+    """The pickle machine, with stand-ins for everything that is not a plain value."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, opcode: str, argument: Any) -> None:
+        if opcode in PUSH_ARGUMENT:
+            self.stack.append(argument)
+        elif opcode in PUSH_FRESH:
+            self.stack.append(PUSH_FRESH[opcode]())
+        elif opcode in ("BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = self.stack[-1]
+        elif opcode == "MEMOIZE":
+            self.memo[len(self.memo)] = self.stack[-1]
+        elif opcode in ("BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[argument])
+        elif opcode in ("GLOBAL", "INST"):
+            self.stack.append(named(argument))
+        elif opcode == "STACK_GLOBAL":
+            name, module = self.stack.pop(), self.stack.pop()
+            self.stack.append(named(f"{module} {name}"))
+        elif opcode not in ("PROTO", "FRAME", "STOP"):
+            handler = getattr(self, "on_" + opcode.lower(), None)
+            if handler is None:
+                raise DamagedError(f"opcode {opcode}, which torch.save never writes")
+            handler()
+
+    def result(self) -> Any:
+        [value] = self.stack
+        return value
+
+    def since_mark(self) -> list[Any]:
+        start = self.marks.pop()
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
+
+    def on_mark(self) -> None:
+        self.marks.append(len(self.stack))
+
+    def on_tuple(self) -> None:
+        self.stack.append(tuple(self.since_mark()))
+
+    def on_tuple1(self) -> None:
+        self.stack[-1:] = [tuple(self.stack[-1:])]
+
+    def on_tuple2(self) -> None:
+        self.stack[-2:] = [tuple(self.stack[-2:])]
+
+    def on_tuple3(self) -> None:
+        self.stack[-3:] = [tuple(self.stack[-3:])]
+
+    def on_append(self) -> None:
+        value = self.stack.pop()
+        expect(self.stack[-1], list).append(value)
+
+    def on_appends(self) -> None:
+        values = self.since_mark()
+        expect(self.stack[-1], list).extend(values)
+
+    def on_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        expect(self.stack[-1], dict)[expect(key, str, int)] = value
+
+    def on_setitems(self) -> None:
+        values = self.since_mark()
+        target = expect(self.stack[-1], dict)
+        for key, value in zip(values[::2], values[1::2], strict=True):
+            target[expect(key, str, int)] = value
+
+    def on_build(self) -> None:
+        self.stack.pop()  # attributes of an OrderedDict, which nobody needs: the versions of its modules
+        expect(self.stack[-1], dict)
+
+    def on_binpersid(self) -> None:
+        parts = expect(self.stack.pop(), tuple)
+        word, kind, key, _, num_items = parts[:5]
+        if word != "storage" or expect(kind, Name).text not in STORAGE_ITEM_BYTES:
+            raise DamagedError("a reference to something other than a storage")
+        if expect(num_items, int) < 0 or (len(parts) > 5 and parts[5] is not None):
+            raise DamagedError("a storage of negative size, or a view of one")
+        self.stack.append(Storage(kind.text, expect(key, str), num_items))
+
+    def on_reduce(self) -> None:
+        arguments, function = expect(self.stack.pop(), tuple), expect(self.stack.pop(), Name).text
+        if function == ORDERED_DICT:
+            [pairs] = arguments or ([],)
+            self.stack.append({expect(key, str, int): value for key, value in pairs})
+        elif function in TENSORS:
+            self.stack.append(stored_tensor(*arguments[:4]))
+        elif function == PARAMETER:
+            self.stack.append(expect(arguments[0], StoredTensor))
+        elif function == "torch.Size":
+            self.stack.append(tuple(arguments[0]))
+        else:
+            raise DamagedError(f"a call of {function}")
+
+
+PUSH_ARGUMENT = {
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING"),
+}
+PUSH_FRESH: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+}
+
+
+def named(argument: str) -> Name:
+    """genops gives 'module name'. Raises WeightsError for whatever is no part of a tensor."""
+    name = ".".join(argument.split(" ", 1))
+    if name not in HARMLESS:
+        raise WeightsError(
+            f"wanted tensors only, got a pickle that runs {name!r} when it is opened. Nothing of it was run. "
+            "If you trust where it comes from, have its tensors saved alone: torch.save({'state_dict': ...}, ...)"
+        )
+    return Name(name)
+
+
+def stored_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
+    numbers = [expect(number, int) for number in (offset, *expect(shape, tuple), *expect(strides, tuple))]
+    if min(numbers) < 0 or len(shape) != len(strides):
+        raise DamagedError(f"a tensor of shape {shape} and strides {strides}")
+    end = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True)) + 1
+    if math.prod(shape) and end > expect(storage, Storage).num_items:
+        raise DamagedError(f"a tensor of shape {shape} that reaches beyond its {storage.num_items} numbers")
+    return StoredTensor(storage, shape)
+
+
+def expect(value: Any, *kinds: type) -> Any:
+    if type(value) not in kinds:
+        raise DamagedError(f"wanted {' or '.join(kind.__name__ for kind in kinds)}, got {type(value).__name__}")
+    return value
