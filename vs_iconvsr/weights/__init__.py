@@ -24,7 +24,7 @@ from vs_iconvsr.weights.catalogue import (
 from vs_iconvsr.weights.download import download
 from vs_iconvsr.weights.errors import WeightsError
 from vs_iconvsr.weights.files import WeightFile, inspect, write_safetensors
-from vs_iconvsr.weights.layouts import ARCHITECTURES, Recognised, build, constants, recognise
+from vs_iconvsr.weights.layouts import ARCHITECTURES, AnyNetwork, Recognised, build, constants, recognise
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -40,6 +40,7 @@ __all__ = [
     "load_part",
     "models_directory",
     "save",
+    "verify",
 ]
 
 FORMAT = "vs_iconvsr/1"
@@ -93,7 +94,7 @@ def save(network: nn.Module, path: str | os.PathLike[str], *, provenance: Mappin
     """
     path = Path(path)
     architecture = type(network).__name__
-    if ARCHITECTURES.get(architecture) is not type(network):
+    if not isinstance(network, AnyNetwork) or architecture not in ARCHITECTURES:
         raise ValueError(f"network: wanted one of {', '.join(ARCHITECTURES)}, got {architecture}")
     if path.suffix != ".safetensors":
         raise ValueError(f"path: wanted a name that ends in .safetensors, got {path}")
@@ -137,14 +138,20 @@ def info(model: str | os.PathLike[str]) -> FileInfo:
     )
 
 
-def loaded(path: Path) -> nn.Module:
+def verify(model: str | os.PathLike[str]) -> None:
+    """Loads the model, whole network or part, and lets it go. Raises WeightsError where that fails."""
+    loaded(locate(model))
+
+
+def loaded(path: Path) -> AnyNetwork:
     file = inspect(path)
     found = recognise(file)
     tensors = checked_tensors(file, found)
     with torch.random.fork_rng(devices=()):  # the initial weights, soon overwritten, must not shift a caller's numbers
         network = build(found.architecture, found.hyper_parameters)
     network.load_state_dict({**constants(found.architecture), **tensors})
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    return network
 
 
 def checked_tensors(file: WeightFile, found: Recognised) -> dict[str, torch.Tensor]:

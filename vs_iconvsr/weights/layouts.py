@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.edvr import EDVRFeatureExtractor
@@ -18,7 +18,9 @@ from vs_iconvsr.weights.files import Shape, WeightFile
 
 Table = Mapping[str, Shape]
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {
+AnyNetwork = LightVSR | BasicVSR | IconVSR | SPyNet | EDVRFeatureExtractor
+
+ARCHITECTURES: dict[str, Callable[..., AnyNetwork]] = {
     "LightVSR": LightVSR,
     "BasicVSR": BasicVSR,
     "IconVSR": IconVSR,
@@ -219,7 +221,7 @@ def wanted_shapes(architecture: str, hyper_parameters: Mapping[str, int]) -> dic
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def build(architecture: str, hyper_parameters: Mapping[str, int]) -> nn.Module:
+def build(architecture: str, hyper_parameters: Mapping[str, int]) -> AnyNetwork:
     """The network with fresh weights. Raises WeightsError for arguments that it does not take."""
     try:
         return ARCHITECTURES[architecture](**hyper_parameters)
