@@ -1,0 +1,123 @@
+"""The `iconvsr` command. The only file that prints; errors of every kind end here, as one line and an exit code."""
+
+import argparse
+import importlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    ours, extra = _split(given)
+    options = parser(next((word for word in ours if not word.startswith("-")), "")).parse_args(ours)
+    options.extra, options.say, options.stop = extra, print, stop_on_interrupt
+    try:
+        logging.basicConfig(level=_level(options), format="%(levelname)s %(name)s: %(message)s")
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_FAILED
+    except Exception as error:
+        if getattr(options, "traceback", False):
+            raise
+        print(f"iconvsr: {_one_line(error)}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def parser(asked: str = "") -> argparse.ArgumentParser:
+    """Every command and its arguments; those of the command `asked` for are complete.
+
+    A command is a module with `add_parser(commands)`, which sets `run`, a function from the options to an exit code.
+    Options also hold `say` (print), `stop` (see `stop_on_interrupt`) and `extra` (the words after `--`).
+    """
+    import vs_iconvsr
+    from ffmpeg_filter import upscale_command
+
+    top = argparse.ArgumentParser(prog="iconvsr", description="Upscales video x4 with IconVSR, BasicVSR and relatives.")
+    top.add_argument("--version", action="version", version=f"iconvsr {vs_iconvsr.__version__}")
+    top.add_argument(
+        "--log", choices=("debug", "info", "warning"), default="warning", help="how much to tell of the work"
+    )
+    top.add_argument("--traceback", action="store_true", help="where an error came from, for bug reports")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    upscale_command.add_parser(commands)
+    _add_others(commands, asked)
+    train = commands.add_parser("train", help="train, finetune, evaluate (python -m training)", add_help=False)
+    train.add_argument("rest", nargs=argparse.REMAINDER)
+    train.set_defaults(run=_train)
+    return top
+
+
+_OTHERS = {
+    "models": "list, download, check and convert weights",
+    "doctor": "what works on this machine, and the remedy where something does not",
+}
+
+
+def _add_others(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", asked: str) -> None:
+    """Only the command that is asked for is imported: most of them bring torch, which takes seconds."""
+    for name, text in _OTHERS.items():
+        if name != asked:
+            commands.add_parser(name, help=text)
+            continue
+        module = importlib.import_module(f"ffmpeg_filter.{name}_command")
+        module.add_parser(commands)
+        commands.choices[name].set_defaults(run=module.run)
+
+
+def _train(options: argparse.Namespace) -> int:
+    import subprocess
+
+    return subprocess.run([sys.executable, "-m", "training", *options.rest, *options.extra], check=False).returncode
+
+
+def _split(given: list[str]) -> tuple[list[str], list[str]]:
+    """What is before the first lone `--`, and the ffmpeg options behind it."""
+    if "--" not in given:
+        return given, []
+    at = given.index("--")
+    return given[:at], given[at + 1 :]
+
+
+def _level(options: argparse.Namespace) -> int:
+    return {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}[options.log]
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    expected = (ValueError, OSError)
+    named = type(error).__module__.startswith(("ffmpeg_filter", "vs_iconvsr"))
+    return text if named or isinstance(error, expected) else f"unexpected {type(error).__name__}: {text} (--traceback)"
+
+
+def stop_on_interrupt() -> threading.Event:
+    """An event that the first Ctrl-C or SIGTERM sets; the second one raises KeyboardInterrupt."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print(
+            f"iconvsr: {signal.Signals(number).name}: stopping after this step; again to stop at once",
+            file=sys.stderr,
+        )
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

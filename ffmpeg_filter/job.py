@@ -1,0 +1,496 @@
+"""One video from file to file: checked, planned, upscaled in parts, joined, muxed, checked again."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from ffmpeg_filter import children, decode, journal, mux, presets
+from ffmpeg_filter.children import Executable, FfmpegError
+from ffmpeg_filter.decode import Damage, Picture
+from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options, sync
+from ffmpeg_filter.journal import Journal, Manifest
+from ffmpeg_filter.pipeline import Feed, Interrupted, Writer, upscale
+from ffmpeg_filter.probe import DiscontinuityError, Source, SourceError, probe
+from ffmpeg_filter.progress import Progress
+from vs_iconvsr import weights
+from vs_iconvsr.colour import colour_of, output_colour
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.plan import Plan, Settings, plan_for
+from vs_iconvsr.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+LEAST_PART_FRAMES = 250
+WORK_SUFFIX = ".iconvsr"
+PART_SUFFIX = ".part"
+
+# What of a plan is the machine's, not the user's: it may differ between parts with --allow-mixed.
+_MACHINE = ("devices", "threads", "torch", "cpu")
+
+# Fixed, because the encoder's bytes depend on it, and the same on every machine that works on a job.
+_ENCODER_THREADS, _ENCODER_THREADS_LARGE, _LARGE_PX = 8, 16, 1440
+
+
+class JobError(Exception):
+    """A job that cannot be done as asked; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asks for. None leaves a choice to us; see `iconvsr upscale --help` for the meaning of each."""
+
+    input: Path
+    output: Path
+    model: str = weights.DEFAULT_MODEL
+    settings: Settings = field(default_factory=Settings)
+    encoder: str = presets.DEFAULT_ENCODER
+    crf: float | None = None
+    speed: str | None = None
+    bits: int | None = None
+    extra: tuple[str, ...] = ()
+    ffmpeg: str | None = None
+    part_frames: int = LEAST_PART_FRAMES
+    start_s: float | None = None
+    duration_s: float | None = None
+    deinterlace: bool = False
+    ignore_interlaced: bool = False
+    strict: bool = False
+    overwrite: bool = False
+    restart: bool = False
+    allow_mixed: bool = False
+    dry_run: bool = False
+
+    @property
+    def work(self) -> Path:
+        return self.output.with_name(self.output.name + WORK_SUFFIX)
+
+    @property
+    def partial(self) -> Path:
+        return self.output.with_name(self.output.name + PART_SUFFIX)
+
+    @property
+    def container(self) -> str:
+        """Raises ValueError for a name that ends in no container we write."""
+        container = mux.CONTAINERS.get(self.output.suffix.lower())
+        if container is None:
+            raise ValueError(f"output: wanted a name ending in {', '.join(mux.CONTAINERS)}, got {self.output.name}")
+        return container
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came out. kept and left name what went along and what did not; warnings what to look at."""
+
+    output: Path
+    frames: int
+    upscaled: int
+    seconds: float
+    size_bytes: int
+    kept: tuple[str, ...]
+    left: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def fps(self) -> float:
+        return self.upscaled / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job with everything settled before the first frame."""
+
+    job: Job
+    executable: Executable
+    source: Source
+    network: VideoNetwork
+    plan: Plan
+    encoding: Encoding
+    keep: mux.Belongings
+    manifest: Manifest
+    window: range
+    notes: tuple[str, ...]
+
+    @property
+    def hr_size(self) -> tuple[int, int]:
+        return self.source.width * self.network.scale, self.source.height * self.network.scale
+
+    @property
+    def whole(self) -> bool:
+        return len(self.window) == self.source.num_frames
+
+
+def run(job: Job, progress: Progress, stop: threading.Event) -> Summary:
+    """Does the job, or goes on with it where an earlier run ended. `stop` asks it to end soon.
+
+    Raises JobError, SourceError, FfmpegError, MuxError, JournalError, WeightsError, ValueError, OSError, Interrupted.
+    """
+    started = time.monotonic()
+    check_paths(job)
+    with Journal(job.work, "").hold() as opened:
+        if job.restart:
+            opened.restart()
+        done = _finished_before(job, opened)
+        if done is not None:
+            return done
+        prepared = prepare(job, opened)
+        for text in prepared.notes:
+            progress.note(text)
+        if job.dry_run:
+            return _foretold(prepared, progress)
+        return _carried_out(prepared, Journal(job.work, prepared.encoding.suffix), progress, stop, started)
+
+
+def check_paths(job: Job) -> None:
+    """Raises JobError or SourceError for paths that cannot work, before anything is written."""
+    _ = job.container
+    if not job.input.exists():
+        raise SourceError(f"input: wanted a video file, got no such file: {job.input}")
+    folder = job.output.absolute().parent
+    if not folder.is_dir():
+        raise JobError(f"output: wanted an existing folder, got {folder}; make it first: mkdir -p {folder}")
+    if job.output.is_dir():
+        raise JobError(f"output: wanted a file name, got a folder: {job.output}")
+    if job.output.exists() and job.output.samefile(job.input):
+        raise JobError(f"output: wanted another file than the input, got the same: {job.output}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise JobError(f"output: wanted a writable folder, got no permission to write in {folder}")
+    if job.output.exists() and not job.overwrite and not (job.work / "finished.json").exists():
+        raise JobError(f"output: it exists already: {job.output}; pass --overwrite to replace it")
+
+
+def _finished_before(job: Job, opened: Journal) -> Summary | None:
+    """The summary of a run that was ended after its last step but before it had cleaned up."""
+    noted = opened.noted("finished")
+    if not noted or not job.output.exists() or job.output.stat().st_size != noted[0]["size_bytes"]:
+        return None
+    opened.remove()
+    said = noted[0]
+    lists = {name: tuple(said[name]) for name in ("kept", "left", "warnings")}
+    return Summary(job.output, said["frames"], 0, 0.0, said["size_bytes"], **lists)
+
+
+def prepare(job: Job, opened: Journal) -> Prepared:
+    """Reads the source and settles everything. Raises as `run` does; writes nothing but a rewrapped source."""
+    executable = children.find_executable(job.ffmpeg)
+    source = _probed(job, opened, executable)
+    if source.interlaced and not (job.deinterlace or job.ignore_interlaced):
+        raise SourceError(
+            f"input: wanted progressive video, got interlaced: {job.input}; "
+            "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
+        )
+    window = window_of(source, job.start_s, job.duration_s)
+    name, preset = presets.preset_for(job.encoder, source.layout.format, job.container, executable)
+    target, lost = presets.target_for(source.layout.format, name, preset, job.bits)
+    keep = mux.belongings(source, job.container)
+    network = weights.load(job.model)
+    settings = job.settings
+    plan = plan_for(settings, network, source.width, source.height)
+    width, height = source.width * network.scale, source.height * network.scale
+    if width < preset.least_width_px:
+        raise ValueError(
+            f"encoder: wanted one for frames {width} px wide, got {name}, which needs {preset.least_width_px}"
+        )
+    colour, _ = colour_of(source.properties, source.layout.format, source.width, source.height, matrix=settings.matrix)
+    before, inside, hdr_kept = hdr_options(executable, preset.codec, source.mastering_display, source.content_light)
+    if not hdr_kept:
+        lost.append(f"HDR10 mastering metadata ({name} needs ffmpeg 9 for it, or use --encoder x265)")
+    threads = _ENCODER_THREADS if height < _LARGE_PX else _ENCODER_THREADS_LARGE
+    arguments = presets.encoder_arguments(
+        name, preset, target, crf=job.crf, speed=job.speed, threads=threads, hdr=inside
+    )
+    encoding = Encoding(
+        width=width,
+        height=height,
+        format=target,
+        colour=output_colour(colour, source.layout.format, target, width, height, matrix=settings.matrix),
+        sample_aspect_ratio=source.sample_aspect_ratio,
+        time_base=source.time_base,
+        arguments=(*arguments, *presets.checked_extra(job.extra)),
+        input_options=tuple(before),
+        suffix=preset.part,
+    )
+    manifest = _manifest(job, source, plan, encoding, executable, window)
+    left = [f"video: {text}" for text in lost]
+    keep = mux.Belongings(**{**vars(keep), "left": (*keep.left, *left), "tag": preset.tag})
+    return Prepared(job, executable, source, network, plan, encoding, keep, manifest, window, source.notes)
+
+
+def window_of(source: Source, start_s: float | None, duration_s: float | None) -> range:
+    """The frames shown from start_s on for duration_s, counted from the first frame. Raises ValueError if none is."""
+    origin = source.time_of(0)
+    begin = start_s or 0.0
+    end = float("inf") if duration_s is None else begin + duration_s
+    if begin < 0 or end <= begin:
+        raise ValueError(f"start, duration: wanted at least 0 and more than 0 seconds, got {start_s} and {duration_s}")
+    shown = [n for n in range(source.num_frames) if begin <= round(source.time_of(n) - origin, 6) < end]
+    if not shown:
+        raise ValueError(f"start: wanted less than the {source.seconds:.3f} s that the video has, got {begin:.3f}")
+    return range(shown[0], shown[-1] + 1)
+
+
+def part_boundaries(window: range, segment: int, part_frames: int) -> tuple[int, ...]:
+    """The first frame of each part, then the end: whole cells of the grid, a function of lengths and settings alone."""
+    cell = max(segment, 1)
+    length = -(-max(part_frames, 1) // cell) * cell
+    return (window.start, *(n for n in range(0, window.stop, length) if n > window.start), window.stop)
+
+
+def _probed(job: Job, opened: Journal, executable: Executable) -> Source:
+    try:
+        return probe(job.input)
+    except DiscontinuityError as error:
+        rewrapped = opened.folder / f"{journal.REWRAPPED}{_short_identity(job.input)}.mkv"
+        if not rewrapped.exists():
+            logger.warning("%s: rewrapping it so that time runs forward", error)
+            temporary = rewrapped.with_name(rewrapped.name + journal.TEMPORARY)
+            children.run(
+                [
+                    *children.start(executable),
+                    *("-protocol_whitelist", children.INPUT_PROTOCOLS, "-i", children.safe_url(job.input)),
+                    *("-map", "0", "-map", "-0:d?", "-c", "copy", "-f", "matroska", children.safe_url(temporary)),
+                ]
+            )
+            temporary.replace(rewrapped)
+        source = probe(rewrapped)
+        note = f"{error}: it was rewrapped, so that time runs forward through the joins"
+        return _replaced(source, notes=(*source.notes, note))
+
+
+def _replaced(source: Source, **changes: Any) -> Source:
+    return Source(**{**{name: getattr(source, name) for name in source.__dataclass_fields__}, **changes})
+
+
+def _short_identity(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(repr(sorted(journal.source_identity(path).items())).encode()).hexdigest()[:16]
+
+
+def _manifest(
+    job: Job, source: Source, plan: Plan, encoding: Encoding, executable: Executable, window: range
+) -> Manifest:
+    shaping = plan.fingerprint()
+    settings: dict[str, Any] = {key: value for key, value in shaping.items() if key not in _MACHINE}
+    settings |= {
+        "model": weights.fingerprint(job.model),
+        "matrix": job.settings.matrix,
+        "encoder": " ".join(encoding.arguments),
+        "format": str(encoding.format),
+        "colour": repr(encoding.colour),
+        "sample aspect ratio": str(encoding.sample_aspect_ratio),
+        "frames": [window.start, window.stop],
+        "part frames": job.part_frames,
+        "deinterlace": job.deinterlace,
+    }
+    machine = {key: shaping[key] for key in _MACHINE if key in shaping}
+    machine |= {"ffmpeg": executable.version, "av": av.__version__}
+    return Manifest(
+        source=journal.source_identity(job.input),
+        settings=settings,
+        machine=machine,
+        time_base=str(source.time_base),
+        pts=source.pts,
+        last_duration=source.last_duration,
+        boundaries=part_boundaries(window, plan.segment, job.part_frames),
+    )
+
+
+def _foretold(prepared: Prepared, progress: Progress) -> Summary:
+    """A dry run: the plan and the commands, nothing done."""
+    job, source = prepared.job, prepared.source
+    width, height = prepared.hr_size
+    progress.note(
+        f"{source.width}x{source.height} {source.layout.format}, {len(prepared.window)} frames → "
+        f"{width}x{height} {prepared.encoding.format}, {prepared.manifest.num_parts} part(s)"
+    )
+    progress.note(prepared.plan.describe())
+    part = Journal(job.work, prepared.encoding.suffix).temporary_part(0)
+    video = job.work / f"video.{prepared.encoding.suffix}"
+    progress.note(children.describe(prepared.encoding.command(prepared.executable, part)))
+    progress.note(children.describe(_mux_command(prepared, video, [])))
+    return Summary(job.output, 0, 0, 0.0, 0, kept_of(prepared), prepared.keep.left, ())
+
+
+def _carried_out(
+    prepared: Prepared, work: Journal, progress: Progress, stop: threading.Event, started: float
+) -> Summary:
+    job, manifest = prepared.job, prepared.manifest
+    warnings = work.begin(manifest, allow_mixed=job.allow_mixed)
+    todo = [n for n in range(manifest.num_parts) if not work.is_done(n, len(manifest.frames_of(n)))]
+    done = len(prepared.window) - sum(len(manifest.frames_of(n)) for n in todo)
+    if done:
+        progress.note(f"resuming: {done} of {len(prepared.window)} frames are there from an earlier run")
+    progress.note(prepared.plan.describe())
+    progress.begin(len(prepared.window), done)
+    upscaled = 0
+    try:
+        if todo:
+            upscaled = _make_parts(prepared, work, todo, progress, stop)
+        warnings += _damage_report(prepared, work)
+        if stop.is_set():
+            raise Interrupted
+        progress.stage("joining")
+        size = _assemble(prepared, work, progress, warnings)
+    finally:
+        progress.end()
+    summary = Summary(
+        output=job.output,
+        frames=len(prepared.window),
+        upscaled=upscaled,
+        seconds=time.monotonic() - started,
+        size_bytes=size,
+        kept=kept_of(prepared),
+        left=prepared.keep.left,
+        warnings=tuple(warnings),
+    )
+    said = {name: getattr(summary, name) for name in ("frames", "size_bytes", "kept", "left", "warnings")}
+    work.note("finished", said)
+    job.partial.replace(job.output)
+    sync(job.output.absolute().parent)
+    work.remove()
+    return summary
+
+
+def _make_parts(
+    prepared: Prepared, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
+) -> int:
+    """Upscales and encodes the parts that are missing; returns how many frames these were."""
+    source, manifest, job = prepared.source, prepared.manifest, prepared.job
+    ranges = [(n, manifest.frames_of(n)) for n in todo]
+    damage = Damage()
+    stream = Stream(
+        prepared.network,
+        job.settings,
+        source=source.layout.format,
+        width=source.width,
+        height=source.height,
+        num_frames=source.num_frames,
+        target=prepared.encoding.format,
+        warn=progress.note,
+    )
+
+    def decoded(first: int) -> Iterator[Picture]:
+        return decode.pictures(
+            source, first, damage, deinterlace=job.deinterlace, ignore_interlaced=job.ignore_interlaced
+        )
+
+    parts = _Parts(prepared, work, damage)
+    feed = Feed(decoded)
+    writer = Writer(parts, ranges, source.pts)
+    frames = (n for _, part in ranges for n in part)
+    upscale(stream, feed, writer, frames, stop=stop, delivered=lambda _: progress.advance())
+    return sum(len(part) for _, part in ranges)
+
+
+class _Parts:
+    """The work directory as the writer sees it."""
+
+    def __init__(self, prepared: Prepared, work: Journal, damage: Damage) -> None:
+        self._prepared, self._work, self._damage = prepared, work, damage
+
+    def open(self, part: int) -> FrameEncoder:
+        return FrameEncoder(self._prepared.executable, self._prepared.encoding, self._work.temporary_part(part))
+
+    def commit(self, part: int, encoder: FrameEncoder) -> None:
+        frames = self._prepared.manifest.frames_of(part)
+        try:
+            got = len(mux.packed(encoder.path).pts)
+        except mux.MuxError as error:
+            raise FfmpegError(f"ffmpeg said it was done, but part {part} is not whole: {error}") from error
+        if got != len(frames):
+            raise FfmpegError(f"ffmpeg said it was done, but part {part} holds {got} frames instead of {len(frames)}")
+        hurt = {
+            "damaged": sorted(n for n in set(self._damage.damaged) if n in frames),
+            "missing": sorted(n for n in set(self._damage.missing) if n in frames),
+        }
+        if self._prepared.job.strict and any(hurt.values()):
+            raise SourceError(_damage_text(self._prepared.source, hurt) + "; --strict does not accept that")
+        self._work.note(f"damage_{part:06d}", hurt)
+        self._work.commit(part, len(frames))
+
+
+def _damage_report(prepared: Prepared, work: Journal) -> list[str]:
+    total: dict[str, list[int]] = {"damaged": [], "missing": []}
+    for hurt in work.noted("damage_*"):
+        for kind, numbers in hurt.items():
+            total[kind] += numbers
+    return [_damage_text(prepared.source, total)] if any(total.values()) else []
+
+
+def _damage_text(source: Source, hurt: dict[str, list[int]]) -> str:
+    texts = []
+    for kind, numbers in hurt.items():
+        if numbers:
+            times = ", ".join(f"{source.time_of(n):.2f}" for n in numbers[:5]) + (" …" if len(numbers) > 5 else "")
+            how = "repeat their neighbour" if kind == "missing" else "were mended by the decoder"
+            texts.append(f"{len(numbers)} {kind} frame(s) {how}, at {times} s")
+    return "input: " + "; ".join(texts)
+
+
+def _assemble(prepared: Prepared, work: Journal, progress: Progress, warnings: list[str]) -> int:
+    """Parts to the partial output, checked and on the disk; returns its size in bytes."""
+    job, source, manifest = prepared.job, prepared.source, prepared.manifest
+    window = slice(prepared.window.start, prepared.window.stop)
+    video = work.folder / f"video.{prepared.encoding.suffix}"
+    parts = [work.part(n) for n in range(manifest.num_parts)]
+    ends = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
+    last_duration = ends - source.pts[window.stop - 1]
+    mux.join(parts, source.pts[window], last_duration, source.time_base, source.rotation, video)
+    progress.stage("muxing")
+    pictures = mux.extract_covers(source, prepared.keep.covers, work.folder) if job.container == "mkv" else []
+    try:
+        children.run(_mux_command(prepared, video, pictures))
+    except FfmpegError:
+        job.partial.unlink(missing_ok=True)
+        raise
+    progress.stage("checking")
+    width, height = prepared.hr_size
+    warnings += mux.check(job.partial, source, prepared.keep, job.container, prepared.window, width, height)
+    sync(job.partial)
+    return job.partial.stat().st_size
+
+
+def _mux_command(prepared: Prepared, video: Path, pictures: Sequence[Path]) -> list[str | bytes]:
+    job = prepared.job
+    return mux.mux_command(
+        prepared.executable,
+        video,
+        prepared.source,
+        prepared.keep,
+        pictures,
+        job.container,
+        job.partial,
+        window=None if prepared.whole else prepared.window,
+    )
+
+
+def kept_of(prepared: Prepared) -> tuple[str, ...]:
+    """What of the source is in the output besides the pictures, in words."""
+    source, keep = prepared.source, prepared.keep
+    kept = [f"{len(prepared.window)} frames with their timestamps"]
+    for kind, number in (
+        ("audio track", len(keep.audio)),
+        ("subtitle track", len(keep.subtitles)),
+        ("attachment", len(keep.attachments)),
+        ("cover picture", len(keep.covers)),
+        ("chapter", source.chapters if prepared.whole else 0),
+    ):
+        if number:
+            kept.append(f"{number} {kind}{'s' if number > 1 else ''}")
+    kept += [f"changed: {text}" for text in keep.changed]
+    if source.sample_aspect_ratio not in (0, 1):
+        kept.append(f"pixel aspect ratio {source.sample_aspect_ratio}")
+    if source.rotation:
+        kept.append(f"rotation by {source.rotation}°")
+    if mux.starts_anew(source) or not prepared.whole:
+        start = source.start if prepared.whole else Fraction(source.pts[prepared.window.start]) * source.time_base
+        kept.append(f"timestamps, moved to begin at 0 (they began at {float(start):.3f} s)")
+    return tuple(kept)

@@ -1,0 +1,261 @@
+"""Decoding, upscaling and encoding at the same time: a thread each, bounded queues between them, parts at the end."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from ffmpeg_filter.children import FfmpegError
+from ffmpeg_filter.decode import Picture
+from ffmpeg_filter.encode import FrameEncoder
+from vs_iconvsr.colour import Planes
+from vs_iconvsr.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+DECODED_AHEAD = 12
+ENCODED_BEHIND = 4
+
+# Reading on is cheaper than seeking for gaps up to this many frames.
+_SEEK_GAP_FRAMES = 300
+
+
+class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
+    """The job was asked to stop; finished parts are kept."""
+
+
+class Broken(Exception):  # noqa: N818 - carries the real cause as its __cause__
+    """The other end of a conveyor is gone."""
+
+
+class Conveyor[Item]:
+    """A bounded queue between two threads that either end can break, so that nobody waits for ever."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[Item] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._cause: BaseException | None = None
+        self._broken = False
+
+    def put(self, item: Item) -> None:
+        """Waits for room. Raises Broken if the taker is gone."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._broken or len(self._items) < self._size)
+            self._check()
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def take(self) -> Item | None:
+        """Waits for an item; None after the last one. Raises Broken if the giver failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._broken or self._ended or bool(self._items))
+            self._check()
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def end(self) -> None:
+        """No more items will come; those inside are still taken."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def break_off(self, cause: BaseException | None = None) -> None:
+        """Wakes and stops both ends; what is inside is lost. The first cause counts."""
+        with self._changed:
+            self._broken = True
+            self._cause = self._cause or cause
+            self._items.clear()
+            self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self._broken:
+            raise Broken from self._cause
+
+
+class Feed:
+    """Source frames on demand, decoded a few ahead by a thread of their own. Cheap in ascending order."""
+
+    def __init__(self, decode: Callable[[int], Iterator[Picture]], ahead: int = DECODED_AHEAD) -> None:
+        self._decode = decode
+        self._ahead = ahead
+        self._conveyor: Conveyor[Picture] | None = None
+        self._thread: threading.Thread | None = None
+        self._next = 0
+
+    def get(self, n: int) -> Picture:
+        """Frame n. Raises what the decoder raised."""
+        if self._conveyor is None or n < self._next or n - self._next > _SEEK_GAP_FRAMES:
+            self._begin(n)
+        assert self._conveyor is not None
+        while True:
+            try:
+                picture = self._conveyor.take()
+            except Broken as broken:
+                raise broken.__cause__ or broken from None
+            assert picture is not None, "the decoder gives every frame of the table"
+            self._next = picture.index + 1
+            if picture.index == n:
+                return picture
+
+    def close(self) -> None:
+        if self._conveyor is not None and self._thread is not None:
+            self._conveyor.break_off()
+            self._thread.join()
+        self._conveyor = None
+
+    def _begin(self, n: int) -> None:
+        self.close()
+        conveyor: Conveyor[Picture] = Conveyor(self._ahead)
+
+        def decode_on() -> None:
+            try:
+                for picture in self._decode(n):
+                    conveyor.put(picture)
+                conveyor.end()
+            except Broken:
+                return
+            except BaseException as error:
+                conveyor.break_off(error)
+
+        self._conveyor, self._next = conveyor, n
+        self._thread = threading.Thread(target=decode_on, name="decode", daemon=True)
+        self._thread.start()
+
+
+class Parts(Protocol):
+    """Where encoded parts go."""
+
+    def open(self, part: int) -> FrameEncoder:
+        """An encoder for this part."""
+
+    def commit(self, part: int, encoder: FrameEncoder) -> None:
+        """Checks and keeps what the encoder, which is finished, has written. Raises if it is not whole."""
+
+
+class Writer:
+    """hr frames to parts, in a thread of its own. While one part's encoder empties itself, the next one starts."""
+
+    def __init__(self, parts: Parts, ranges: Sequence[tuple[int, range]], pts: Sequence[int]) -> None:
+        self._parts, self._ranges, self._pts = parts, ranges, pts
+        self._conveyor: Conveyor[Planes] = Conveyor(ENCODED_BEHIND)
+        self._open: set[FrameEncoder] = set()
+        self._thread = threading.Thread(target=self._work, name="encode", daemon=True)
+        self._failure: BaseException | None = None
+        self._thread.start()
+
+    def put(self, planes: Planes) -> None:
+        """The next hr frame of the next unfinished part. Raises what went wrong while encoding."""
+        try:
+            self._conveyor.put(planes)
+        except Broken as broken:
+            self._thread.join()
+            raise self._failure or broken from None
+
+    def finish(self) -> None:
+        """Waits until all parts are kept. Raises what went wrong."""
+        self._conveyor.end()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def abort(self) -> None:
+        """Stops: the part under way is lost; one whose frames are all in is still kept, unless interrupted again."""
+        self._conveyor.break_off()
+        try:
+            self._thread.join()
+        except KeyboardInterrupt:
+            for encoder in list(self._open):
+                encoder.kill()
+            raise
+
+    def _work(self) -> None:
+        finishing: Future[None] | None = None
+        encoder: FrameEncoder | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher:
+            try:
+                for part, frames in self._ranges:
+                    encoder = self._parts.open(part)
+                    self._open.add(encoder)
+                    for n in frames:
+                        if finishing is not None and finishing.done():
+                            finishing.result()
+                        planes = self._conveyor.take()
+                        if planes is None:
+                            raise FfmpegError(f"part {part}: wanted {len(frames)} frames, got {encoder.count}")
+                        encoder.put(planes, self._pts[n])
+                    if finishing is not None:
+                        finishing.result()
+                    finishing, encoder = finisher.submit(self._finish, part, encoder), None
+                if finishing is not None:
+                    finishing.result()
+            except BaseException as error:
+                self._failure = error if not isinstance(error, Broken) else None
+                self._conveyor.break_off(error)
+                if encoder is not None:
+                    encoder.kill()
+
+    def _finish(self, part: int, encoder: FrameEncoder) -> None:
+        try:
+            encoder.finish()
+            self._parts.commit(part, encoder)
+        finally:
+            self._open.discard(encoder)
+
+
+def upscale(
+    stream: Stream,
+    feed: Feed,
+    writer: Writer,
+    frames: Iterator[int],
+    *,
+    stop: threading.Event,
+    delivered: Callable[[int], None],
+) -> None:
+    """Drives the stream over `frames`, in order, until all are written or `stop` is set.
+
+    Closes everything it was given, whatever happens. Raises Interrupted, or what first went wrong.
+    """
+    done = threading.Event()
+    watch = threading.Thread(target=_close_on_stop, args=(stream, stop, done), name="stop", daemon=True)
+    watch.start()
+    try:
+        for n in frames:
+            while wanted := stream.missing(n):
+                _put(stream, feed, wanted)
+            hr = stream.frame(n)
+            _put(stream, feed, stream.ahead(n))
+            writer.put(hr.planes)
+            delivered(n)
+            if stop.is_set():
+                raise Interrupted
+        writer.finish()
+    except BaseException as error:
+        writer.abort()
+        if stop.is_set() and not isinstance(error, KeyboardInterrupt):
+            raise Interrupted from error
+        raise
+    finally:
+        done.set()
+        stream.close()
+        feed.close()
+
+
+def _put(stream: Stream, feed: Feed, numbers: Sequence[int]) -> None:
+    for n in numbers:
+        picture = feed.get(n)
+        stream.put(n, picture.planes, picture.properties)
+
+
+def _close_on_stop(stream: Stream, stop: threading.Event, done: threading.Event) -> None:
+    """Ends the wait for an hr frame when the user wants to stop: a segment's first frame may take minutes."""
+    while not done.is_set():
+        if stop.wait(0.2):
+            stream.close()
+            return

@@ -1,0 +1,185 @@
+"""How a job tells what it is doing: a bar on a terminal, plain lines in a log, JSON lines for front ends."""
+
+import json
+import time
+from collections import deque
+from typing import Protocol, TextIO
+
+PLAIN_EVERY_S = 10.0
+JSON_EVERY_S = 0.5
+_RATE_FRAMES = 60
+
+
+class Progress(Protocol):
+    """frames are counted from the start of the job, those of earlier runs included."""
+
+    def note(self, text: str) -> None:
+        """A line for the user."""
+
+    def begin(self, total: int, done: int) -> None:
+        """Upscaling starts; `done` frames are there from earlier runs."""
+
+    def advance(self) -> None:
+        """One frame more."""
+
+    def stage(self, name: str) -> None:
+        """What comes after the last frame: joining, muxing, checking."""
+
+    def end(self) -> None:
+        """No more is told; whether well or badly is said elsewhere."""
+
+
+class _Counter:
+    """Frames, and how fast they come, over the last ones only: the first of a segment takes longer than the others."""
+
+    def __init__(self) -> None:
+        self.total = self.done = 0
+        self.started = time.monotonic()
+        self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
+
+    def begin(self, total: int, done: int) -> None:
+        self.total, self.done = total, done
+        self.started = time.monotonic()
+        self._times.append(self.started)
+
+    def advance(self) -> None:
+        self.done += 1
+        self._times.append(time.monotonic())
+
+    @property
+    def fps(self) -> float:
+        if len(self._times) < 2 or self._times[-1] <= self._times[0]:
+            return 0.0
+        return (len(self._times) - 1) / (self._times[-1] - self._times[0])
+
+    @property
+    def remaining_s(self) -> float | None:
+        return (self.total - self.done) / self.fps if self.fps > 0 else None
+
+
+class PlainProgress:
+    """Lines, one every few seconds; for logs and pipes."""
+
+    def __init__(self, stream: TextIO, every_s: float = PLAIN_EVERY_S) -> None:
+        self._stream, self._every_s = stream, every_s
+        self._counter = _Counter()
+        self._said = float("-inf")
+
+    def note(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def begin(self, total: int, done: int) -> None:
+        self._counter.begin(total, done)
+
+    def advance(self) -> None:
+        counter = self._counter
+        counter.advance()
+        now = time.monotonic()
+        if now - self._said >= self._every_s or counter.done == counter.total:
+            self._said = now
+            self.note(line_of(counter.done, counter.total, counter.fps, counter.remaining_s))
+
+    def stage(self, name: str) -> None:
+        self.note(name)
+
+    def end(self) -> None:
+        return
+
+
+def line_of(done: int, total: int, fps: float, remaining_s: float | None) -> str:
+    """'120/3000 frames (4.0 %), 2.51 fps, 19:07 left'."""
+    left = f", {clock(remaining_s)} left" if remaining_s is not None else ""
+    return f"{done}/{total} frames ({100 * done / total:.1f} %), {fps:.2f} fps{left}"
+
+
+def clock(seconds: float) -> str:
+    """'1:02:03', '19:07', '0:05'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class JsonProgress:
+    """One JSON object a line, each with "event": note, begin, progress, stage or end."""
+
+    def __init__(self, stream: TextIO, every_s: float = JSON_EVERY_S) -> None:
+        self._stream, self._every_s = stream, every_s
+        self._counter = _Counter()
+        self._said = float("-inf")
+
+    def note(self, text: str) -> None:
+        self._write(event="note", text=text)
+
+    def begin(self, total: int, done: int) -> None:
+        self._counter.begin(total, done)
+        self._write(event="begin", frames=done, total=total)
+
+    def advance(self) -> None:
+        counter = self._counter
+        counter.advance()
+        now = time.monotonic()
+        if now - self._said < self._every_s and counter.done != counter.total:
+            return
+        self._said = now
+        self._write(
+            event="progress", frames=counter.done, total=counter.total, fps=counter.fps, remaining_s=counter.remaining_s
+        )
+
+    def stage(self, name: str) -> None:
+        self._write(event="stage", name=name)
+
+    def end(self) -> None:
+        self._write(event="end", frames=self._counter.done, total=self._counter.total)
+
+    def _write(self, **values: object) -> None:
+        self._stream.write(json.dumps(values) + "\n")
+        self._stream.flush()
+
+
+class BarProgress:
+    """A bar with frames, fps and time left, on a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._counter = _Counter()
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fps]:.2f} fps"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(file=stream),
+        )
+        self._task: object = None
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
+
+    def begin(self, total: int, done: int) -> None:
+        self._counter.begin(total, done)
+        self._task = self._bar.add_task("upscaling", total=total, completed=done, fps=0.0)
+        self._bar.start()
+
+    def advance(self) -> None:
+        self._counter.advance()
+        self._bar.update(self._task, completed=self._counter.done, fps=self._counter.fps)  # type: ignore[arg-type]
+
+    def stage(self, name: str) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, description=name)  # type: ignore[arg-type]
+
+    def end(self) -> None:
+        self._bar.stop()
+
+
+def progress_for(kind: str, stream: TextIO) -> Progress:
+    """kind: "auto" (a bar where the stream is a terminal), "bar", "plain" or "json"."""
+    if kind == "json":
+        return JsonProgress(stream)
+    if kind == "bar" or (kind == "auto" and stream.isatty()):
+        return BarProgress(stream)
+    return PlainProgress(stream)

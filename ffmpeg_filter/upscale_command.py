@@ -1,0 +1,133 @@
+"""`iconvsr upscale`: its arguments, and how its end is told."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ffmpeg_filter.presets import DEFAULT_ENCODER, PRESETS
+from ffmpeg_filter.progress import clock, progress_for
+
+if TYPE_CHECKING:
+    from ffmpeg_filter.job import Job, Summary
+
+EXIT_INTERRUPTED = 130
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "upscale",
+        help="upscale a video file x4, with its sound, subtitles, chapters and timestamps",
+        description="Upscales a video x4. What an earlier run of the same command has finished is used again.",
+        epilog="Options for ffmpeg's encoder may follow after --, for example: -- -tune grain",
+    )
+    command.add_argument("input", type=Path, metavar="INPUT")
+    command.add_argument("output", type=Path, metavar="OUTPUT", help="a name ending in .mkv, .mp4 or .mov")
+    _add_model_arguments(command)
+    encoding = command.add_argument_group("encoding")
+    encoding.add_argument("--encoder", default=DEFAULT_ENCODER, metavar="NAME", help=f"auto, {', '.join(PRESETS)}")
+    encoding.add_argument("--crf", type=float, help="quality; lower is better and larger (default: visually lossless)")
+    encoding.add_argument("--preset", dest="speed", help="the encoder's own speed setting")
+    encoding.add_argument("--bits", type=int, help="depth (default: 10, or the source's own if higher)")
+    encoding.add_argument("--ffmpeg", metavar="PATH", help="the ffmpeg to encode with")
+    which = command.add_argument_group("which frames")
+    which.add_argument("--start", type=float, metavar="S", help="begin here, in seconds from the first frame")
+    which.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
+    which.add_argument("--deinterlace", action="store_true", help="make progressive frames of interlaced ones first")
+    which.add_argument("--ignore-interlaced", action="store_true", help="the source's interlaced flag is wrong")
+    run_group = command.add_argument_group("the run")
+    run_group.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    run_group.add_argument("--restart", action="store_true", help="throw away what earlier runs have finished")
+    run_group.add_argument("--allow-mixed", action="store_true", help="resume though machine or versions differ")
+    run_group.add_argument("--strict", action="store_true", help="fail at damaged frames")
+    run_group.add_argument("--part-frames", type=int, metavar="N", help="frames in a part, what a crash may cost")
+    run_group.add_argument("--dry-run", action="store_true", help="tell the plan and the commands, do nothing")
+    run_group.add_argument(
+        "--progress", choices=("auto", "bar", "plain", "json"), default="auto", help="json writes to standard output"
+    )
+    command.set_defaults(run=run)
+
+
+def _add_model_arguments(command: argparse.ArgumentParser) -> None:
+    model = command.add_argument_group("upscaling")
+    model.add_argument("--model", help="a name from `iconvsr models list`, or a weight file")
+    model.add_argument("--segment", type=int, metavar="N", help="frames kept from one propagation; 0: whole scenes")
+    model.add_argument("--context", type=int, metavar="N", help="frames read on either side of a segment")
+    model.add_argument("--no-scene-detect", action="store_true", help="propagate across cuts")
+    model.add_argument("--sc-threshold", type=float, help="what counts as a cut")
+    model.add_argument("--device", help="auto, cpu, cuda, cuda:0,cuda:1, …")
+    model.add_argument("--precision", help="auto, fp32, fp16, …")
+    model.add_argument("--tile", type=_size, metavar="WxH", help="work on tiles of this size; 0: whole frames")
+    model.add_argument("--halo", type=int, metavar="PX", help="margin read round a tile")
+    model.add_argument("--memory", type=float, metavar="GIB", help="what the device may use")
+    model.add_argument("--threads", type=int, metavar="N", help="threads on the CPU")
+    model.add_argument("--dither", choices=("ordered", "none"), help="how values are rounded")
+    model.add_argument(
+        "--matrix", type=int, metavar="N", help="YUV matrix as H.273 numbers it, where the file says nothing"
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    """'640x360' → (640, 360); '0' → (0, 0)."""
+    parts = ["0", "0"] if text == "0" else text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"wanted WIDTHxHEIGHT or 0, got {text}")
+    return int(parts[0]), int(parts[1])
+
+
+def job_from(options: argparse.Namespace) -> "Job":
+    """The job that the options ask for; what they leave open keeps the job's defaults."""
+    from ffmpeg_filter.job import Job
+    from vs_iconvsr.plan import Settings
+
+    names = ("segment", "context", "sc_threshold", "device", "precision", "tile", "halo", "threads", "dither", "matrix")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.no_scene_detect:
+        given["scene_detect"] = False
+    if options.memory is not None:
+        given["memory_bytes"] = round(options.memory * 2**30)
+    coding = ("input", "output", "encoder", "crf", "speed", "bits", "ffmpeg", "deinterlace", "ignore_interlaced")
+    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run")
+    values = {name: getattr(options, name) for name in coding + running}
+    values |= {name: value for name in ("model", "part_frames") if (value := getattr(options, name)) is not None}
+    return Job(
+        **values,
+        extra=tuple(options.extra),
+        settings=Settings(**given),
+        start_s=options.start,
+        duration_s=options.duration,
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or 130 when interrupted; everything else is raised."""
+    from ffmpeg_filter.job import run as run_job
+    from ffmpeg_filter.pipeline import Interrupted
+
+    stop = options.stop()
+    progress = progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr)
+    job = job_from(options)
+    try:
+        summary = run_job(job, progress, stop)
+    except Interrupted:
+        progress.note(f"stopped; finished parts are kept in {job.work}. Run the same command to go on.")
+        return EXIT_INTERRUPTED
+    if options.progress == "json":
+        return 0
+    for line in lines_of(summary, dry_run=job.dry_run):
+        progress.note(line)
+    return 0
+
+
+def lines_of(summary: "Summary", *, dry_run: bool = False) -> list[str]:
+    """The end of a run, in lines."""
+    lines = []
+    if not dry_run:
+        lines.append(
+            f"{summary.output}: {summary.frames} frames, {summary.size_bytes / 2**20:.1f} MiB, "
+            f"{clock(summary.seconds)}, {summary.fps:.2f} fps"
+        )
+    lines += [f"kept: {text}" for text in summary.kept]
+    lines += [f"NOT kept: {text}" for text in summary.left]
+    lines += [f"WARNING: {text}" for text in summary.warnings]
+    return lines
