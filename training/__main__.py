@@ -1,0 +1,202 @@
+"""The training command: python -m training synthesise|train|evaluate|export."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from training.degrade import Degradation
+from training.evaluate import (
+    BICUBIC,
+    CHANNELS,
+    CONVENTIONS,
+    Protocol,
+    Upscaler,
+    as_json,
+    by_bicubic,
+    by_network,
+    degraded,
+    evaluate,
+    markdown,
+    side_by_side,
+)
+from training.export import Card, export
+from training.frames import LAYOUTS, FrameFolders, open_frames
+from training.recipe import Recipe, read_recipe
+from training.sequences import GeneratedSet
+from training.start import starting_network
+from training.synthesise import contact_sheet, synthesise
+from training.train import Means, TrainingError, train
+from vs_iconvsr import weights
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 done, 1 an error that is named in one line, 3 stopped by a signal after saving."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        code: int = options.run(options)
+    except (ValueError, TrainingError, OSError) as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _synthesise(options: argparse.Namespace) -> int:
+    data = _recipe(options).data
+    for name, generator in ((data.train, data.train_generator), (data.held_out, data.held_out_generator)):
+        if generator is not None:
+            synthesise(generator, options.data / name, device=options.device)
+            contact_sheet(options.data / name, options.data / f"{name}.png")
+            print(f"{options.data / name}: {generator.clips} clips, to look at: {options.data / name}.png")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    recipe = _recipe(options)
+    device = _join_processes(options.device)
+    done = train(
+        recipe,
+        options.out,
+        train_set=GeneratedSet(options.data / recipe.data.train),
+        held_out_set=GeneratedSet(options.data / recipe.data.held_out),
+        start=starting_network(recipe, options.out, options.data),
+        means=Means(device=device, workers=options.workers),
+    )
+    if not done:
+        print("stopped and saved; the same command goes on", file=sys.stderr)
+    return 0 if done else 3
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    network = weights.load(options.model)
+    clips = open_frames(options.clips, layout=options.layout)
+    protocol = Protocol(
+        convention=options.convention,
+        channels=options.channels,
+        crop_px=options.crop,
+        mirrored=options.layout == "vimeo90k-test",
+        frames=options.frames,
+    )
+    upscalers: dict[str, Upscaler] = {BICUBIC: by_bicubic(network.scale)}
+    upscalers[str(options.model)] = by_network(network, device=options.device)
+    results = evaluate(upscalers, clips, _degradation(options), protocol, scale=network.scale)
+    print(markdown(results))
+    if options.json:
+        options.json.write_text(as_json(results))
+    if options.pictures:
+        _save_pictures(options, upscalers, clips, network.scale)
+    return 0
+
+
+def _degradation(options: argparse.Namespace) -> Degradation:
+    """ "bi", "bd" …, or "x264:25": BI, then that encoder at that quality, without noise."""
+    if not options.degradation.startswith("x264:"):
+        return Degradation(kind=options.degradation)
+    return Degradation(kind="x264", crf=(float(options.degradation[5:]),) * 2)
+
+
+def _save_pictures(
+    options: argparse.Namespace, upscalers: dict[str, Upscaler], clips: FrameFolders, scale: int
+) -> None:
+    """The middle frame of each clip: each upscaler's, then the truth."""
+    options.pictures.mkdir(parents=True, exist_ok=True)
+    for i, sequence in enumerate(clips.sequences):
+        gt, lr = degraded(clips, i, _degradation(options), scale=scale, frames=options.frames)
+        middle = len(gt) // 2
+        shown = [upscale(lr)[middle] for upscale in upscalers.values()]
+        path = options.pictures / f"{sequence.name.replace('/', '_')}.png"
+        side_by_side([*shown, gt[middle].double()], path)
+        print(f"{path}: {', '.join(upscalers)}, truth")
+
+
+def _export(options: argparse.Namespace) -> int:
+    recipe = _recipe(options)
+    gains = export(
+        recipe,
+        options.out,
+        options.file,
+        card=Card(name=options.file.stem, command=_command_line(), figures=_text_of(options.figures)),
+        held_out_set=GeneratedSet(options.data / recipe.data.held_out),
+        start=starting_network(recipe, options.out, options.data),
+        force=options.force,
+    )
+    print(f"{options.file}: held out, against bicubic: " + ", ".join(f"{k} {v:+.2f} dB" for k, v in gains.items()))
+    return 0
+
+
+def _command_line() -> str:
+    return f"python -m training train {' '.join(sys.argv[2:])}"
+
+
+def _text_of(path: Path | None) -> str:
+    return path.read_text() if path else ""
+
+
+def _join_processes(device: str) -> str:
+    """Under torchrun: join the other processes; each takes its own GPU."""
+    if "WORLD_SIZE" not in os.environ:
+        return device
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    return read_recipe(options.recipe, overrides=tuple(options.set))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    def command(name: str, description: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=description, description=description)
+        made.add_argument("--device", default="cpu", help="cpu or cuda")
+        made.add_argument("--threads", type=int, default=0, help="torch's CPU threads; 0: as torch chooses")
+        return made
+
+    def with_recipe(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made.add_argument("recipe", type=Path, help="a YAML file; see training/configs")
+        made.add_argument("--data", type=Path, required=True, help="the folder that the recipe's data lies in")
+        made.add_argument("--set", action="append", default=[], metavar="KEY.KEY=VALUE", help="instead of the recipe's")
+        return made
+
+    synthesising = with_recipe(command("synthesise", "make the clips that a recipe trains on"))
+    synthesising.set_defaults(run=_synthesise)
+    training = with_recipe(command("train", "train by a recipe; the same command again goes on after a stop"))
+    training.add_argument("--out", type=Path, required=True, help="the run's folder")
+    training.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
+    training.set_defaults(run=_train)
+    _add_evaluate(command("evaluate", "PSNR and SSIM of a model on folders of frames, beside bicubic"))
+    exporting = with_recipe(command("export", "a run as a weight file for the filter, with a card beside it"))
+    exporting.add_argument("--out", type=Path, required=True, help="the run's folder")
+    exporting.add_argument("--file", type=Path, required=True, help="the .safetensors file to write")
+    exporting.add_argument("--figures", type=Path, help="a Markdown file to add to the card")
+    exporting.add_argument("--force", action="store_true", help="even where it is worse than what it started from")
+    exporting.set_defaults(run=_export)
+    return parser
+
+
+def _add_evaluate(evaluating: argparse.ArgumentParser) -> None:
+    evaluating.add_argument("model", help="a bundled or official name, or a weight file")
+    evaluating.add_argument("clips", type=Path, help="a folder of ground truth")
+    evaluating.add_argument("--layout", default="any", choices=LAYOUTS, help="how the folder is laid out")
+    evaluating.add_argument("--degradation", default="bi", help="bi, bd, bd-pfnl, or x264:CRF for BI and that encoder")
+    evaluating.add_argument("--convention", default="basicsr", choices=CONVENTIONS, help="whose rounding")
+    evaluating.add_argument("--channels", default="y", choices=CHANNELS, help="luma, or RGB as for REDS4")
+    evaluating.add_argument("--crop", type=int, default=0, metavar="PX", help="border that does not count")
+    evaluating.add_argument("--frames", type=int, default=0, metavar="N", help="the first N of each clip; 0: all")
+    evaluating.add_argument("--json", type=Path, help="write the figures here, too")
+    evaluating.add_argument("--pictures", type=Path, help="write side-by-side pictures into this folder")
+    evaluating.set_defaults(run=_evaluate)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

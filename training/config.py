@@ -1,0 +1,182 @@
+"""Recipes: YAML files read into frozen dataclasses. An unknown key or a wrong type is an error with file and line."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Node = yaml.nodes.Node
+
+
+class RecipeError(ValueError):
+    """Something in a recipe is not as wanted; the message names file, line and key."""
+
+
+def read[T](path: Path, recipe: type[T], *, overrides: Sequence[str] = ()) -> T:
+    """The YAML file as a dataclass; overrides are "a.b=c" with c in YAML, applied before anything is checked."""
+    try:
+        document = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: wanted YAML, got {error}") from error
+    if document is None:
+        document = yaml.MappingNode("tag:yaml.org,2002:map", [])
+    for override in overrides:
+        _override(document, override)
+    built: T = _Reader(path).value(document, recipe, key="")
+    return built
+
+
+def fingerprint(recipe: Any) -> str:
+    """sha256 in hex over every value of a recipe (a dataclass), the defaults included."""
+    return hashlib.sha256(as_json(recipe).encode()).hexdigest()
+
+
+def as_json(recipe: Any) -> str:
+    """A recipe on one line, keys sorted."""
+    return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+
+
+class _Reader:
+    """Turns YAML nodes into values of wanted types; nodes know their lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def value(self, node: Node, wanted: Any, *, key: str) -> Any:
+        origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+        if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+            return self._dataclass(node, wanted, key)
+        if origin in (types.UnionType, typing.Union):
+            if _is_null(node):
+                return None
+            return self.value(node, next(a for a in arguments if a is not type(None)), key=key)
+        if origin is tuple:
+            return self._tuple(node, arguments, key)
+        if origin is dict:
+            pairs = self._mapping(node, key)
+            return {name: self.value(child, arguments[1], key=_joined(key, name)) for name, child in pairs.items()}
+        return self._scalar(node, wanted, key)
+
+    def _dataclass(self, node: Node, wanted: type[Any], key: str) -> Any:
+        fields = {field.name: field for field in dataclasses.fields(wanted)}
+        hints = typing.get_type_hints(wanted)
+        values = {}
+        for name, child in self._mapping(node, key).items():
+            if name not in fields:
+                near = difflib.get_close_matches(name, fields, n=1)
+                remedy = f"; did you mean {near[0]}?" if near else ""
+                raise self._error(
+                    child, _joined(key, name), f"wanted one of {', '.join(fields)}", "no such key", remedy
+                )
+            values[name] = self.value(child, hints[name], key=_joined(key, name))
+        for name, field in fields.items():
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if required and name not in values:
+                raise self._error(node, _joined(key, name), "wanted a value", "nothing")
+        try:
+            return wanted(**values)
+        except RecipeError:
+            raise
+        except ValueError as error:
+            raise RecipeError(f"{self._place(node)}: {_joined(key, '')}{error}") from error
+
+    def _mapping(self, node: Node, key: str) -> dict[str, Node]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self._error(node, key, "wanted keys and values", _shown(node))
+        pairs: dict[str, Node] = {}
+        for name, child in node.value:
+            if name.value in pairs:
+                raise self._error(name, _joined(key, name.value), "wanted once", "twice")
+            pairs[name.value] = child
+        return pairs
+
+    def _tuple(self, node: Node, arguments: tuple[Any, ...], key: str) -> tuple[Any, ...]:
+        if not isinstance(node, yaml.SequenceNode):
+            raise self._error(node, key, "wanted a list", _shown(node))
+        if arguments[-1] is not Ellipsis and len(node.value) != len(arguments):
+            raise self._error(node, key, f"wanted {len(arguments)} values", str(len(node.value)))
+        kinds = [arguments[0]] * len(node.value) if arguments[-1] is Ellipsis else arguments
+        return tuple(
+            self.value(child, kind, key=f"{key}[{i}]")
+            for i, (child, kind) in enumerate(zip(node.value, kinds, strict=True))
+        )
+
+    def _scalar(self, node: Node, wanted: Any, key: str) -> Any:
+        value = yaml.safe_load(yaml.serialize(node)) if isinstance(node, yaml.ScalarNode) else None
+        if wanted is float and isinstance(value, str):
+            value = _float_or_none(value)  # YAML 1.1 takes 1e-4 for text
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if wanted is Path and isinstance(value, str):
+            return Path(value)
+        if type(value) is not wanted:
+            raise self._error(node, key, f"wanted {_NAMES.get(wanted, wanted.__name__)}", _shown(node))
+        return value
+
+    def _error(self, node: Node, key: str, wanted: str, got: str, remedy: str = "") -> RecipeError:
+        return RecipeError(f"{self._place(node)}: {key or 'recipe'}: {wanted}, got {got}{remedy}")
+
+    def _place(self, node: Node) -> str:
+        return f"{self.path}:{node.start_mark.line + 1}" if node.start_mark else "--set"
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+
+
+def _override(document: Node, override: str) -> None:
+    """Put "a.b=c" into the document (which is changed), making the mappings on the way."""
+    place, sign, text = override.partition("=")
+    names = place.split(".")
+    if not sign or not all(names):
+        raise RecipeError(f"--set: wanted KEY.KEY=VALUE, got {override!r}")
+    value = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.ScalarNode("tag:yaml.org,2002:null", "")
+    _forget_lines(value)
+    node = document
+    for depth, name in enumerate(names):
+        if not isinstance(node, yaml.MappingNode):
+            raise RecipeError(f"--set {override}: wanted keys below {'.'.join(names[:depth])}, got {_shown(node)}")
+        kept = [pair for pair in node.value if pair[0].value != name]
+        found = next((child for key, child in node.value if key.value == name), None)
+        if depth == len(names) - 1:
+            found = value
+        elif found is None:
+            found = yaml.MappingNode("tag:yaml.org,2002:map", [])
+        node.value = [*kept, (yaml.ScalarNode("tag:yaml.org,2002:str", name), found)]
+        node = found
+
+
+def _forget_lines(node: Node) -> None:
+    """A value of the command line has no line in the file."""
+    node.start_mark = node.end_mark = None
+    if isinstance(node, yaml.CollectionNode):
+        for child in node.value:
+            for part in child if isinstance(child, tuple) else (child,):
+                _forget_lines(part)
+
+
+def _joined(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _shown(node: Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "keys and values"
+    return "a list" if isinstance(node, yaml.SequenceNode) else repr(node.value)
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _float_or_none(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

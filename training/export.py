@@ -1,0 +1,133 @@
+"""A finished run as a weight file that the filter and the command take, with a card beside it that says what it is."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from training import held_out
+from training.config import as_json, fingerprint
+from training.recipe import Recipe
+from training.sequences import Sequences
+from vs_iconvsr import weights
+from vs_iconvsr.networks.propagation import VideoNetwork
+
+LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is told of a model. figures: lines of Markdown, a table say; command: what made it."""
+
+    name: str
+    command: str
+    figures: str = ""
+    licence: str = LICENCE
+
+
+class WorseError(ValueError):
+    """The trained network is worse than what it started from."""
+
+
+def export(
+    recipe: Recipe,
+    folder: Path,
+    path: Path,
+    *,
+    card: Card,
+    held_out_set: Sequences,
+    start: VideoNetwork,
+    force: bool = False,
+) -> dict[str, float]:
+    """Write the run's best averaged weights to `path` and its card to the .md beside it.
+
+    Returns the held-out gains over bicubic in dB, by degradation. Raises WorseError where they are not above the
+    gains of `start` (the network that the run began with), unless force.
+    """
+    network = trained(recipe, folder)
+    count = recipe.watch.held_out_sequences
+    gains = held_out.gains(network, held_out_set, recipe.degradations, count=count, device="cpu")
+    before = held_out.gains(start, held_out_set, recipe.degradations, count=count, device="cpu")
+    if not force and _mean(gains) <= _mean(before):
+        raise WorseError(
+            f"{folder}: wanted held-out gains above those before training ({_mean(before):+.3f} dB), "
+            f"got {_mean(gains):+.3f} dB; nothing was written (--force writes it all the same)"
+        )
+    provenance = {
+        "name": card.name,
+        "licence": card.licence,
+        "command": card.command,
+        "recipe": as_json(recipe),
+        "recipe_sha256": fingerprint(recipe),
+        "steps": str(steps_done(folder)),
+        "held_out_gain_over_bicubic_db": json.dumps({kind: round(gain, 3) for kind, gain in gains.items()}),
+        "torch": torch.__version__,
+        "source_commit": _commit(),
+    }
+    weights.save(network, path, provenance=provenance)
+    path.with_suffix(".md").write_text(card_text(card, network, recipe, gains, provenance))
+    return gains
+
+
+def trained(recipe: Recipe, folder: Path) -> VideoNetwork:
+    """The best averaged weights of a run."""
+    path = folder / "average.safetensors"
+    if not path.exists():
+        raise ValueError(f"{folder}: wanted the folder of a run that was evaluated once, found no {path.name}")
+    network = recipe.network.build()
+    network.load_state_dict(safetensors.torch.load_file(path))
+    return network.eval().requires_grad_(False)
+
+
+def steps_done(folder: Path) -> int:
+    """The step whose weights are in average.safetensors: the one with the best held-out gain."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [line for line in lines if "gain_db" in line]
+    return int(max(evaluated, key=lambda line: line["gain_db"])["step"])
+
+
+def card_text(
+    card: Card, network: VideoNetwork, recipe: Recipe, gains: dict[str, float], provenance: dict[str, str]
+) -> str:
+    """The card in Markdown."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    learned = ", ".join(f"{d.kind} ({d.share:g})" for d in recipe.degradations)
+    lines = [
+        f"# {card.name}",
+        "",
+        f"{type(network).__name__}, x{network.scale}, {parameters:,} parameters. Licence: {card.licence}.",
+        "",
+        f"- Made by: `{card.command}`",
+        f"- Training data: {_data_line(recipe)}",
+        f"- Degradations (share): {learned}",
+        f"- Steps: {provenance['steps']}; recipe sha256: {provenance['recipe_sha256'][:16]}",
+        "- Held-out gain over bicubic, PSNR-Y: " + ", ".join(f"{kind} {gain:+.2f} dB" for kind, gain in gains.items()),
+        "",
+    ]
+    return "\n".join(lines) + (f"\n{card.figures.strip()}\n" if card.figures else "")
+
+
+def _data_line(recipe: Recipe) -> str:
+    generator = recipe.data.train_generator
+    if generator is None:
+        return f"`{recipe.data.train}`"
+    return (
+        f"{generator.clips} clips of {generator.frames} frames, drawn and filmed by `synthesise` "
+        f"(seed {generator.seed}); no footage of anybody"
+    )
+
+
+def _mean(gains: dict[str, float]) -> float:
+    return sum(gains.values()) / len(gains)
+
+
+def _commit() -> str:
+    """The commit of the sources, "unknown" outside a checkout."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,51 @@
+"""How good a network is on held-out sequences: what training chooses by."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.degrade import Degradation, degrade
+from training.metrics import luma, psnr
+from training.resize import imresize, to_bytes
+from training.sequences import Sequences
+from vs_iconvsr.networks.propagation import VideoNetwork
+
+_SEED = 0x4E1D  # one fixed draw of each degradation, whatever the recipe's seed
+
+
+def gains(
+    network: VideoNetwork, sequences: Sequences, degradations: Sequence[Degradation], *, count: int, device: str
+) -> dict[str, float]:
+    """PSNR-Y over that of bicubic enlargement, in dB, by kind of degradation: mean over the first `count` sequences."""
+    found: dict[str, list[float]] = {}
+    for k, degradation in enumerate(degradations):
+        for i in range(min(count, len(sequences))):
+            frames, h, w = sequences.shape(i)
+            gt = sequences.read(i, range(frames), slice(0, h), slice(0, w))
+            random = np.random.default_rng(np.random.SeedSequence([_SEED, k, i]))
+            lr = degrade(gt, degradation, network.scale, random=random)
+            gain = mean_psnr(upscaled(network, lr, device=device), gt) - mean_psnr(enlarged(lr, network.scale), gt)
+            found.setdefault(degradation.kind, []).append(gain)
+    return {kind: float(np.mean(values)) for kind, values in found.items()}
+
+
+def mean_psnr(ours: Tensor, truth: Tensor) -> float:
+    """On luma, mean over the frames of two sequences (t, 3, h, w) in 0..255."""
+    return float(np.mean([psnr(luma(a), luma(b)) for a, b in zip(ours, truth, strict=True)]))
+
+
+def upscaled(network: VideoNetwork, lr: Tensor, *, device: str) -> Tensor:
+    """lr (t, 3, h, w) uint8 → hr uint8, the whole sequence at once, network in evaluation mode meanwhile."""
+    training = network.training
+    network.eval()
+    with torch.inference_mode():
+        hr = network(lr.unsqueeze(0).to(device).float() / 255.0)[0]
+    network.train(training)
+    return to_bytes(hr.double().cpu() * 255.0)
+
+
+def enlarged(lr: Tensor, scale: int) -> Tensor:
+    """lr (t, 3, h, w) uint8 → uint8 by MATLAB's bicubic: what every gain here is measured against."""
+    return to_bytes(imresize(lr, float(scale)))

@@ -1,0 +1,311 @@
+"""The training loop: set up, resume, step, log, evaluate, save."""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training import checkpoint, held_out
+from training.config import as_json, fingerprint
+from training.recipe import Optimiser, Recipe
+from training.sequences import Batch, BatchSource, Sequences
+from vs_iconvsr.networks.propagation import VideoNetwork
+
+logger = logging.getLogger(__name__)
+
+FLOW_PARTS = ("flow_network.", "spynet.")  # parameters that learn at flow_share of the rate
+MAX_ROLLBACKS = 3
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a run may do differently without other results: where it computes and how data gets there."""
+
+    device: str = "cpu"
+    workers: int = 0
+
+
+class TrainingError(RuntimeError):
+    """A run cannot go on; the message says why and what to change."""
+
+
+def train(
+    recipe: Recipe, folder: Path, *, train_set: Sequences, held_out_set: Sequences, start: VideoNetwork, means: Means
+) -> bool:
+    """Train `start` (which is changed) by the recipe, going on from the checkpoint in `folder` if there is one.
+
+    Writes last.pt and previous.pt (checkpoints), average.safetensors (the averaged weights where held-out gain was
+    best) and metrics.jsonl. Returns whether all steps are done: False after SIGTERM or SIGINT, which save first.
+    On a CPU with one process a run that was killed and resumed gives the same bits as one that was not.
+    """
+    run = _Run(recipe, folder, start, means)
+    run.resume()
+    source = BatchSource(
+        train_set,
+        recipe.patches,
+        degradations=recipe.degradations,
+        scale=start.scale,
+        seed=recipe.seed,
+        rank=run.rank,
+        world=run.world,
+    )
+    with _stop_signals() as stopped:
+        while run.step < recipe.optimiser.steps:
+            for batch in _batches(source, range(run.step, recipe.optimiser.steps), means):
+                if not run.learn(batch):
+                    break  # rolled back: the batches go on from an earlier step
+                done = run.step == recipe.optimiser.steps
+                if run.step % recipe.watch.log == 0 or done:
+                    run.log()
+                if run.step % recipe.watch.evaluate == 0 or done:
+                    run.evaluate(held_out_set)
+                if run.step % recipe.watch.save == 0 or done or stopped():
+                    run.save()
+                if stopped():
+                    return done
+    return True
+
+
+class _Run:
+    """The state of a run: everything that a checkpoint holds."""
+
+    def __init__(self, recipe: Recipe, folder: Path, network: VideoNetwork, means: Means) -> None:
+        self.recipe, self.folder, self.device = recipe, folder, means.device
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        # Weights in this order suit the vector units, of CPUs as of GPUs.
+        self.network = network.to(means.device).to(memory_format=torch.channels_last).train().requires_grad_(True)
+        self.forward: nn.Module = self.network
+        if self.world > 1:
+            self.forward = DistributedDataParallel(self.network, find_unused_parameters=True)
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.optimiser = torch.optim.Adam(_parameter_groups(self.network), betas=recipe.optimiser.betas)
+        self.step = 0
+        self.rollbacks = 0
+        self.best_gain = -math.inf
+        self.loss = 0.0  # moving average, for the log
+        self.since = (time.monotonic(), 0)  # moment and step of the last log line
+
+    def learn(self, batch: Batch) -> bool:
+        """One step; False after a rollback because the loss was not finite."""
+        settings = self.recipe.optimiser
+        rate = learning_rate(settings, self.step) * 0.5**self.rollbacks
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * (settings.flow_share if group["flow"] else 1.0)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            hr = self.forward(batch.lr.to(self.device))
+        loss = charbonnier(hr, batch.gt.to(self.device), epsilon=settings.epsilon)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if not self._finite(loss):
+            self._roll_back()
+            return False
+        if settings.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        if self.step < settings.flow_frozen:
+            _forget_flow_gradients(self.optimiser)
+        self.optimiser.step()
+        self._move_average(settings.average)
+        self.step += 1
+        value = float(loss.detach())
+        self.loss = value if self.loss == 0.0 else 0.98 * self.loss + 0.02 * value
+        return True
+
+    def log(self) -> None:
+        moment, step = self.since
+        seconds = (time.monotonic() - moment) / max(1, self.step - step)
+        self.since = (time.monotonic(), self.step)
+        left = (self.recipe.optimiser.steps - self.step) * seconds / 60.0
+        self._write(loss=self.loss, seconds_per_step=round(seconds, 4))
+        if self.rank == 0:
+            total = self.recipe.optimiser.steps
+            logger.info(
+                "step %d of %d, loss %.5f, %.2f s a step, %.0f min left", self.step, total, self.loss, seconds, left
+            )
+
+    def evaluate(self, sequences: Sequences) -> None:
+        """Held-out gain of the averaged weights; the best are kept as average.safetensors."""
+        if self.rank:
+            return
+        raw = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average)
+        gains = held_out.gains(
+            self.network,
+            sequences,
+            self.recipe.degradations,
+            count=self.recipe.watch.held_out_sequences,
+            device=self.device,
+        )
+        self.network.load_state_dict(raw)
+        mean = sum(gains.values()) / len(gains)
+        self._write(**{f"gain_{kind}_db": round(gain, 4) for kind, gain in gains.items()}, gain_db=round(mean, 4))
+        shown = ", ".join(f"{kind} {gain:+.2f} dB" for kind, gain in gains.items())
+        logger.info("step %d, held out, against bicubic: %s", self.step, shown)
+        if mean > self.best_gain:
+            self.best_gain = mean
+            _write_whole(self.folder / "average.safetensors", safetensors.torch.save(self._contiguous_average()))
+
+    def save(self) -> None:
+        if self.rank == 0:
+            checkpoint.save(self._state(), self.folder)
+
+    def resume(self) -> None:
+        """Take over the checkpoint in the folder; TrainingError if it is another recipe's."""
+        state = checkpoint.load(self.folder)
+        if state is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.rank == 0:
+                (self.folder / "recipe.json").write_text(as_json(self.recipe) + "\n")
+            return
+        if state["recipe"] != fingerprint(self.recipe):
+            raise TrainingError(
+                f"{self.folder}: wanted a run of this recipe, got one of another (see recipe.json there); "
+                "go on with that recipe or choose another --out"
+            )
+        self._take(state)
+        self._forget_later_metrics()
+        logger.info("going on from step %d", self.step)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "recipe": fingerprint(self.recipe),
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+            "rollbacks": self.rollbacks,
+            "best_gain": self.best_gain,
+            "loss": self.loss,
+        }
+
+    def _take(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        self.step, self.rollbacks = state["step"], state["rollbacks"]
+        self.best_gain, self.loss = state["best_gain"], state["loss"]
+        self.since = (time.monotonic(), self.step)
+
+    def _roll_back(self) -> None:
+        """To the last checkpoint, at half the learning rate from there on."""
+        failed, rollbacks = self.step, self.rollbacks + 1
+        state = checkpoint.load(self.folder)
+        if state is None or rollbacks > MAX_ROLLBACKS:
+            raise TrainingError(
+                f"step {failed}: wanted a finite loss, got none after {rollbacks - 1} rollbacks; "
+                "lower the learning rate: --set optimiser.learning_rate=…"
+            )
+        self._take(state)
+        self.rollbacks = rollbacks
+        self.save()
+        logger.warning("step %d: the loss was not finite; back to step %d at half the rate", failed, self.step)
+        self._write(rolled_back_from=failed)
+
+    def _finite(self, loss: Tensor) -> bool:
+        """Whether the loss is finite in every process."""
+        bad = (~torch.isfinite(loss.detach())).float()
+        if self.world > 1:
+            dist.all_reduce(bad)
+        return float(bad) == 0.0
+
+    def _move_average(self, decay: float) -> None:
+        # The average begins as the plain mean of the first steps: fresh weights would stay in it for long.
+        weight = 1.0 - min(decay, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.average[name].lerp_(value, weight)
+
+    def _contiguous_average(self) -> dict[str, Tensor]:
+        return {name: value.cpu().contiguous() for name, value in self.average.items()}
+
+    def _write(self, **values: float) -> None:
+        if self.rank == 0:
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps({"step": self.step, "time": round(time.time(), 1), **values}) + "\n")
+
+    def _forget_later_metrics(self) -> None:
+        """Lines written after the checkpoint will be written again."""
+        path = self.folder / "metrics.jsonl"
+        if self.rank == 0 and path.exists():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+            _write_whole(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def learning_rate(settings: Optimiser, step: int) -> float:
+    """Warm-up, then a cosine from learning_rate to last_learning_rate."""
+    warm = min(1.0, (step + 1) / max(1, settings.warm_up))
+    wave = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
+    return warm * (settings.last_learning_rate + wave * (settings.learning_rate - settings.last_learning_rate))
+
+
+def charbonnier(hr: Tensor, gt: Tensor, *, epsilon: float) -> Tensor:
+    """Mean of sqrt(d² + epsilon²)."""
+    return ((hr - gt).square() + epsilon**2).sqrt().mean()
+
+
+def _parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
+    flow = [value for name, value in network.named_parameters() if name.startswith(FLOW_PARTS)]
+    rest = [value for name, value in network.named_parameters() if not name.startswith(FLOW_PARTS)]
+    groups: list[dict[str, Any]] = [{"params": rest, "flow": False}]
+    return [*groups, {"params": flow, "flow": True}] if flow else groups
+
+
+def _forget_flow_gradients(optimiser: torch.optim.Optimizer) -> None:
+    for group in optimiser.param_groups:
+        for parameter in group["params"] if group["flow"] else ():
+            parameter.grad = None
+
+
+def _batches(source: BatchSource, steps: range, means: Means) -> Iterator[Batch]:
+    """Batches of these steps in order."""
+    if means.workers == 0:
+        yield from (source[step] for step in steps)
+        return
+    loader = torch.utils.data.DataLoader(
+        source,
+        batch_size=None,
+        sampler=steps,
+        num_workers=means.workers,
+        prefetch_factor=4,
+        multiprocessing_context="fork",
+    )
+    yield from loader
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[Any]:
+    """A function that says whether SIGTERM or SIGINT has come; the handlers that were there come back."""
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda got, _: came.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
