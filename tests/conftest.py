@@ -64,6 +64,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def tiny_network() -> "VideoNetwork":
     """A LightVSR of a few thousand weights that does something visible with every one of them."""
     import torch
+
     from vs_iconvsr.networks.light import LightVSR
 
     network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4).eval().requires_grad_(False)

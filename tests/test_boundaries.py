@@ -40,7 +40,17 @@ RESERVED = {
     "vs_iconvsr.plugin": (),
     "vs_iconvsr.planes": ("vs_iconvsr.plugin",),
 }
-NETWORKS_MAY_USE = ("torch", "torchvision", "abc", "collections", "dataclasses", "functools", "itertools", "math", "typing")
+NETWORKS_MAY_USE = (
+    "torch",
+    "torchvision",
+    "abc",
+    "collections",
+    "dataclasses",
+    "functools",
+    "itertools",
+    "math",
+    "typing",
+)
 
 
 def modules() -> list[str]:

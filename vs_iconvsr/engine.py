@@ -66,9 +66,7 @@ class Propagation:
     Each `step` is one step of one tile. `rewind` starts the forward branch again; the backward one is not repeated.
     """
 
-    def __init__(
-        self, upscaler: Upscaler, segment: Segment, lr_frame: Callable[[int], Tensor], means: Means
-    ) -> None:
+    def __init__(self, upscaler: Upscaler, segment: Segment, lr_frame: Callable[[int], Tensor], means: Means) -> None:
         self.segment = segment
         self.next_kept = segment.kept.start  # the number of the next hr frame
         self.backward_done = False
@@ -184,9 +182,7 @@ class _Track:
             :,
             s * tile.kept_rows.start : s * tile.kept_rows.stop,
             s * tile.kept_columns.start : s * tile.kept_columns.stop,
-        ] = upsampled[
-            :, s * top : s * (top + len(tile.kept_rows)), s * left : s * (left + len(tile.kept_columns))
-        ]
+        ] = upsampled[:, s * top : s * (top + len(tile.kept_rows)), s * left : s * (left + len(tile.kept_columns))]
 
     def rewind(self) -> None:
         self._carried = None
@@ -258,8 +254,10 @@ def _to_host(feature: Tensor) -> Tensor:
 
 def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype) -> VideoNetwork:
     """An equal network there; the caller's stays as it is."""
-    state = {key: value.to(device, dtype if value.is_floating_point() else value.dtype) for key, value in
-             network.state_dict().items()}
+    state = {
+        key: value.to(device, dtype if value.is_floating_point() else value.dtype)
+        for key, value in network.state_dict().items()
+    }
     copy = type(network)(**network.hyper_parameters).eval().requires_grad_(False)
     copy.load_state_dict(state, assign=True)
     return copy.to(device)

@@ -27,7 +27,8 @@ class Settings:
     scene_detect: whether propagation stops at cuts. sc_threshold: see `scenes.is_cut`.
     tile: (width, height) of tiles in lr px, 0 for the whole frame. halo: px read round a tile.
     device: "auto", or torch's names with commas between several. precision: "auto" or one of engine.PRECISIONS.
-    memory_bytes: what the device may give us. threads: torch's threads on the CPU.
+    memory_bytes: what the device may give us. threads: torch's threads on
+    the CPU.
     """
 
     segment: int = 30
@@ -117,7 +118,7 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         halo=settings.halo,
         precision=precision,
         devices=tuple(str(device) for device in devices),
-        threads=settings.threads or _usable_cores(),
+        threads=settings.threads or _usual_threads(),
         memory_bytes=budget,
         dither=settings.dither,
         working_bytes=network.working_values * largest * value_bytes + 12 * width * height * network.scale**2,
@@ -175,7 +176,11 @@ def _usual_budget(device: torch.device) -> int:
     return int((1 << (gib.bit_length() - 1)) * GIB)
 
 
-def _usable_cores() -> int:
+def _usual_threads() -> int:
+    """As many as OMP_NUM_THREADS says, the usual way to leave cores to others, else as many as this process may use."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdigit() and int(told) > 0:
+        return int(told)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

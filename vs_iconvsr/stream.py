@@ -25,14 +25,15 @@ from vs_iconvsr.worker import Worker, worker_for
 logger = logging.getLogger(__name__)
 
 ROUND_FRAMES = 8
-"""Source frames asked for at a time. A frame that has come but is not ours yet sits in VapourSynth's cache of the source
-node, which holds 20: with short rounds no second request finds it gone, and nothing is decoded twice."""
+"""Source frames asked for at a time. A frame that has come but is not ours yet sits in VapourSynth's cache of the
+source node, which holds 20: with short rounds no second request finds it gone, and nothing is decoded twice."""
 
 
 @dataclass(frozen=True)
 class Hr:
-    """An hr frame on the CPU: planes in the target format, its colour, and the frame properties to change (None: delete).
+    """An hr frame on the CPU: planes in the target format and their colour.
 
+    properties: the frame properties to change, None to delete one.
     keepsake: whatever the door gave `put` for the source frame of the same number.
     """
 
@@ -485,7 +486,7 @@ class Stream:
         return None
 
     def _planned_hr_capacity(self) -> int:
-        """hr frames that may be held: enough for every request in flight, else a cell's worth in an eighth of the budget."""
+        """hr frames that may be held: at least what is in flight, at most a cell, if an eighth of the budget holds it."""
         hr_bytes = self.width * self.height * self.scale**2 * self.target.dtype.itemsize * 3
         affordable = self.plan.memory_bytes // 8 // hr_bytes
         return max(self._in_flight + 2, min(self.plan.segment or 60, affordable))

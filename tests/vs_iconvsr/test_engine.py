@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+
 from vs_iconvsr.engine import Means, Propagation, Shape, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Segment
@@ -56,7 +57,7 @@ def test_a_propagation_starts_with_one_backward_step_a_frame(tiny_network: Video
 
 @pytest.mark.parametrize("means", [Means.OFFLOAD, Means.RECOMPUTE])
 def test_means_do_not_change_a_byte(tiny_network: VideoNetwork, lr: Tensor, means: Means) -> None:
-    kept, read = range(2, 7), range(0, 9)
+    kept, read = range(2, 7), range(9)
     expected = drained(propagate(tiny_network, lr, kept, read))
     assert torch.equal(drained(propagate(tiny_network, lr, kept, read, means)), expected)
 
@@ -74,7 +75,7 @@ def test_recomputing_holds_fewer_features_than_keeping(tiny_network: VideoNetwor
 
 
 def test_rewinding_gives_the_same_frames_without_a_backward_branch(tiny_network: VideoNetwork, lr: Tensor) -> None:
-    propagation = propagate(tiny_network, lr, range(2, 7), range(0, 9))
+    propagation = propagate(tiny_network, lr, range(2, 7), range(9))
     expected = drained(propagation)
     propagation.rewind()
     steps = 0

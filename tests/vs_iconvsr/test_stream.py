@@ -1,4 +1,4 @@
-"""The stream: hr frame n is a function of n, each frame is asked for once, each segment computed once, stores bounded."""
+"""The stream: hr frame n is a function of n, frames are asked for once, segments computed once, stores bounded."""
 
 import random
 import threading
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+
 from vs_iconvsr import colour
 from vs_iconvsr.colour import Format, Planes
 from vs_iconvsr.engine import Means, Propagation
@@ -20,13 +21,15 @@ PROPERTIES = {"_Matrix": 6, "_Range": 0}
 
 
 def make_clip(seed: int = 0) -> list[Planes]:
-    """Noise over two still backgrounds, with one cut between them."""
+    """Grain over two still pictures, with one cut between them."""
     generator = torch.Generator().manual_seed(seed)
 
     def plane(n: int, size: tuple[int, int]) -> torch.Tensor:
         width, height = size
-        background = torch.linspace(40, 90, width) if n < CUT else torch.linspace(200, 120, width)
-        return (background + 8 * torch.rand(height, width, generator=generator)).to(torch.uint8)
+        scene = torch.Generator().manual_seed(100 + (n >= CUT))
+        blocks = 30 + 190 * torch.rand(height // 2, width // 2, generator=scene)
+        grain = 8 * torch.rand(height, width, generator=generator)
+        return (blocks.repeat_interleave(2, 0).repeat_interleave(2, 1) + grain).to(torch.uint8)
 
     return [tuple(plane(n, size) for size in YUV420P8.plane_sizes(WIDTH, HEIGHT)) for n in range(NUM_FRAMES)]
 
@@ -156,7 +159,7 @@ def test_two_devices_give_the_same_bytes(tiny_network: VideoNetwork, reference: 
     with open_stream(tiny_network, device="cpu,cpu") as stream:
         door = Door(stream)
         assert all(equal(door[n], reference[n]) for n in range(NUM_FRAMES))
-        assert len({job_worker for job_worker in stream._workers}) == 2
+        assert len(set(stream._workers)) == 2
 
 
 def test_frames_of_a_scene_do_not_depend_on_the_next_scene(tiny_network: VideoNetwork, reference: list[Hr]) -> None:
@@ -185,9 +188,7 @@ def test_cuts_that_frames_tell_of_are_taken_and_nothing_is_measured(tiny_network
         assert not any(stream._cuts[n] == 2 for n in range(6, 13))
 
 
-def test_without_scene_detection_propagation_goes_through_cuts(
-    tiny_network: VideoNetwork, reference: list[Hr]
-) -> None:
+def test_without_scene_detection_propagation_goes_through_cuts(tiny_network: VideoNetwork, reference: list[Hr]) -> None:
     with open_stream(tiny_network, scene_detect=False) as stream:
         hr = Door(stream)[CUT]
         assert "_SceneChangePrev" not in hr.properties
@@ -257,7 +258,7 @@ def test_out_of_memory_changes_the_means_and_not_the_bytes(
 def test_out_of_memory_by_every_means_names_the_arguments_to_pass(
     tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(self: Propagation) -> None:
+    def failing(_: Propagation) -> None:
         raise torch.OutOfMemoryError("injected")
 
     monkeypatch.setattr(Propagation, "step", failing)

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vs_iconvsr.tiles import MIN_TILE_PX, Tile, tiles_of
 
 
