@@ -25,6 +25,14 @@ TOLERANCE_S = {"mkv": Fraction(1, 2000), "mp4": Fraction(0), "mov": Fraction(0)}
 
 # mp4 and mov name these themselves, and ours would be those of the source.
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")
+# QuickTime has language codes of its own, some of the older and some of the newer ones of ISO 639-2 (found by trial).
+# fmt: off
+_QUICKTIME_LANGUAGES = {
+    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "nld": "dut", "kat": "geo", "deu": "ger",
+    "ell": "gre", "isl": "ice", "mkd": "mac", "msa": "may", "fas": "per", "bod": "tib", "cym": "wel", "nob": "nor",
+    "fre": "fra", "cze": "ces", "rum": "ron", "slo": "slk",
+}
+# fmt: on
 _BITMAP_SUFFIX = {"png": "png", "mjpeg": "jpg", "bmp": "bmp", "gif": "gif", "webp": "webp", "tiff": "tif"}
 
 
@@ -221,6 +229,11 @@ def mux_command(
             ]
     for number, (_, codec) in enumerate(keep.subtitles):
         after += [f"-c:s:{number}", codec] if codec else []
+    if container == "mov":
+        for kind, tracks in (("a", keep.audio), ("s", [t for t, _ in keep.subtitles])):
+            for number, track in enumerate(tracks):
+                if track.language in _QUICKTIME_LANGUAGES:
+                    after += [f"-metadata:s:{kind}:{number}", f"language={_QUICKTIME_LANGUAGES[track.language]}"]
     for name, value in source.tags.items():
         after += ["-metadata:s:v:0", f"{name}={value}"]
     for name in _BRANDS:
@@ -309,6 +322,11 @@ def _checked(
     warnings = []
     if whole and len(output.chapters()) != source.chapters:
         warnings.append(f"output: wanted {source.chapters} chapters, got {len(output.chapters())}")
+    tracks = [*keep.audio, *(track for track, _ in keep.subtitles)]
+    for track, copy in zip(tracks, [*output.streams.audio, *output.streams.subtitles], strict=True):
+        language = copy.metadata.get("language", "und")
+        if track.language not in ("", "und", language) and _QUICKTIME_LANGUAGES.get(track.language) != language:
+            warnings.append(f"{track}: .{container} has no code for its language")
     time_base = exact(stream.time_base)
     pts = sorted(p.pts * time_base for p in output.demux(stream) if p.size and p.pts is not None)
     if len(pts) != len(window):

@@ -94,6 +94,11 @@ def pixel_format_of(wanted: Format) -> str:
     raise ValueError(f"format: wanted one that FFmpeg has, got {wanted}")
 
 
+def has_pixel_format(wanted: Format) -> bool:
+    """Whether `pixel_format_of` finds a name: FFmpeg has no 4:1:1 of 10 bits, for example."""
+    return wanted in _planar_formats().values()
+
+
 def plane_order(chosen: Format) -> tuple[int, ...]:
     """For each of FFmpeg's planes, the number of ours."""
     if chosen.family == "GRAY":

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ffmpeg_filter.children import Executable
+from ffmpeg_filter.pixels import has_pixel_format
 from vs_iconvsr.colour import Format
 
 # 8-bit sources band when upscaled and rounded back to 8 bits.
@@ -33,12 +34,13 @@ class Preset:
     sent_as: Mapping[int, str] = field(default_factory=dict)
 
     def formats(self) -> list[Format]:
+        """What it takes and FFmpeg has a name for."""
         found = []
         for bits in self.bits:
             if "YUV" in self.families:
                 found += [Format("YUV", "integer", bits, w, h) for w, h in self.subsamplings]
             found += [Format(family, "integer", bits) for family in self.families if family != "YUV"]
-        return found
+        return [f for f in found if has_pixel_format(f)]
 
 
 _420, _422, _444, _440, _411, _410 = (1, 1), (1, 0), (0, 0), (0, 1), (2, 0), (2, 2)

@@ -336,8 +336,11 @@ def _rotation(frame: VideoFrame) -> int:
 
 def _mastering_display(frame: VideoFrame) -> str | None:
     raw = _side_data(frame, "MASTERING_DISPLAY_METADATA")
-    if raw is None:
-        return None
+    return mastering_display_text(raw) if raw is not None else None
+
+
+def mastering_display_text(raw: bytes) -> str | None:
+    """FFmpeg's AVMasteringDisplayMetadata as x265 and ffmpeg 9 take it; None if it lacks a half."""
     numbers = struct.unpack("22i", raw[:88])
     if not (numbers[20] and numbers[21]):
         return None
