@@ -12,7 +12,11 @@ SCALES = (1, 2, 4)
 
 
 class FlowAlignedNetwork(VideoNetwork):
-    """What BasicVSR and IconVSR share: SPyNet, alignment of carried features by its flow, the last layers."""
+    """What BasicVSR and IconVSR share: SPyNet, alignment of carried features by its flow, the last layers.
+
+    Where the weights are half, give frames in float32 none the less: features are then half, flows and hr float32, and
+    hr is not limited to the 8 or 11 bits of a half.
+    """
 
     def __init__(self, *, mid_channels: int, num_blocks: int, scale: int, flow_channels: int) -> None:
         super().__init__()
@@ -42,7 +46,7 @@ class FlowAlignedNetwork(VideoNetwork):
         """What a branch knows of this frame: the neighbour's feature warped; zeros where the branch starts."""
         if carried is None or flow is None:
             n, _, h, w = frame.shape
-            return frame.new_zeros(n, self.carried_channels, h, w)
+            return frame.new_zeros(n, self.carried_channels, h, w, dtype=self.conv_last.weight.dtype)
         return warp(carried, flow)
 
     def reconstructed(self, frame: Tensor, features: Tensor) -> Tensor:
@@ -52,7 +56,7 @@ class FlowAlignedNetwork(VideoNetwork):
         if self.scale >= 4:
             features = leaky_relu(self.upsample2(features))
         detail: Tensor = self.conv_last(leaky_relu(self.conv_hr(features)))
-        return detail + enlarge(frame, self.scale)
+        return detail.to(frame.dtype) + enlarge(frame, self.scale)
 
 
 class BasicVSR(FlowAlignedNetwork):
@@ -82,7 +86,8 @@ class BasicVSR(FlowAlignedNetwork):
         self, frame: Tensor, carried: Tensor | None, flow_to_next: Tensor | None, refill: Tensor | None
     ) -> Tensor:
         del refill  # BasicVSR extracts none
-        feature: Tensor = self.backward_resblocks(torch.cat([frame, self.aligned(carried, flow_to_next, frame)], dim=1))
+        aligned = self.aligned(carried, flow_to_next, frame)
+        feature: Tensor = self.backward_resblocks(torch.cat([frame.to(aligned.dtype), aligned], dim=1))
         return feature
 
     def forward_step(
@@ -94,7 +99,8 @@ class BasicVSR(FlowAlignedNetwork):
         refill: Tensor | None,
     ) -> Tensor:
         del backward, refill  # the two branches meet in `upsample` only
-        feature: Tensor = self.forward_resblocks(torch.cat([frame, self.aligned(carried, flow_to_prev, frame)], dim=1))
+        aligned = self.aligned(carried, flow_to_prev, frame)
+        feature: Tensor = self.forward_resblocks(torch.cat([frame.to(aligned.dtype), aligned], dim=1))
         return feature
 
     def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class IconVSR(FlowAlignedNetwork):
         return tuple(before - i if i < 0 else after - i if i >= t else i for i in wanted)
 
     def refill(self, window: Tensor) -> Tensor:
-        features: Tensor = self.edvr(window)
+        features: Tensor = self.edvr(window.to(self.edvr.conv_first.weight.dtype))
         return features
 
     def backward_step(
@@ -96,7 +96,7 @@ class IconVSR(FlowAlignedNetwork):
         aligned = self.aligned(carried, flow_to_next, frame)
         if refill is not None:
             aligned = self.backward_fusion(torch.cat([aligned, refill], dim=1))
-        feature: Tensor = self.backward_resblocks(torch.cat([frame, aligned], dim=1))
+        feature: Tensor = self.backward_resblocks(torch.cat([frame.to(aligned.dtype), aligned], dim=1))
         return feature
 
     def forward_step(
@@ -110,7 +110,7 @@ class IconVSR(FlowAlignedNetwork):
         aligned = self.aligned(carried, flow_to_prev, frame)
         if refill is not None:
             aligned = self.forward_fusion(torch.cat([aligned, refill], dim=1))
-        feature: Tensor = self.forward_resblocks(torch.cat([frame, backward, aligned], dim=1))
+        feature: Tensor = self.forward_resblocks(torch.cat([frame.to(aligned.dtype), backward, aligned], dim=1))
         return feature
 
     def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:

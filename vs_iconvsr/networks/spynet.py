@@ -16,7 +16,8 @@ SIZE_MULTIPLE = 2 ** (LEVELS - 1)  # so that the coarsest level has whole pixels
 class SPyNet(nn.Module):
     """frame, neighbour (n, 3, h, w), RGB in [0, 1] → flow (n, 2, h, w): where each pixel of frame lies in neighbour.
 
-    (dx, dy) in px; any h, w >= 1. Sides that are no multiple of SIZE_MULTIPLE are stretched to the next one for the
+    (dx, dy) in px; any h, w >= 1. The flow is float32 whatever the weights are: bfloat16 would round 200 px to the next
+    whole one. Sides that are no multiple of SIZE_MULTIPLE are stretched to the next one for the
     search, and the flow is brought back: cutting or padding instead gives other flows than the published weights had.
     """
 
@@ -41,14 +42,15 @@ class SPyNet(nn.Module):
 
     def search(self, frame: Tensor, neighbour: Tensor) -> Tensor:
         """As forward, for multiples of SIZE_MULTIPLE: each level, from coarse to fine, adds to the flow."""
-        frames, neighbours = self.pyramid(frame), self.pyramid(neighbour)
+        dtype = next(self.parameters()).dtype
+        frames, neighbours = self.pyramid(frame.to(dtype)), self.pyramid(neighbour.to(dtype))
         n, _, h, w = frames[0].shape
-        flow = frame.new_zeros(n, 2, h, w)
+        flow = torch.zeros(n, 2, h, w, device=frame.device, dtype=torch.promote_types(dtype, torch.float32))
         for level, refine in enumerate(self.basic_module):
             if level > 0:
                 flow = 2.0 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             moved = warp(neighbours[level], flow, padding_mode="border")
-            flow = flow + refine(torch.cat([frames[level], moved, flow], dim=1))
+            flow = flow + refine(torch.cat([frames[level], moved, flow.to(dtype)], dim=1))
         return flow
 
     def pyramid(self, frame: Tensor) -> list[Tensor]:
