@@ -167,8 +167,13 @@ class Child:
             return "ffmpeg no longer reads its input, though it is still running"
         self._drain.join(KILL_TIMEOUT_S)
         how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        said = " | ".join(line for line in list(self._tail)[-6:] if line)
-        return f"ffmpeg failed ({how}): {said or 'it said nothing'}"
+        lines = [line for line in self._tail if line]
+        said = " | ".join(lines[-6:]) or "it said nothing"
+        if any("No space left on device" in line for line in lines):
+            return f"disk full: make room and run the same command again; finished parts are kept ({said})"
+        return (
+            f"ffmpeg failed ({how}): {said}" if code else f"ffmpeg stopped before its input ended (exit code 0): {said}"
+        )
 
     def kill(self) -> None:
         """Ends the program and what it started; returns when it is gone. Safe to call at any time, more than once."""
