@@ -1,0 +1,131 @@
+"""What only shows over time: memory over long clips and scenes, threads over many starts and stops."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.needs_vapoursynth
+
+MIB = 2**20
+
+
+def run(program: str, *arguments: str | Path, timeout: int = 1800) -> str:
+    """What a Python program of its own prints: memory of this process would tell of all tests before."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+PLAY_THROUGH = """
+    import sys
+    import vapoursynth as vs
+
+    def resident():
+        return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+    core = vs.core
+    core.num_threads = 2
+    core.max_cache_size = 64
+    model, length = sys.argv[1], int(sys.argv[2])
+    clip = core.std.BlankClip(format=vs.YUV420P8, width=32, height=24, length=length, color=[90, 120, 130], keep=True)
+    clip = core.std.SetFrameProps(clip, _Matrix=6)
+    clip = core.iconvsr.Upscale(clip, model=model, segment=10, context=2)
+    memory = []
+    for n, _ in enumerate(clip.frames(prefetch=4, close=True)):
+        if n == 40 or n % 100 == 99:  # the first three segments, and then now and again
+            memory.append(resident())
+    print(memory[0], max(memory[1:]))
+"""
+
+
+@pytest.mark.parametrize("length", [400, pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_memory_is_flat_after_the_first_three_segments(tiny_model: Path, length: int) -> None:
+    early, later = map(int, run(PLAY_THROUGH, tiny_model, length, timeout=3600).split())
+    assert later - early < 12 * MIB
+
+
+ONE_SCENE = """
+    import hashlib, sys
+    import torch
+    from vs_iconvsr import weights
+    from vs_iconvsr.engine import Means, Shape, Upscaler
+    from vs_iconvsr.segments import Segment
+
+    model, frames, means = sys.argv[1], int(sys.argv[2]), Means(sys.argv[3])
+    torch.set_num_threads(1)
+    upscaler = Upscaler(weights.load(model), torch.device("cpu"), Shape(96, 64))
+    still = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(0))
+    segment = Segment(range(frames), range(frames))
+    propagation = upscaler.propagate(segment, lambda n: still.roll(n, dims=2), means=means)
+    made = hashlib.sha256()
+    while not propagation.finished:
+        hr = propagation.step()
+        if hr is not None:
+            made.update(hr.numpy().tobytes())
+    peak_kib = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(made.hexdigest(), 1024 * int(peak_kib))  # not ru_maxrss: a child inherits that from its parent
+"""
+
+
+@pytest.mark.parametrize("frames", [60, pytest.param(300, marks=pytest.mark.long)])
+def test_a_long_scene_recomputed_gives_the_same_bytes_in_less_memory(tmp_path: Path, frames: int) -> None:
+    import torch
+
+    from vs_iconvsr import weights
+    from vs_iconvsr.networks.light import LightVSR
+
+    torch.manual_seed(0)
+    model = tmp_path / "wide.safetensors"
+    weights.save(LightVSR(mid_channels=64, num_blocks=1, flow_channels=4), model, provenance={"name": "wide"})
+    kept, recomputed = (run(ONE_SCENE, model, frames, means).split() for means in ("keep", "recompute"))
+    assert kept[0] == recomputed[0]
+    features = frames * 64 * 64 * 96 * 4
+    assert int(kept[1]) - int(recomputed[1]) > 0.5 * features
+
+
+START_AND_STOP = """
+    import sys, threading
+    import vapoursynth as vs
+
+    core = vs.core
+    model, rounds = sys.argv[1], int(sys.argv[2])
+
+    def resident():
+        return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+    memory = []
+    for i in range(rounds):
+        core.num_threads = 1 + i % 3
+        clip = core.std.BlankClip(format=vs.YUV420P8, width=32, height=24, length=60, color=[90, 120, 130])
+        clip = core.iconvsr.Upscale(clip.std.SetFrameProps(_Matrix=6), model=model, segment=6, context=1)
+        if i % 4:
+            waiting = [clip.get_frame_async(k * (i % 4)) for k in range(1 + i % 5)]
+            waiting[0].result()
+            for future in waiting:
+                future.result()
+            del waiting
+        del clip
+        memory.append(resident())
+    for thread in threading.enumerate():
+        if thread.name.startswith("iconvsr-"):
+            thread.join(10)
+    print(sum(t.name.startswith("iconvsr-") for t in threading.enumerate()), memory[len(memory) // 2], memory[-1])
+"""
+
+
+@pytest.mark.parametrize("rounds", [24, pytest.param(200, marks=pytest.mark.long)])
+def test_starting_and_stopping_leaks_neither_threads_nor_memory(tiny_model: Path, rounds: int) -> None:
+    threads, middle, end = map(int, run(START_AND_STOP, tiny_model, rounds).split())
+    assert threads == 0
+    assert end - middle < 16 * MIB

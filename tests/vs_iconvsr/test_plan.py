@@ -1,0 +1,93 @@
+"""The plan: a pure function of size, network, arguments and kind of device; what cannot be is refused by name."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from vs_iconvsr import plan
+from vs_iconvsr.networks.light import LightVSR
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.plan import GIB, Settings, plan_for
+
+
+def settings(**changes: object) -> Settings:
+    return dataclasses.replace(Settings(device="cpu", threads=2), **changes)
+
+
+def test_a_plan_does_not_ask_what_is_free(tiny_network: VideoNetwork) -> None:
+    before = plan_for(settings(), tiny_network, 720, 576)
+    ballast = torch.ones(GIB // 4)
+    assert plan_for(settings(), tiny_network, 720, 576) == before
+    del ballast
+
+
+def test_the_usual_budget_is_a_power_of_two_of_gib(tiny_network: VideoNetwork) -> None:
+    gib = plan_for(settings(), tiny_network, 64, 64).memory_bytes // GIB
+    assert gib & (gib - 1) == 0
+
+
+def test_whole_frames_where_they_fit_and_tiles_where_they_do_not() -> None:
+    network = LightVSR()
+    assert plan_for(settings(memory_bytes=16 * GIB), network, 640, 480).tile == (0, 0)
+    small = plan_for(settings(memory_bytes=GIB), network, 1920, 1080)
+    assert small.tile != (0, 0)
+    assert small.working_bytes < GIB
+
+
+def test_tiles_that_do_not_fit_at_any_size_are_an_error_naming_memory() -> None:
+    network = LightVSR(mid_channels=512, num_blocks=1)
+    with pytest.raises(ValueError, match=r"^memory: wanted enough .* memory="):
+        plan_for(settings(memory_bytes=GIB // 4, halo=64), network, 640, 480)
+
+
+def test_the_description_names_what_shapes_pixels(tiny_network: VideoNetwork) -> None:
+    text = plan_for(settings(segment=7, context=2, tile=(64, 0), halo=9), tiny_network, 200, 100).describe()
+    for part in ("7 frames + 2", "64x0 + 9 px", "float32", "cpu", "2 threads"):
+        assert part in text
+    assert "\n" not in text
+
+
+def test_the_fingerprint_holds_what_shapes_pixels_and_nothing_that_does_not(tiny_network: VideoNetwork) -> None:
+    one = plan_for(settings(memory_bytes=4 * GIB), tiny_network, 64, 64).fingerprint()
+    assert one == plan_for(settings(memory_bytes=8 * GIB), tiny_network, 64, 64).fingerprint()
+    for change in ({"segment": 9}, {"context": 1}, {"tile": (64, 64)}, {"halo": 1}, {"threads": 1}, {"dither": "none"}):
+        assert plan_for(settings(**change), tiny_network, 64, 64).fingerprint() != one
+
+
+def test_threads_follow_the_usual_variable(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert plan_for(settings(threads=None), tiny_network, 64, 64).threads == 3
+
+
+def test_auto_takes_the_best_device_and_the_cpu_is_always_there() -> None:
+    assert plan.devices_here()[-1] == "cpu"
+    assert [str(device) for device in plan.devices_named("auto")] == plan.devices_here()[:1]
+    assert plan.devices_named("cpu,cpu") == [torch.device("cpu")] * 2
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "tpu", "", "cpu,,cpu"])
+def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^device: wanted auto or some of .*cpu, got"):
+        plan.devices_named(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segment": -2}, "segment"),
+        ({"context": -1}, "context"),
+        ({"threads": 0}, "threads"),
+        ({"sc_threshold": 0.0}, "sc_threshold"),
+        ({"dither": "blue"}, "dither"),
+        ({"precision": "fp4"}, "precision"),
+        ({"tile": (8, 8)}, "tile"),
+        ({"halo": -1}, "halo"),
+        ({"memory_bytes": 1000}, "memory"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(
+    tiny_network: VideoNetwork, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{message}: wanted .* got"):
+        plan_for(settings(**change), tiny_network, 64, 64)
