@@ -41,7 +41,6 @@ def parser(asked: str = "") -> argparse.ArgumentParser:
     Options also hold `say` (print), `stop` (see `stop_on_interrupt`) and `extra` (the words after `--`).
     """
     import vs_iconvsr
-    from ffmpeg_filter import upscale_command
 
     top = argparse.ArgumentParser(prog="iconvsr", description="Upscales video x4 with IconVSR, BasicVSR and relatives.")
     top.add_argument("--version", action="version", version=f"iconvsr {vs_iconvsr.__version__}")
@@ -50,23 +49,23 @@ def parser(asked: str = "") -> argparse.ArgumentParser:
     )
     top.add_argument("--traceback", action="store_true", help="where an error came from, for bug reports")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    upscale_command.add_parser(commands)
-    _add_others(commands, asked)
+    _add_commands(commands, asked)
     train = commands.add_parser("train", help="train, finetune, evaluate (python -m training)", add_help=False)
     train.add_argument("rest", nargs=argparse.REMAINDER)
     train.set_defaults(run=_train)
     return top
 
 
-_OTHERS = {
+_COMMANDS = {
+    "upscale": "upscale a video file x4, with its sound, subtitles, chapters and timestamps",
     "models": "list, download, check and convert weights",
     "doctor": "what works on this machine, and the remedy where something does not",
 }
 
 
-def _add_others(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", asked: str) -> None:
+def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", asked: str) -> None:
     """Only the command that is asked for is imported: most of them bring torch, which takes seconds."""
-    for name, text in _OTHERS.items():
+    for name, text in _COMMANDS.items():
         if name != asked:
             commands.add_parser(name, help=text)
             continue

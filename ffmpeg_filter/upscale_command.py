@@ -1,6 +1,8 @@
 """`iconvsr upscale`: its arguments, and how its end is told."""
 
 import argparse
+import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
         progress.note(f"stopped; finished parts are kept in {job.work}. Run the same command to go on.")
         return EXIT_INTERRUPTED
     if options.progress == "json":
+        values = {**dataclasses.asdict(summary), "output": str(summary.output), "fps": summary.fps}
+        options.say(json.dumps({"event": "summary", **values}))
         return 0
     for line in lines_of(summary, dry_run=job.dry_run):
         progress.note(line)

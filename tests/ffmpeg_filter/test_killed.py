@@ -162,7 +162,7 @@ def test_a_run_killed_before_it_cleaned_up_is_finished(source: Path, upscaled: U
 
 @pytest.fixture
 def fake(executable: Executable, tmp_path: Path) -> Callable[[str], str]:
-    """An ffmpeg that does what the shell script says when it is asked to encode, else what ffmpeg does. $real runs it."""
+    """An ffmpeg that runs the shell script when it is asked to encode, else ffmpeg itself, which is $real."""
 
     def make(script: str) -> str:
         path = tmp_path / "fake-ffmpeg"

@@ -1,0 +1,224 @@
+"""What a user reads: one line and an exit code for every mistake, never a traceback."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ffmpeg_filter import cli
+from ffmpeg_filter.probe import probe
+
+pytestmark = pytest.mark.needs_ffmpeg
+
+Make = Callable[..., Path]
+FAST = ["--device", "cpu", "--threads", "1", "--segment", "4", "--context", "1", "--preset", "ultrafast"]
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def command(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """command("in.mkv", "out.mkv", …): exit code, standard output and standard error of `iconvsr upscale`."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        words = [str(argument) for argument in arguments]
+        at = words.index("--") if "--" in words else len(words)
+        model = [] if "--model" in words else ["--model", str(tiny_model)]
+        code = cli.main(["upscale", *words[:at], *FAST, *model, *words[at:]])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_a_job_tells_what_was_kept_and_nothing_on_standard_output(clip: Make, command: Command, tmp_path: Path) -> None:
+    code, out, err = command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv")
+    assert (code, out) == (0, "")
+    assert re.search(r"12/12 frames \(100\.0 %\), \d+\.\d\d fps", err)
+    assert re.search(r"out\.mkv: 12 frames, 0\.\d MiB, 0:\d\d, \d+\.\d\d fps", err)
+    assert "kept: 12 frames with their timestamps" in err
+
+
+def test_json_lines_tell_of_every_stage(clip: Make, command: Command, tmp_path: Path) -> None:
+    code, out, _ = command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv", "--progress", "json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [e["name"] for e in events if e["event"] == "stage"] == ["joining", "muxing", "checking"]
+    assert [e["frames"] for e in events if e["event"] == "progress"][-1] == 12
+    summary = events[-1]
+    assert summary["event"] == "summary"
+    assert summary["frames"] == 12
+
+
+def test_options_after_two_dashes_go_to_the_encoder(clip: Make, command: Command, tmp_path: Path) -> None:
+    code, _, err = command(clip("in.mkv", "-c:v", "ffv1"), tmp_path / "out.mkv", "--dry-run", "--", "-tune", "grain")
+    assert code == 0
+    assert "-tune grain" in err
+    assert not list(tmp_path.glob("out*"))
+
+
+# ---- mistakes ----
+
+
+def failed(result: tuple[int, str, str], message: str) -> None:
+    code, out, err = result
+    last = err.strip().splitlines()[-1]
+    assert code == 1
+    assert out == ""
+    assert "Traceback" not in err
+    assert re.search(message, last), last
+    assert last.startswith("iconvsr: ")
+
+
+def test_no_such_file(command: Command, tmp_path: Path) -> None:
+    failed(
+        command(tmp_path / "no.mkv", tmp_path / "out.mkv"), r"input: wanted a video file, got no such file: .*no\.mkv"
+    )
+
+
+def test_a_folder_as_input(command: Command, tmp_path: Path) -> None:
+    failed(command(tmp_path, tmp_path / "out.mkv"), r"input: wanted a video file, got a folder")
+
+
+def test_zero_bytes(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "in.mkv").touch()
+    failed(command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"input: wanted a video file, got one of zero bytes")
+
+
+def test_no_video_at_all(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "in.mkv").write_text("dear diary\n" * 100)
+    failed(
+        command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"input: .*cannot be read as such: .*in\.mkv \(Invalid data"
+    )
+
+
+def test_an_mp4_that_was_never_finished(clip: Make, command: Command, tmp_path: Path) -> None:
+    whole = clip("whole.mp4", "-c:v", "libx264").read_bytes()
+    (tmp_path / "in.mp4").write_bytes(whole[: len(whole) // 2])
+    failed(command(tmp_path / "in.mp4", tmp_path / "out.mkv"), r"input: .*cannot be read as such")
+
+
+def test_sound_alone(ffmpeg: Make, command: Command, tmp_path: Path) -> None:
+    source = ffmpeg("in.mp4", "-f", "lavfi", "-i", "sine=d=0.3", "-c:a", "aac")
+    failed(command(source, tmp_path / "out.mkv"), r"input: wanted a file with a video stream, got one with only audio")
+
+
+def test_sound_with_a_cover_is_no_video(ffmpeg: Make, command: Command, tmp_path: Path) -> None:
+    inputs = ("-f", "lavfi", "-i", "sine=d=0.3", "-f", "lavfi", "-i", "color=red:s=32x32", "-frames:v", "1")
+    source = ffmpeg("in.mp4", *inputs, "-c:a", "aac", "-c:v", "png", "-disposition:v", "attached_pic")
+    failed(command(source, tmp_path / "out.mkv"), r"wanted a file with a video stream, got one with only audio, cover")
+
+
+def test_an_unknown_model(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    failed(command(source, tmp_path / "out.mkv", "--model", "nonesuch"), r"nonesuch")
+    assert not (tmp_path / "out.mkv.iconvsr").exists()
+
+
+def test_interlaced_video(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-vf", "setfield=tff", "-c:v", "libx264", "-flags", "+ildct+ilme", size="64x64")
+    failed(command(source, tmp_path / "out.mkv"), r"wanted progressive video, got interlaced: .*--deinterlace")
+
+
+def test_output_equal_to_input(clip: Make, command: Command) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    failed(command(source, source, "--overwrite"), r"output: wanted another file than the input, got the same")
+
+
+def test_output_that_is_a_link_to_the_input(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    (tmp_path / "link.mkv").symlink_to(source)
+    failed(command(source, tmp_path / "link.mkv", "--overwrite"), r"output: wanted another file than the input")
+
+
+def test_output_exists(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    (tmp_path / "out.mkv").write_text("precious")
+    failed(command(source, tmp_path / "out.mkv"), r"output: it exists already: .*out\.mkv; pass --overwrite")
+    assert (tmp_path / "out.mkv").read_text() == "precious"
+    assert command(source, tmp_path / "out.mkv", "--overwrite")[0] == 0
+    assert probe(tmp_path / "out.mkv").num_frames == 12
+
+
+def test_output_folder_that_is_not_there(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    failed(command(source, tmp_path / "no" / "out.mkv"), r"output: wanted an existing folder, got .*/no; .*mkdir -p")
+
+
+def test_output_folder_without_permission(
+    clip: Make, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    if os.geteuid() == 0:  # root may write anywhere: only the answer of the system is made up
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked and mode is not None)
+    failed(
+        command(source, locked / "out.mkv"), r"output: wanted a writable folder, got no permission to write in .*locked"
+    )
+
+
+def test_output_without_a_known_ending(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    failed(command(source, tmp_path / "out.gif"), r"output: wanted a name ending in \.mkv, \.mp4, .*, got out\.gif")
+
+
+def test_an_unknown_encoder(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    failed(command(source, tmp_path / "out.mkv", "--encoder", "h269"), r"encoder: wanted auto or one of x264, .*'h269'")
+
+
+def test_an_ffmpeg_that_is_not_there(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    failed(
+        command(source, tmp_path / "out.mkv", "--ffmpeg", "/no/ffmpeg"), r"ffmpeg: wanted an executable file, got '/no"
+    )
+
+
+def test_ffmpeg_options_that_would_break_the_job(clip: Make, command: Command, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    failed(command(source, tmp_path / "out.mkv", "--", "-map", "0"), r"ffmpeg options: -map would change the muxing")
+
+
+def test_a_mistake_leaves_nothing_behind(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "in.mkv").write_text("no video")
+    command(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
+
+
+# ---- the command itself ----
+
+
+def test_help_comes_without_torch() -> None:
+    lines = ("import sys", "from ffmpeg_filter import cli", "try: cli.main(['--help'])")
+    script = "\n".join((*lines, "finally: assert 'torch' not in sys.modules"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "upscale" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["models", "doctor", "train"])
+def test_every_command_of_the_house_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--help"])
+    assert left.value.code == 0
+    assert re.search(rf"^\s+{name} ", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_the_default_model_is_there_without_a_name(clip: Make, tmp_path: Path) -> None:
+    assert cli.main(["upscale", str(clip("in.mkv", "-c:v", "ffv1")), str(tmp_path / "out.mkv"), *FAST]) == 0
