@@ -2,7 +2,8 @@
 
 import random
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -211,6 +212,37 @@ def test_a_seek_costs_at_most_one_segment(tiny_network: VideoNetwork) -> None:
         Door(stream)[25]
         assert stream.counts.segments_begun == 1
         assert stream.counts.steps <= (10 + 2 * 2) + (10 + 2)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_the_next_backward_branch_is_done_while_this_cell_is_delivered(tiny_network: VideoNetwork) -> None:
+    with open_stream(tiny_network) as stream:
+        door = Door(stream)
+        for n in range(6):
+            door[n]
+        assert set(range(20)) <= set(stream._frames)  # at half time all of the next cell has come
+
+        def next_is_ready() -> bool:
+            job = stream._jobs.get(10)
+            return job is not None and job.propagation is not None and job.propagation.backward_done
+
+        assert wait_until(next_is_ready)
+        assert stream.counts.hr_frames <= 10 + 2  # what nobody has asked for does not pile up
+
+
+def test_a_jump_is_not_followed_by_look_ahead(tiny_network: VideoNetwork) -> None:
+    with open_stream(tiny_network) as stream:
+        door = Door(stream)
+        door[22]
+        steps = stream.counts.steps
+        assert stream.ahead(22) == []
+        assert not wait_until(lambda: stream.counts.steps != steps, seconds=0.3)
 
 
 def test_stores_stay_bounded_over_a_long_clip(tiny_network: VideoNetwork) -> None:
