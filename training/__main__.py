@@ -123,7 +123,7 @@ def _export(options: argparse.Namespace) -> int:
         recipe,
         options.out,
         options.file,
-        card=Card(name=options.file.stem, command=_command_line(), figures=_text_of(options.figures)),
+        card=Card(name=options.file.stem, command=_training_command(options), figures=_text_of(options.figures)),
         held_out_set=GeneratedSet(options.data / recipe.data.held_out),
         start=starting_network(recipe, options.out, options.data),
         force=options.force,
@@ -132,8 +132,10 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _command_line() -> str:
-    return f"python -m training train {' '.join(sys.argv[2:])}"
+def _training_command(options: argparse.Namespace) -> str:
+    """What made the run, without this machine's folders."""
+    overrides = "".join(f" --set {override}" for override in options.set)
+    return f"python -m training train {options.recipe} --data DATA --out RUN{overrides}"
 
 
 def _text_of(path: Path | None) -> str:

@@ -28,10 +28,10 @@ Random = np.random.Generator
 class Degradation:
     """One way to make lr frames. Ranges are drawn from once per sequence and stay for all its frames.
 
-    kind: one of KINDS. "blur" is a centred Gaussian of sigma; "x264" is BI, then x264 (preset medium) and nothing else;
-    "video" is BI or a blur of sigma, then noise, then an encoder. share: how often it is chosen, relative to the others.
-    sigma: px of the ground truth. noise: standard deviation in 8-bit code values. crf: of x264. quantiser: of MPEG-2 and
-    MPEG-4 part 2. encoders: chosen among evenly; a name twice is chosen twice as often.
+    kind: one of KINDS. "blur" is a centred Gaussian of sigma; "x264" is BI, then x264 (preset medium), nothing else;
+    "video" is BI or a blur of sigma, then noise, then an encoder. share: how often it is chosen, relative to the
+    others. sigma: px of the ground truth. noise: standard deviation in 8-bit code values. crf: of x264. quantiser: of
+    MPEG-2 and MPEG-4 part 2. encoders: chosen among evenly; a name twice is chosen twice as often.
     """
 
     kind: str = "bi"

@@ -62,7 +62,7 @@ def export(
         "command": card.command,
         "recipe": as_json(recipe),
         "recipe_sha256": fingerprint(recipe),
-        "steps": str(steps_done(folder)),
+        "steps": f"{steps_done(folder)} of {recipe.optimiser.steps}",
         "held_out_gain_over_bicubic_db": json.dumps({kind: round(gain, 3) for kind, gain in gains.items()}),
         "torch": torch.__version__,
         "source_commit": _commit(),

@@ -37,8 +37,12 @@ class GeneratedSet:
                 raise ValueError(
                     f"{folder}: wanted a set of clips, found no {name}; make one: python -m training synthesise"
                 )
+        self.folder = folder
         self.gt = np.load(folder / "gt.npy", mmap_mode="r")
         self.flow = np.load(folder / "flow.npy", mmap_mode="r")
+
+    def __reduce__(self) -> tuple[type["GeneratedSet"], tuple[Path]]:
+        return GeneratedSet, (self.folder,)  # a worker process maps the files itself: no copy of the clips
 
     def __len__(self) -> int:
         return len(self.gt)

@@ -283,7 +283,7 @@ def _batches(source: BatchSource, steps: range, means: Means) -> Iterator[Batch]
         sampler=steps,
         num_workers=means.workers,
         prefetch_factor=4,
-        multiprocessing_context="fork",
+        multiprocessing_context="forkserver",  # a fork of a process whose torch has threads may hang
     )
     yield from loader
 

@@ -1,0 +1,91 @@
+"""The batch of a step is a function of the seed and the step: no order, no process count, no loader changes it."""
+
+import pytest
+import torch
+
+from training.degrade import Degradation
+from training.sequences import BatchSource, Patches
+from training.train import Means, _batches
+
+MIX = (Degradation(), Degradation(kind="blur"), Degradation(kind="video"))
+
+
+class Ramps:
+    """Three sequences whose pixels say which sequence, frame and place they are."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def shape(self, i: int) -> tuple[int, int, int]:
+        return 5 + i, 64, 96
+
+    def read(self, i: int, frames: range, rows: slice, columns: slice) -> torch.Tensor:
+        y = torch.arange(64)[rows].view(1, 1, -1, 1)
+        x = torch.arange(96)[columns].view(1, 1, 1, -1)
+        t = torch.arange(frames.start, frames.stop).view(-1, 1, 1, 1)
+        return ((2 * y + x + 9 * t + 30 * i) % 256).expand(-1, 3, -1, -1).to(torch.uint8)
+
+
+def source(*, seed: int = 1, batch: int = 4, rank: int = 0, world: int = 1, frames: int = 3) -> BatchSource:
+    patches = Patches(batch=batch, frames=frames, patch_px=8)
+    return BatchSource(Ramps(), patches, degradations=MIX, scale=4, seed=seed, rank=rank, world=world)
+
+
+def test_any_order_gives_the_same_batches() -> None:
+    forward, backward = source(), source()
+    wanted = [forward[step].lr for step in range(5)]
+    for step in reversed(range(5)):
+        assert torch.equal(backward[step].lr, wanted[step])
+
+
+def test_steps_and_seeds_give_other_batches() -> None:
+    assert not torch.equal(source()[0].gt, source()[1].gt)
+    assert not torch.equal(source()[0].gt, source(seed=2)[0].gt)
+
+
+def test_processes_share_out_the_batch_of_one() -> None:
+    parts = [source(rank=rank, world=2)[7] for rank in range(2)]
+    assert torch.equal(torch.cat([part.lr for part in parts]), source()[7].lr)
+    assert torch.equal(torch.cat([part.gt for part in parts]), source()[7].gt)
+
+
+def test_worker_processes_change_nothing() -> None:
+    made = _batches(source(), range(3, 6), Means(workers=2))
+    for step, batch in zip(range(3, 6), made, strict=True):
+        assert torch.equal(batch.gt, source()[step].gt)
+
+
+def test_sizes_and_range() -> None:
+    batch = source()[0]
+    assert batch.lr.shape == (4, 3, 3, 8, 8)
+    assert batch.gt.shape == (4, 3, 3, 32, 32)
+    assert 0.0 <= float(batch.lr.min()) <= float(batch.gt.max()) <= 1.0
+
+
+def test_lr_and_gt_show_the_same_place() -> None:
+    """With BI alone, the mean of a patch of a ramp is that of its lr patch."""
+    plain = BatchSource(
+        Ramps(),
+        Patches(batch=8, frames=2, patch_px=8, reverse_time=0.0),
+        degradations=(Degradation(),),
+        scale=4,
+        seed=5,
+    )
+    batch = plain[0]
+    smooth = (batch.gt.diff(dim=-1).abs().amax((1, 2, 3, 4)) < 0.1) & (
+        batch.gt.diff(dim=-2).abs().amax((1, 2, 3, 4)) < 0.1
+    )
+    assert smooth.sum() >= 2  # the others have the place in them where the ramp starts anew
+    difference = batch.lr.mean((1, 2, 3, 4)) - batch.gt.mean((1, 2, 3, 4))
+    # lr rounds halves up, so that its mean may lie up to half a code value above; a shift of 1 px would be 1 and more.
+    assert difference[smooth].abs().max() < 0.6 / 255
+
+
+def test_a_sequence_that_is_too_short_is_named() -> None:
+    with pytest.raises(ValueError, match=r"sequence \d: wanted at least 9 frames of 32 px, got \d of 96x64"):
+        source(frames=9)[0]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch: wanted a multiple of the 3 processes, got 4"):
+        source(world=3)
