@@ -10,6 +10,8 @@ from vs_iconvsr.networks.blocks import LeakyConv
 from vs_iconvsr.networks.warp import warp
 
 LEVELS = 6
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, RGB
+STD = (0.229, 0.224, 0.225)
 SIZE_MULTIPLE = 2 ** (LEVELS - 1)  # so that the coarsest level has whole pixels
 
 
@@ -29,8 +31,8 @@ class SPyNet(nn.Module):
         if channels < 2 or channels % 2:
             raise ValueError(f"channels of SPyNet: wanted an even number, 2 or more, got {channels}")
         self.hyper_parameters = {"channels": channels}
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
         self.basic_module = nn.ModuleList(SPyNetLevel(channels) for _ in range(LEVELS))
 
     def forward(self, frame: Tensor, neighbour: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.edvr import EDVRFeatureExtractor
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.light import LightVSR
-from vs_iconvsr.networks.spynet import SPyNet
+from vs_iconvsr.networks.spynet import MEAN, STD, SPyNet
 from vs_iconvsr.weights.errors import WeightsError
 from vs_iconvsr.weights.files import Shape, WeightFile
 
@@ -234,8 +234,7 @@ def constants(architecture: str) -> dict[str, Tensor]:
     prefix = {"SPyNet": "", "BasicVSR": "spynet.", "IconVSR": "spynet."}.get(architecture)
     if prefix is None:
         return {}
-    spynet = SPyNet(channels=2)
-    return {prefix + "mean": spynet.mean, prefix + "std": spynet.std}
+    return {prefix + "mean": torch.tensor(MEAN).view(1, 3, 1, 1), prefix + "std": torch.tensor(STD).view(1, 3, 1, 1)}
 
 
 def stranger(keys: set[str]) -> str:
