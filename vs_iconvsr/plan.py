@@ -93,8 +93,8 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
     Grid(1, settings.segment, settings.context)
     if settings.dither not in ("ordered", "none"):
         raise ValueError(f"dither: wanted ordered or none, got {settings.dither}")
-    if not settings.sc_threshold > 0:
-        raise ValueError(f"sc_threshold: wanted a number above 0, got {settings.sc_threshold}")
+    if not 0 < settings.sc_threshold <= 1:
+        raise ValueError(f"sc_threshold: wanted a share above 0 and up to 1, got {settings.sc_threshold}")
     if settings.threads is not None and settings.threads < 1:
         raise ValueError(f"threads: wanted at least 1, got {settings.threads}")
     devices = devices_named(settings.device)

@@ -4,7 +4,10 @@ native/shim.c calls `call` for every function of core.iconvsr and then the metho
 exception becomes vs.Error("Upscale: …") there.
 """
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,8 +15,10 @@ import vs_iconvsr
 from vs_iconvsr import colour as colours
 from vs_iconvsr import plan, planes, scenes, weights
 from vs_iconvsr.colour import Format
+from vs_iconvsr.cuts import Cuts
 from vs_iconvsr.planes import Plane
-from vs_iconvsr.stream import ROUND_FRAMES, Hr, Stream
+from vs_iconvsr.segments import Unknown
+from vs_iconvsr.stream import Hr, Stream
 
 type Arguments = Mapping[str, Sequence[int | float | str]]
 type Clip = tuple[int, int, int, int]
@@ -93,55 +98,73 @@ class SceneDetectFilter:
 
     def __init__(self, clip: Clip, arguments: Arguments) -> None:
         self._format = _constant_format(clip)
-        id_, width, height, self._num_frames = clip
-        self._threshold = _one(arguments, "sc_threshold", float, scenes.DEFAULT_THRESHOLD)
-        if not self._threshold > 0:
-            raise ValueError(f"sc_threshold: wanted a number above 0, got {self._threshold}")
-        self._signatures: dict[int, torch.Tensor] = {}
-        self._wanted: dict[int, set[int]] = {}
+        id_, width, height, num_frames = clip
+        threshold = _one(arguments, "sc_threshold", float, scenes.DEFAULT_THRESHOLD)
+        if not 0 < threshold <= 1:
+            raise ValueError(f"sc_threshold: wanted a share above 0 and up to 1, got {threshold}")
+        self._signatures: OrderedDict[int, _Signature] = OrderedDict()
+        self._cuts = Cuts(num_frames, threshold, self._signatures.get)
+        self._lock = threading.Lock()
         self.output = (id_, width, height, True)
 
     def start(self, n: int) -> list[int]:
         """Frame n itself, to be copied, and what the detector looks at for cuts before and after it."""
-        window = range(max(n - scenes.BEFORE, 0), min(n + 1 + scenes.AFTER + 1, self._num_frames))
-        self._wanted[n] = {n, *(k for k in window if k not in self._signatures)}
-        return sorted(self._wanted[n])
+        with self._lock:
+            return sorted({n, *self._absent(n)})
 
     def take(self, n: int, frame: Sequence[Plane], properties: object, keepsake: object) -> None:
         del properties, keepsake
-        if n not in self._signatures:
-            self._signatures[n] = scenes.signature(planes.copy_from(frame, self._format), self._format)
+        signature = _Signature(scenes.signature(planes.copy_from(frame, self._format), self._format))
+        with self._lock:
+            self._signatures[n] = signature
+            self._signatures.move_to_end(n)
+            while len(self._signatures) > SIGNATURES_HELD:
+                self._signatures.popitem(last=False)
 
     def more(self, n: int) -> list[int]:
-        """Signatures that another thread has dropped meanwhile; n again, because the frame is copied in this round."""
-        absent = [k for k in self._window(n) if k not in self._signatures]
-        return sorted({n, *absent}) if absent else []
+        """Frames whose signatures have been dropped meanwhile, and n again: it is copied from the last round."""
+        with self._lock:
+            absent = self._absent(n)
+            return sorted({n, *absent}) if absent else []
 
     def finish(self, n: int) -> tuple[None, None, dict[str, int]]:
-        changes = {"_SceneChangePrev": self._is_cut(n), "_SceneChangeNext": self._is_cut(n + 1)}
-        self._forget(n)
+        with self._lock:
+            changes = {
+                scenes.PREV: int(self._cuts.starts_scene(n)),
+                scenes.NEXT: int(self._cuts.starts_scene(n + 1)),
+            }
         return None, None, changes
 
     def abandon(self, n: int) -> None:
-        self._wanted.pop(n, None)
+        del n
 
     def close(self) -> None:
         self._signatures.clear()
 
-    def _window(self, n: int) -> range:
-        return range(max(n - scenes.BEFORE, 0), min(n + 1 + scenes.AFTER + 1, self._num_frames))
+    def _absent(self, n: int) -> set[int]:
+        """Frames without which a cut at n or n + 1 cannot be judged."""
+        absent: set[int] = set()
+        for k in (n, n + 1):
+            try:
+                self._cuts.starts_scene(k)
+            except Unknown:
+                absent.update(i for i in self._cuts.window(k) if i not in self._signatures)
+        return absent
 
-    def _is_cut(self, n: int) -> int:
-        if not 0 < n < self._num_frames:
-            return 0
-        window = range(max(n - scenes.BEFORE, 0), min(n + scenes.AFTER + 1, self._num_frames))
-        signatures = [self._signatures[k] for k in window]
-        return int(scenes.is_cut(signatures, n - window.start, threshold=self._threshold))
 
-    def _forget(self, n: int) -> None:
-        self._wanted.pop(n, None)
-        while len(self._signatures) > 64 * ROUND_FRAMES:
-            del self._signatures[next(iter(self._signatures))]
+SIGNATURES_HELD = 512
+"""About 10 KB each: room for every request of a core with many threads, and the same for clips of any length."""
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """A frame that says nothing by its properties: SceneDetect measures what others have marked already."""
+
+    measured: torch.Tensor
+    properties: Mapping[str, int] = field(default_factory=dict)
+
+    def signature(self) -> torch.Tensor:
+        return self.measured
 
 
 def _constant_format(clip: Clip) -> Format:

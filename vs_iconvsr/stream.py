@@ -16,6 +16,7 @@ from torch import Tensor
 from vs_iconvsr import colour as colours
 from vs_iconvsr import scenes
 from vs_iconvsr.colour import Colour, Format, Planes
+from vs_iconvsr.cuts import Cuts
 from vs_iconvsr.engine import Means, Propagation, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Plan, Settings, plan_for
@@ -94,7 +95,7 @@ class Stream:
         self._lock = threading.Condition()
         self._closed = False
         self._frames: OrderedDict[int, _Source] = OrderedDict()
-        self._cuts = bytearray(num_frames + 1)
+        self._cuts = Cuts(num_frames, self.plan.sc_threshold, self._frames.get)
         self._jobs: OrderedDict[int, _Job] = OrderedDict()
         self._hr: OrderedDict[int, Hr] = OrderedDict()
         self._interest: dict[int, int] = {}  # hr frame: when it was first asked for
@@ -156,13 +157,14 @@ class Stream:
             if n in self._frames or self._closed:
                 return
         colour, warnings = colours.colour_of(properties, self.source, self.width, self.height, matrix=self._matrix)
-        measured = self.plan.scene_detect and not _tells_of_cuts(properties)
-        signature = scenes.signature(planes, self.source) if measured else None
+        source = _Source(planes, self.source, properties, colour, keepsake)
+        if self.plan.scene_detect and not _tells_of_cuts(properties):
+            source.signature()  # now, while nobody has to wait for the lock
         with self._lock:
             fresh = [text for text in warnings if text not in self._warned]
             self._warned.update(fresh)
             if n not in self._frames:
-                self._frames[n] = _Source(planes, properties, colour, signature, keepsake)
+                self._frames[n] = source
                 self.counts.frames_put += 1
                 self._evict_frames()
                 self._begin_next_jobs()
@@ -239,44 +241,19 @@ class Stream:
         """The segment of n, and on the way whether its first and the frame after its last start scenes."""
         segment = self._grid.segment_with(n, self._starts_scene)
         for k in (segment.kept.start, segment.kept.stop):
-            if 0 < k < self._grid.num_frames:
-                self._starts_scene(k)
+            self._starts_scene(k)
         return segment
 
     def _starts_scene(self, k: int) -> bool:
         """Raises Unknown while the frames that tell have not come."""
-        if not self.plan.scene_detect:
-            return False
-        if self._cuts[k] == _NOT_KNOWN:
-            self._cuts[k] = _CUT if self._judge(k) else _NO_CUT
-        return self._cuts[k] == _CUT
-
-    def _judge(self, k: int) -> bool:
-        before, here = self._frames.get(k - 1), self._frames.get(k)
-        if before is None or here is None:
-            raise Unknown(k)
-        told = scenes.cut_from_properties(before.properties, here.properties)
-        if told is not None:
-            return told
-        window = self._detector_window(k)
-        sources = [self._frames.get(i) for i in window]
-        if None in sources:
-            raise Unknown(k)
-        signatures = [self._signature(source) for source in sources if source is not None]
-        return scenes.is_cut(signatures, k - window.start, threshold=self.plan.sc_threshold)
-
-    def _signature(self, source: "_Source") -> Tensor:
-        return scenes.signature(source.planes, self.source) if source.signature is None else source.signature
-
-    def _detector_window(self, k: int) -> range:
-        return range(max(k - scenes.BEFORE, 0), min(k + scenes.AFTER + 1, self._grid.num_frames))
+        return self.plan.scene_detect and self._cuts.starts_scene(k)
 
     def _needed_to_know(self, n: int, unknown: int) -> range:
         """What to fetch while the segment of n is not known: with a grid all that could matter, else the next few."""
         if self._grid.segment:
             return self._surroundings(self._grid.cell(n))
         reach = ROUND_FRAMES - scenes.BEFORE - scenes.AFTER
-        window = self._detector_window(unknown)
+        window = self._cuts.window(unknown)
         if unknown > n:
             return range(window.start, min(window.stop + reach, self._grid.num_frames))
         return range(max(window.start - reach, 0), window.stop)
@@ -461,9 +438,9 @@ class Stream:
         properties: dict[str, int | None] = dict.fromkeys(colours.COLOUR_PROPERTIES)
         properties |= colours.properties_of(colour, self.target)
         if self.plan.scene_detect and not _tells_of_cuts(source.properties):
-            with self._lock:
-                properties["_SceneChangePrev"] = int(self._cuts[n] == _CUT)
-                properties["_SceneChangeNext"] = int(self._cuts[n + 1] == _CUT)
+            with self._lock:  # both are known since the segment is
+                properties["_SceneChangePrev"] = int(self._cuts.starts_scene(n))
+                properties["_SceneChangeNext"] = int(self._cuts.starts_scene(n + 1))
         return Hr(planes, colour, properties, source.keepsake)
 
     def _with_other_means(self, job: "_Job", error: Exception) -> Exception | None:
@@ -486,7 +463,7 @@ class Stream:
         return None
 
     def _planned_hr_capacity(self) -> int:
-        """hr frames that may be held: at least what is in flight, at most a cell, if an eighth of the budget holds it."""
+        """hr frames to hold: at least those in flight, at most a cell, if an eighth of the budget takes it."""
         hr_bytes = self.width * self.height * self.scale**2 * self.target.dtype.itemsize * 3
         affordable = self.plan.memory_bytes // 8 // hr_bytes
         return max(self._in_flight + 2, min(self.plan.segment or 60, affordable))
@@ -507,18 +484,23 @@ def _tells_of_cuts(properties: Mapping[str, int]) -> bool:
     return scenes.cut_from_properties(properties, properties) is not None
 
 
-_NOT_KNOWN, _NO_CUT, _CUT = 0, 1, 2
-
-
-@dataclass(frozen=True)
 class _Source:
     """A source frame as it came."""
 
-    planes: Planes
-    properties: Mapping[str, int]
-    colour: Colour
-    signature: Tensor | None
-    keepsake: object
+    def __init__(
+        self, planes: Planes, format: Format, properties: Mapping[str, int], colour: Colour, keepsake: object
+    ) -> None:
+        self.planes = planes
+        self.properties = properties
+        self.colour = colour
+        self.keepsake = keepsake
+        self._format = format
+        self._signature: Tensor | None = None
+
+    def signature(self) -> Tensor:
+        if self._signature is None:
+            self._signature = scenes.signature(self.planes, self._format)
+        return self._signature
 
 
 @dataclass
