@@ -13,7 +13,7 @@ from vs_iconvsr import scenes
 from vs_iconvsr.engine import PRECISIONS, Shape
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid
-from vs_iconvsr.tiles import tiles_of
+from vs_iconvsr.tiles import MIN_TILE_PX, tiles_of
 
 GIB = 2**30
 DEFAULT_HALO_PX = 32
@@ -189,16 +189,16 @@ def _tile_that_fits(
 ) -> tuple[int, int]:
     """The whole frame where one step of it fits half the budget, else the fewest tiles that do."""
     for count in range(1, 257):
-        columns = max(1, round((count * width / height) ** 0.5))
+        columns = min(count, max(1, round((count * width / height) ** 0.5)))
         rows = -(-count // columns)
         tile = (-(-width // columns) if columns > 1 else 0, -(-height // rows) if rows > 1 else 0)
-        if any(0 < side < 64 for side in tile):
+        if any(0 < side < MIN_TILE_PX for side in tile):
             break
         tiles = tiles_of(width, height, tile, halo)
         largest = max(len(t.read_rows) * len(t.read_columns) for t in tiles)
         if network.working_values * largest * value_bytes <= budget // 2:
             return tile
     raise ValueError(
-        f"memory: wanted enough for one step on tiles of at least 64 px, got {budget / GIB:.2g} GiB; "
+        f"memory: wanted enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:.2g} GiB; "
         f"pass a larger memory= or another device="
     )

@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 
+from vs_iconvsr import weights
+from vs_iconvsr.networks.light import LightVSR
+
 pytestmark = pytest.mark.needs_vapoursynth
 
 core = vs.core
@@ -186,6 +189,57 @@ def test_scene_detect_alone_sets_both_properties_and_leaves_the_planes(tiny_mode
     assert np.array_equal(np.asarray(frames[5][0]), samples(5, 0, (HEIGHT, WIDTH)))
     upscaled = core.iconvsr.Upscale(marked, model=str(tiny_model), **ARGUMENTS)
     assert upscaled.get_frame(CUT).props["_SceneChangePrev"] == 1
+
+
+@pytest.fixture(scope="module")
+def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that has learnt nothing yet: it enlarges by bicubic interpolation, so flat stays flat."""
+    path = tmp_path_factory.mktemp("model") / "plain.safetensors"
+    weights.save(LightVSR(mid_channels=4, num_blocks=1, flow_channels=4), path, provenance={"name": "plain"})
+    return path
+
+
+FORMATS = [
+    *(vs.GRAY8, vs.GRAY16, vs.GRAYH, vs.GRAYS, vs.RGB24, vs.RGB30, vs.RGB48, vs.RGBH, vs.RGBS),
+    *(vs.YUV410P8, vs.YUV411P8, vs.YUV420P8, vs.YUV440P8, vs.YUV422P10, vs.YUV444P12, vs.YUV420P16),
+    *(vs.YUV444PS, vs.YUV420PS, vs.YUV422PH),
+]
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
+def test_every_family_depth_and_subsampling_comes_back_as_it_was(plain_model: Path, format: int) -> None:
+    """One colour goes in as codes of the format and must come out as the same codes, dither or not."""
+    grey = core.std.BlankClip(format=vs.RGBS, width=20, height=12, length=2, color=[0.6, 0.3, 0.45])
+    family = core.get_video_format(format).color_family
+    matrix = {} if family == vs.RGB else {"matrix_s": "709"}
+    source = grey.resize.Bicubic(format=format, **matrix)
+    frame = core.iconvsr.Upscale(source, model=str(plain_model)).get_frame(1)
+    wanted = source.get_frame(1)
+    assert (frame.width, frame.height, frame.format.id) == (80, 48, format)
+    for plane in range(frame.format.num_planes):
+        got, expected = np.asarray(frame[plane]).astype(float), np.asarray(wanted[plane]).astype(float)
+        assert got.shape == (expected.shape[0] * 4, expected.shape[1] * 4)
+        tolerance = (
+            1.01 if frame.format.sample_type == vs.INTEGER else 2e-3 if frame.format.bits_per_sample == 16 else 1e-4
+        )
+        assert np.abs(got - expected.flat[0]).max() <= tolerance
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (17, 2)])
+def test_odd_and_tiny_sizes_work_where_the_format_allows_them(tiny_model: Path, width: int, height: int) -> None:
+    source = core.std.BlankClip(format=vs.YUV444P8, width=width, height=height, length=3).std.SetFrameProps(_Matrix=6)
+    frame = core.iconvsr.Upscale(source, model=str(tiny_model)).get_frame(2)
+    assert (frame.width, frame.height) == (4 * width, 4 * height)
+
+
+def test_another_format_and_matrix_are_delivered_on_request(plain_model: Path) -> None:
+    source = core.std.BlankClip(format=vs.RGB24, width=20, height=12, length=2, color=[200, 30, 90])
+    clip = core.iconvsr.Upscale(source, model=str(plain_model), format=vs.YUV420P10, matrix="2020ncl")
+    frame = clip.get_frame(0)
+    expected = source.resize.Bicubic(format=vs.YUV420P10, matrix_s="2020ncl").get_frame(0)
+    assert (frame.props["_Matrix"], frame.props["_Range"]) == (9, 0)
+    for plane in range(3):
+        assert abs(int(np.asarray(frame[plane])[8, 8]) - int(np.asarray(expected[plane])[2, 2])) <= 1
 
 
 def variable_format() -> vs.VideoNode:

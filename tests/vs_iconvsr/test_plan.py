@@ -35,6 +35,13 @@ def test_whole_frames_where_they_fit_and_tiles_where_they_do_not() -> None:
     assert small.working_bytes < GIB
 
 
+@pytest.mark.parametrize(("width", "height"), [(17, 2), (2, 300), (1, 1), (4000, 30)])
+def test_frames_of_any_shape_are_planned_whole_where_they_fit(
+    tiny_network: VideoNetwork, width: int, height: int
+) -> None:
+    assert plan_for(settings(), tiny_network, width, height).tile == (0, 0)
+
+
 def test_tiles_that_do_not_fit_at_any_size_are_an_error_naming_memory() -> None:
     network = LightVSR(mid_channels=512, num_blocks=1)
     with pytest.raises(ValueError, match=r"^memory: wanted enough .* memory="):
