@@ -24,6 +24,9 @@ HEADER_LIMIT_BYTES = 8 * 2**20  # of a .safetensors file; a full-size IconVSR's 
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # torch.save before 1.6, and MMagic's publish_model.py
 SAFETENSORS_TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
+# What zipfile raises at damaged archives, found by changing bytes.
+ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, struct.error)
+
 
 @dataclass(frozen=True)
 class WeightFile:
@@ -101,9 +104,10 @@ def inspect_zip(path: Path) -> WeightFile:
             entries = {entry.filename: entry for entry in archive.infolist()}
             check_entries(path, entries, size_bytes)
             [name] = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
-            content = pickles.read(io.BytesIO(archive.read(name)))
-    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+            pickled = archive.read(name)
+    except ZIP_ERRORS as error:
         raise refusal(path, f"cut off or damaged ({error}); fetch it again") from error
+    content = pickles.read(io.BytesIO(pickled))
     root = name.removesuffix("data.pkl")
     for storage in storages_in(content):
         entry = entries.get(f"{root}data/{storage.key}")
