@@ -1,14 +1,13 @@
 """Where a scene starts: the frame properties say so, or else six frames are compared, in integers alone.
 
-A frame's signature is a thumbnail of its luma without the local mean, so that flashes, fades and flicker leave it
-nearly alone. Two frames belong together when most of one thumbnail is found in the other, block by block, wherever
-motion may have carried it. A cut is where every frame before differs from every frame after, and by far more than
-neighbours on either side differ among themselves: a flash comes back, a dissolve or a fade differs as much at the next
-frame.
+A frame's signature is a thumbnail of its luma, smoothed and without the local mean. Two frames belong together when
+most of one thumbnail is found in the other, block by block, wherever motion may have carried it and however bright it
+has become. A cut is where every frame before differs from every frame after, and clearly more than neighbours on
+either side differ among themselves: a flash of up to two frames comes back, a dissolve, a fade or a whip pan differs as
+much at the next frame. A picture that stays white for three frames or more is a scene of its own.
 """
 
-# ruff: noqa: A002  (format is what VapourSynth users call it)
-
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -23,8 +22,10 @@ BEFORE = 3
 AFTER = 2
 """The decision about frame n takes frames n - BEFORE … n + AFTER, both included."""
 
-DEFAULT_THRESHOLD = 0.5
+DEFAULT_THRESHOLD = 0.7
 """See `is_cut`."""
+
+PREV, NEXT = "_SceneChangePrev", "_SceneChangeNext"
 
 
 def cut_from_properties(before: Mapping[str, int] | None, here: Mapping[str, int]) -> bool | None:
@@ -33,21 +34,19 @@ def cut_from_properties(before: Mapping[str, int] | None, here: Mapping[str, int
     return any(value == 1 for value in told) if told else None
 
 
-PREV, NEXT = "_SceneChangePrev", "_SceneChangeNext"
-
-
 def signature(planes: Planes, format: Format) -> Tensor:
-    """planes of one frame → (rows, columns) int32 on their device, at most THUMBNAIL_CELLS together.
+    """planes of one frame → (rows, columns) int16 on their device, at most THUMBNAIL_CELLS together.
 
-    Made of exact integer sums of the codes (floats count in 1/4095), so no thread count or device changes it.
+    In quarters of an 8-bit step. Made of exact integer sums of the codes, so no thread count or device changes it.
     """
     height, width = planes[0].shape
     cell = min(math.isqrt((width * height - 1) // THUMBNAIL_CELLS) + 1, width, height)
     weights = (2, 5, 1) if format.family == "RGB" else (1,)
-    thumbnail = sum(weight * _cell_sums(plane, format, cell) for weight, plane in zip(weights, planes, strict=False))
-    assert isinstance(thumbnail, Tensor)
+    sums = [weight * _cell_sums(plane, format, cell) for weight, plane in zip(weights, planes, strict=False)]
     pixels = cell * len(range(0, cell, _row_step(cell))) * sum(weights)
-    return _without_local_mean(torch.div(thumbnail, pixels, rounding_mode="floor").to(torch.int32))
+    smooth = _windowed((sum(sums[1:], sums[0]) // pixels).to(torch.int32), (1, 2, 1))
+    detail = smooth * 49 - _windowed(smooth, (1,) * 7)
+    return torch.div(detail, 49 * 16, rounding_mode="floor").clamp(-DETAIL_MAX, DETAIL_MAX).to(torch.int16)
 
 
 def is_cut(signatures: Sequence[Tensor], at: int, *, threshold: float = DEFAULT_THRESHOLD) -> bool:
@@ -61,85 +60,137 @@ def is_cut(signatures: Sequence[Tensor], at: int, *, threshold: float = DEFAULT_
         raise ValueError(f"sc_threshold: wanted a share above 0 and up to 1, got {threshold}")
     if at < 1:
         return False
-    before, after = list(signatures[max(at - BEFORE, 0) : at]), list(signatures[at : at + AFTER + 1])
-    across = _Difference(before[-1], after[0])
-    if not across.exceeds(threshold) or across.unexplained < CALM * len(before[-1].flatten()):
+    before, after = signatures[max(at - BEFORE, 0) : at], signatures[at : at + AFTER + 1]
+    across = _Pair(before[-1], after[0])
+    if across.still <= CALM * across.cells or across.missing <= threshold:
         return False
-    if across.unexplained < PEAK * max(_usual(before[::-1], across), _usual(after, across)):
+    if across.missing < PEAK * max(_usual(before[::-1], across), _usual(after, across)):
         return False
-    others = [(b, a) for b in before for a in after if b is not before[-1] or a is not after[0]]
-    return all(_Difference(b, a).exceeds(threshold * RETURN) for b, a in others)
+    if _is_step_of_a_fade(before, after, across):
+        return False
+    pairs = itertools.product(before[::-1], after)
+    return all(_Pair(*pair).missing > RETURN * threshold for pair in itertools.islice(pairs, 1, None))
 
 
 THUMBNAIL_CELLS = 2304
-"""64 x 36: structure at a 64th of the width is what motion blur and grain leave, and what scenes differ in."""
-BLOCK = 6
-"""Side of a block that moves as one, in cells."""
+"""64 x 36: structure that motion blur and grain leave alone, and that scenes differ in."""
+DETAIL_MAX = 1023
+"""Bound of a signature's cells; sums of a block's row then fit 16 bits."""
+BLOCK = 12
+"""Side of a block that moves as one, in cells. Smaller ones are found by accident in pictures of something else."""
 REACH = (8, 16)
 """How far a block is looked for (rows, columns), in cells: a quarter of the frame."""
-PEAK = 2.5
-"""So many times the usual difference between neighbours must a cut be."""
+GAIN = 4
+"""Brightness may change by up to this factor within a scene from frame to frame."""
+PEAK = 1.25
+"""So many times as much as between neighbours must be missing across a cut."""
 RETURN = 0.8
-"""Share of the threshold by which frames further from the cut must still differ."""
-CALM = 12 * 49
-"""Mean difference per cell under which nothing is called a cut; see `_without_local_mean` for the unit."""
+"""Share of the threshold that must be missing between frames further from the cut."""
+CALM = 1.4
+"""Mean difference per cell, in a signature's unit, up to which nothing is a cut."""
+FLOOR = 0.6
+"""Structure that every cell is credited with, in a signature's unit: what noise and rounding leave of a flat one."""
 
 
-class _Difference:
-    """What of two thumbnails is not found in the other: `unexplained`, of `structure`."""
+class _Pair:
+    """Two signatures, compared."""
 
     def __init__(self, one: Tensor, other: Tensor) -> None:
         self._one, self._other = one, other
-        self.structure = int(one.abs().sum()) + int(other.abs().sum())
-        self._still = 2 * int((one - other).abs().sum())
+        self.cells = one.numel()
+        self.energies = _energy(one), _energy(other)
 
-    def exceeds(self, share: float) -> bool:
-        """Whether the unexplained share is above this. Cheap where the frames differ little without any motion."""
-        return self._still > share * self.structure and self.unexplained > share * self.structure
+    @functools.cached_property
+    def still(self) -> int:
+        """Σ|difference| in place."""
+        return _energy(self._one - self._other)
 
-    @property
-    def unexplained(self) -> int:
-        return _unexplained(self._one, self._other) + _unexplained(self._other, self._one)
+    @functools.cached_property
+    def missing(self) -> float:
+        """The share of both frames that is not found in the other one, 0 to 1."""
+        credit = 2 * FLOOR * self.cells
+        in_place = 2 * self.still / (sum(self.energies) + credit)
+        if in_place < MOVED:
+            return in_place
+        one, other = self._equally_strong()
+        unexplained, structure = (a + b for a, b in zip(_searched(one, other), _searched(other, one), strict=True))
+        return min(in_place, unexplained / (structure + credit))
+
+    def _equally_strong(self) -> tuple[Tensor, Tensor]:
+        """The signatures, the weaker one amplified to the energy of the other, within GAIN."""
+        weak, strong = sorted(self.energies)
+        if weak == strong or weak == 0:
+            return self._one, self._other
+        over, under = (strong, weak) if strong <= GAIN * weak else (GAIN, 1)
+        amplified = (self._one, self._other)[self.energies.index(weak)].to(torch.int64) * over // under
+        amplified = amplified.clamp(-DETAIL_MAX, DETAIL_MAX).to(torch.int16)
+        return (amplified, self._other) if self.energies[0] == weak else (self._one, amplified)
 
 
-def _unexplained(picture: Tensor, source: Tensor) -> int:
-    """Σ over the blocks of picture of the smallest Σ|difference| to any place of source in reach, or to nothing."""
-    rows, columns = (size - size % BLOCK or size for size in picture.shape)
-    down, right = REACH
-    picture = picture[:rows, :columns]
-    padded = F.pad(source, (right, right, down, down))
-    places = padded.unfold(0, rows, 1).unfold(1, columns, 1)[: 2 * down + 1, : 2 * right + 1]
-    return int(_block_sums((places - picture).abs()).amin(dim=(0, 1)).minimum(_block_sums(picture.abs())).sum())
+MOVED = 0.3
+"""Where less is missing even without any motion, none is looked for."""
 
 
-def _block_sums(cells: Tensor) -> Tensor:
-    """(…, rows, columns) → (…, rows / BLOCK, columns / BLOCK)."""
-    rows, columns = cells.shape[-2:]
-    high, wide = min(BLOCK, rows), min(BLOCK, columns)
-    blocks = cells.reshape(*cells.shape[:-2], rows // high, high, columns // wide, wide)
-    return blocks.sum(dim=(-3, -1), dtype=torch.int32)
-
-
-def _usual(frames: Sequence[Tensor], across: _Difference) -> int:
-    """How much neighbours differ on one side of a cut; frames from the cut outwards. Frames shown twice tell nothing."""
-    usual = 0
+def _usual(frames: Sequence[Tensor], across: _Pair) -> float:
+    """What is missing between neighbours on one side, from the cut outwards. Frames shown twice tell nothing."""
     for near, far in itertools.pairwise(frames):
-        usual = _Difference(near, far).unexplained
-        if usual * 8 > across.unexplained:
-            break
-    return usual
+        pair = _Pair(near, far)
+        if 8 * pair.still > across.still:
+            return pair.missing
+    return 0.0
+
+
+def _is_step_of_a_fade(before: Sequence[Tensor], after: Sequence[Tensor], across: _Pair) -> bool:
+    """Whether hardly more than a change of strength happens, and one of such strength happens beside it too."""
+    energies = [_energy(frame) for frame in (*before, *after)]
+    steps = [b - a for a, b in itertools.pairwise(energies)]
+    step = steps.pop(len(before) - 1)
+    alike = [other for other in steps if other * step > 0]
+    return across.still < 1.6 * abs(step) and abs(step) < 2 * max(map(abs, alike), default=0)
+
+
+def _searched(picture: Tensor, source: Tensor) -> tuple[int, int]:
+    """(unexplained, structure): Σ over picture's blocks of the smallest Σ|difference| to any place of source within
+    REACH, nothing at all included; and what it is with nothing at all."""
+    rows, columns = picture.shape
+    high, wide = min(BLOCK, rows), min(BLOCK, columns)
+    top, left = rows % high // 2, columns % wide // 2
+    rows, columns = rows - rows % high, columns - columns % wide
+    picture = picture[top : top + rows, left : left + columns]
+    down, right = REACH
+    padded = F.pad(source, (right, right, down, down))[top:, left:]
+    best = structure = _block_sums(picture.abs()[None], high, wide)[0]
+    for moved_down in range(2 * down + 1):
+        places = padded[moved_down : moved_down + rows].unfold(1, columns, 1)[:, : 2 * right + 1].transpose(0, 1)
+        best = torch.minimum(best, _block_sums((places - picture).abs_(), high, wide).amin(dim=0))
+    return int(best.sum()), int(structure.sum())
+
+
+def _block_sums(cells: Tensor, high: int, wide: int) -> Tensor:
+    """(n, rows, columns) int16 → (n, rows / high, columns / wide) int32. Rows are added first: many at a time, 16 bits
+    hold twelve of them."""
+    count, rows, columns = cells.shape
+    bands = cells.view(count, rows // high, high, columns)
+    total = bands[:, :, 0].clone()
+    for row in range(1, high):
+        total += bands[:, :, row]
+    return total.view(count, rows // high, columns // wide, wide).sum(dim=3, dtype=torch.int32)
+
+
+def _energy(cells: Tensor) -> int:
+    return int(cells.abs().sum(dtype=torch.int64))
 
 
 def _cell_sums(plane: Tensor, format: Format, cell: int) -> Tensor:
-    """A plane → (rows, columns) int64: sums of 12-bit values over square cells; what does not fill one is left out."""
+    """A plane → (rows, columns) int64: sums of 10-bit values over square cells; what does not fill one is left out."""
     rows, columns = plane.shape[0] // cell, plane.shape[1] // cell
     top, left = (plane.shape[0] - rows * cell) // 2, (plane.shape[1] - columns * cell) // 2
     codes = plane[top : top + rows * cell, left : left + columns * cell].view(rows, cell, columns, cell)
     codes = codes[:, :: _row_step(cell)]
     if format.sample == "float":
-        codes = torch.nan_to_num(codes.to(torch.float32)).clamp(0, 1).mul(4095).round()
-        return codes.to(torch.int32).sum(dim=(1, 3))
-    return codes.to(torch.int32).sum(dim=(1, 3)) * 4096 // (1 << format.bits)
+        codes = torch.nan_to_num(codes.to(torch.float32)).clamp(0, 1).mul(4092).round()
+        return codes.to(torch.int32).sum(dim=(1, 3)) // 4
+    return codes.to(torch.int32).sum(dim=(1, 3)) * 1024 // (1 << format.bits)
 
 
 def _row_step(cell: int) -> int:
@@ -147,8 +198,12 @@ def _row_step(cell: int) -> int:
     return max(1, cell // 8)
 
 
-def _without_local_mean(thumbnail: Tensor) -> Tensor:
-    """Each cell less the mean of the 7 x 7 around it, times 49 to stay whole: one 8-bit step of luma is 16 * 49."""
-    padded = F.pad(thumbnail[None, None].to(torch.float32), (3, 3, 3, 3), mode="replicate")
-    around = F.avg_pool2d(padded, 7, stride=1, divisor_override=1)[0, 0]
-    return thumbnail * 49 - around.to(torch.int32)
+def _windowed(cells: Tensor, weights: tuple[int, ...]) -> Tensor:
+    """Weighted sums over a square window round each cell; the outermost cells go on beyond the edge."""
+    for dim in (0, 1):
+        size, half = cells.shape[dim], len(weights) // 2
+        at = torch.arange(-half, size + half, device=cells.device).clamp(0, size - 1)
+        wide = cells.index_select(dim, at)
+        parts = [weight * wide.narrow(dim, i, size) for i, weight in enumerate(weights)]
+        cells = sum(parts[1:], parts[0])
+    return cells
