@@ -4,10 +4,11 @@ native/shim.c calls `call` for every function of core.iconvsr and then the metho
 exception becomes vs.Error("Upscale: …") there.
 """
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 
@@ -16,6 +17,7 @@ from vs_iconvsr import colour as colours
 from vs_iconvsr import plan, planes, scenes, weights
 from vs_iconvsr.colour import Format
 from vs_iconvsr.cuts import Cuts
+from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.planes import Plane
 from vs_iconvsr.segments import Unknown
 from vs_iconvsr.stream import Hr, Stream
@@ -37,6 +39,8 @@ def call(
     if function == "Version":
         return _version()
     assert clip is not None
+    if function == "Plan":
+        return _plan(clip, arguments)
     if function == "SceneDetect":
         return SceneDetectFilter(clip, arguments)
     return UpscaleFilter(clip, arguments, threads, log)
@@ -49,12 +53,9 @@ class UpscaleFilter:
         self._source = _constant_format(clip)
         _, width, height, num_frames = clip
         self._target = _target_format(arguments, self._source)
-        model = _one(arguments, "model", str, weights.DEFAULT_MODEL)
-        settings = _settings(arguments)
-        network = weights.load(model, auto_download=bool(_one(arguments, "auto_download", int, 0)))
         self._stream = Stream(
-            network,
-            settings,
+            _network(arguments),
+            _settings(arguments),
             source=self._source,
             width=width,
             height=height,
@@ -63,7 +64,7 @@ class UpscaleFilter:
             in_flight=threads,
             warn=lambda text: log(WARNING, f"Upscale: {text}"),
         )
-        log(INFORMATION, f"Upscale: {model}, {self._stream.plan.describe()}")
+        log(INFORMATION, f"Upscale: {self._stream.plan.describe()}")
         scale = self._stream.scale
         self.output = (self._target.id, width * scale, height * scale, False)
 
@@ -216,6 +217,18 @@ def _numbers(properties: Mapping[str, Sequence[int | float | str]]) -> dict[str,
     """
     numbers = {name: values[0] for name, values in properties.items() if values and isinstance(values[0], int)}
     return numbers | ({"_Alpha": 1} if "_Alpha" in properties else {})
+
+
+def _plan(clip: Clip, arguments: Arguments) -> dict[str, list[str]]:
+    """What Upscale would do with the same arguments, as the line that it logs and as JSON."""
+    _constant_format(clip)
+    made = plan.plan_for(_settings(arguments), _network(arguments), clip[1], clip[2])
+    return {"text": [made.describe()], "json": [json.dumps(asdict(made))]}
+
+
+def _network(arguments: Arguments) -> VideoNetwork:
+    model = _one(arguments, "model", str, weights.DEFAULT_MODEL)
+    return weights.load(model, auto_download=bool(_one(arguments, "auto_download", int, 0)))
 
 
 def _models() -> dict[str, list[str]]:

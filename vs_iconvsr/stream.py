@@ -441,6 +441,7 @@ class Stream:
             with self._lock:  # both are known since the segment is
                 properties["_SceneChangePrev"] = int(self._cuts.starts_scene(n))
                 properties["_SceneChangeNext"] = int(self._cuts.starts_scene(n + 1))
+        properties["IconVSRSegmentStart"] = job.segment.kept.start
         return Hr(planes, colour, properties, source.keepsake)
 
     def _with_other_means(self, job: "_Job", error: Exception) -> Exception | None:

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections import Counter
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -150,7 +152,7 @@ def test_properties_travel_from_the_source_frame_to_its_hr_frame(tiny_model: Pat
     source = make_source(
         num_frames=3, _SARNum=16, _SARDen=11, _Transfer=6, _Primaries=6, _ChromaLocation=1, _Combed=0, MyOwn=7
     )
-    source = source.std.SetFrameProps(_PictType="B")
+    source = source.std.SetFrameProps(_PictType="B", _AbsoluteTime=12.5)
     frame = core.iconvsr.Upscale(source, model=str(tiny_model), **ARGUMENTS).get_frame(1)
     expected = {
         "_SARNum": 16,
@@ -165,12 +167,52 @@ def test_properties_travel_from_the_source_frame_to_its_hr_frame(tiny_model: Pat
         "_Combed": 0,
         "_FieldBased": 0,
         "_PictType": b"B",
+        "_AbsoluteTime": 12.5,
         "MyOwn": 7,
         "_SceneChangePrev": 0,
         "_SceneChangeNext": 0,
+        "IconVSRSegmentStart": 0,
     }
     got = {key: frame.props[key] for key in expected}
     assert {k: v.encode() if isinstance(v, str) else v for k, v in got.items()} == expected
+
+
+def logged(make: Callable[[], object]) -> list[str]:
+    """What the core's log is told while something is made."""
+    told: list[str] = []
+    handle = core.add_log_handler(lambda _, text: told.append(text) if text.startswith("Upscale") else None)
+    try:
+        make()
+    finally:
+        core.remove_log_handler(handle)
+    return told
+
+
+def test_the_plan_is_logged_before_frame_0_and_can_be_asked_for(tiny_model: Path) -> None:
+    source = make_source()
+    told = logged(lambda: core.iconvsr.Upscale(source, model=str(tiny_model), **ARGUMENTS))
+    asked = core.iconvsr.Plan(source, model=str(tiny_model), **ARGUMENTS)
+    assert told == [f"Upscale: {asked['text']}"]
+    assert "8 frames + 2" in asked["text"]
+    assert json.loads(asked["json"])["segment"] == 8
+
+
+@pytest.mark.parametrize(
+    ("properties", "warning"),
+    [({"_Matrix": 2}, "matrix: "), ({"_Transfer": 16}, "PQ"), ({"_Transfer": 18}, "HLG")],
+)
+def test_guesses_and_hdr_are_warned_of_once(tiny_model: Path, properties: dict[str, int], warning: str) -> None:
+    clip = core.iconvsr.Upscale(make_source(num_frames=6, **properties), model=str(tiny_model), **ARGUMENTS)
+    told = logged(lambda: [*clip.frames(close=True)])
+    assert len(told) == 1
+    assert warning in told[0]
+
+
+def test_rgb_is_tagged_as_rgb_and_yuv_gets_its_tags_back(tiny_model: Path) -> None:
+    clip = core.iconvsr.Upscale(make_source(), model=str(tiny_model), format=vs.RGB24, **ARGUMENTS)
+    properties = clip.get_frame(0).props
+    assert (properties["_Matrix"], properties["_Range"]) == (0, 1)
+    assert "_ChromaLocation" not in properties
 
 
 def test_cuts_are_told_on_the_hr_frames(tiny_model: Path) -> None:

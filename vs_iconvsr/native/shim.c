@@ -397,14 +397,16 @@ static void VS_CC create_filter(const VSMap *in, VSMap *out, void *user_data, VS
     vsapi->createVideoFilter(out, function, &d->vi, get_frame, free_filter, fmParallelRequests, &dependency, 1, d, core);
 }
 
-/* Functions without a clip: Python returns {key: [str, …]}. */
+/* Functions that answer instead of filtering: Python returns {key: [str, …]}. */
 static void VS_CC answer(const VSMap *in, VSMap *out, void *user_data, VSCore *core, const VSAPI *vsapi) {
     const char *function = user_data;
     char error[ERROR_BYTES] = "";
     if (!python_is_here(function, out, vsapi))
         return;
+    int no_clip;
+    VSNode *node = vsapi->mapGetNode(in, "clip", 0, &no_clip);
     PyGILState_STATE gil = PyGILState_Ensure();
-    PyObject *result = call_plugin(function, NULL, in, core, vsapi);
+    PyObject *result = call_plugin(function, node, in, core, vsapi);
     PyObject *key, *values;
     for (Py_ssize_t at = 0; result && PyDict_Next(result, &at, &key, &values);) {
         PyObject *name = PyUnicode_AsUTF8String(key);
@@ -420,18 +422,23 @@ static void VS_CC answer(const VSMap *in, VSMap *out, void *user_data, VSCore *c
         take_error(function, error);
     Py_XDECREF(result);
     PyGILState_Release(gil);
+    if (node)
+        vsapi->freeNode(node);
     if (*error)
         vsapi->mapSetError(out, error);
 }
 
+#define UPSCALE_ARGUMENTS                                                                                              \
+    "clip:vnode;model:data:opt;device:data:opt;precision:data:opt;segment:int:opt;context:int:opt;tile:int[]:opt;"     \
+    "halo:int:opt;scene_detect:int:opt;sc_threshold:float:opt;format:int:opt;matrix:data:opt;dither:data:opt;"         \
+    "memory:float:opt;auto_download:int:opt;"
+
+
 VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *api) {
     api->configPlugin("org.vs_iconvsr.iconvsr", "iconvsr", "IconVSR and BasicVSR video super-resolution",
                       VS_MAKE_VERSION(0, 1), VAPOURSYNTH_API_VERSION, 0, plugin);
-    api->registerFunction("Upscale",
-                          "clip:vnode;model:data:opt;device:data:opt;precision:data:opt;segment:int:opt;"
-                          "context:int:opt;tile:int[]:opt;halo:int:opt;scene_detect:int:opt;sc_threshold:float:opt;"
-                          "format:int:opt;matrix:data:opt;dither:data:opt;memory:float:opt;auto_download:int:opt;",
-                          "clip:vnode;", create_filter, "Upscale", plugin);
+    api->registerFunction("Upscale", UPSCALE_ARGUMENTS, "clip:vnode;", create_filter, "Upscale", plugin);
+    api->registerFunction("Plan", UPSCALE_ARGUMENTS, "text:data;json:data;", answer, "Plan", plugin);
     api->registerFunction("SceneDetect", "clip:vnode;sc_threshold:float:opt;", "clip:vnode;", create_filter,
                           "SceneDetect", plugin);
     api->registerFunction("Models", "", "name:data[];description:data[];", answer, "Models", plugin);
