@@ -19,11 +19,18 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT_VARIABLE = "ICONVSR_FFMPEG"
 OLDEST = Version("5.1")  # -fps_mode appeared there
 STDERR_TAIL_LINES = 40
+QUOTED_LINES = 4
 CLOSE_TIMEOUT_S = 600.0  # an encoder may still hold a minute of 4K frames when its input ends
 KILL_TIMEOUT_S = 5.0
 
 # What a demuxer or an external playlist could otherwise reach from inside a file that calls itself a video.
 INPUT_PROTOCOLS = "file,pipe,fd"
+
+# What ffmpeg's threads say when another one has failed: never the cause.
+_AFTERMATH = re.compile(
+    "Task finished with error|Terminating thread|Nothing was written into|Could not open encoder before|"
+    "Error sending frames to consumers|Conversion failed!"
+)
 
 
 class FfmpegError(Exception):
@@ -167,8 +174,8 @@ class Child:
             return "ffmpeg no longer reads its input, though it is still running"
         self._drain.join(KILL_TIMEOUT_S)
         how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        lines = [line for line in self._tail if line]
-        said = " | ".join(lines[-6:]) or "it said nothing"
+        lines = [line for line in self._tail if line and not _AFTERMATH.search(line)]
+        said = " | ".join(lines[-QUOTED_LINES:]) or "it said nothing"
         if any("No space left on device" in line for line in lines):
             return f"disk full: make room and run the same command again; finished parts are kept ({said})"
         return (

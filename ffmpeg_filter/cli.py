@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -16,8 +17,10 @@ EXIT_INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["train"]:  # argparse would take training's options for ours
+        return subprocess.run([sys.executable, "-m", "training", *given[1:]], check=False).returncode
     ours, extra = _split(given)
-    options = parser(next((word for word in ours if not word.startswith("-")), "")).parse_args(ours)
+    options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
     options.extra, options.say, options.stop = extra, print, stop_on_interrupt
     try:
         logging.basicConfig(level=_level(options), format="%(levelname)s %(name)s: %(message)s")
@@ -50,9 +53,7 @@ def parser(asked: str = "") -> argparse.ArgumentParser:
     top.add_argument("--traceback", action="store_true", help="where an error came from, for bug reports")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_commands(commands, asked)
-    train = commands.add_parser("train", help="train, finetune, evaluate (python -m training)", add_help=False)
-    train.add_argument("rest", nargs=argparse.REMAINDER)
-    train.set_defaults(run=_train)
+    commands.add_parser("train", help="train, finetune, evaluate (python -m training)")
     return top
 
 
@@ -72,12 +73,6 @@ def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         module = importlib.import_module(f"ffmpeg_filter.{name}_command")
         module.add_parser(commands)
         commands.choices[name].set_defaults(run=module.run)
-
-
-def _train(options: argparse.Namespace) -> int:
-    import subprocess
-
-    return subprocess.run([sys.executable, "-m", "training", *options.rest, *options.extra], check=False).returncode
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:

@@ -25,6 +25,7 @@ class Encoding:
     """All that the bytes of an encoded part depend on, besides its frames and their timestamps.
 
     arguments: of the encoder. input_options: before its input, for HDR metadata. suffix: the container of a part.
+    full_range_coded: whether the encoder may be told of full range; where not, ffmpeg would convert to limited range.
     """
 
     width: int
@@ -36,6 +37,12 @@ class Encoding:
     arguments: tuple[str, ...]
     input_options: tuple[str, ...]
     suffix: str
+    full_range_coded: bool = True
+
+    @property
+    def full_range_tagged(self) -> bool:
+        """Whether only the container can say that values are full range."""
+        return self.colour.full_range and not self.full_range_coded
 
     def command(self, executable: Executable, path: Path) -> list[str | bytes]:
         """The ffmpeg command that reads NUT on standard input and writes the part."""
@@ -58,7 +65,7 @@ class Encoding:
         # Numbers, as H.273 has them: names differ between versions. Output options are ignored by ffmpeg 9.
         space = "" if self.format.family == "RGB" else f":colorspace={colour.matrix}"
         tags = (
-            f"setparams=field_mode=prog:range={2 if colour.full_range else 1}"
+            f"setparams=field_mode=prog:range={2 if colour.full_range and self.full_range_coded else 1}"
             f":color_primaries={colour.primaries}:color_trc={colour.transfer}{space}"
         )
         sar = self.sample_aspect_ratio

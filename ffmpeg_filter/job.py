@@ -216,7 +216,12 @@ def prepare(job: Job, opened: Journal) -> Prepared:
         arguments=(*arguments, *presets.checked_extra(job.extra)),
         input_options=tuple(before),
         suffix=preset.part,
+        full_range_coded=preset.full_range == "coded",
     )
+    if preset.full_range == "never" and encoding.colour.full_range:
+        raise ValueError(
+            f"encoder: wanted one that holds full range, as the source has, got {name}; use dnxhr-hqx or ffv1"
+        )
     manifest = _manifest(job, source, plan, encoding, executable, window)
     left = [f"video: {text}" for text in lost]
     keep = mux.Belongings(**{**vars(keep), "left": (*keep.left, *left), "tag": preset.tag})
@@ -443,7 +448,15 @@ def _assemble(prepared: Prepared, work: Journal, progress: Progress, warnings: l
     parts = [work.part(n) for n in range(manifest.num_parts)]
     ends = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
     last_duration = ends - source.pts[window.stop - 1]
-    mux.join(parts, source.pts[window], last_duration, source.time_base, source.rotation, video)
+    mux.join(
+        parts,
+        source.pts[window],
+        last_duration,
+        source.time_base,
+        video,
+        rotation=source.rotation,
+        full_range=prepared.encoding.full_range_tagged,
+    )
     progress.stage("muxing")
     pictures = mux.extract_covers(source, prepared.keep.covers, work.folder) if job.container == "mkv" else []
     try:

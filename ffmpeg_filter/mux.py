@@ -24,6 +24,7 @@ TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt",
 TOLERANCE_S = {"mkv": Fraction(1, 2000), "mp4": Fraction(0), "mov": Fraction(0)}
 
 # mp4 and mov name these themselves, and ours would be those of the source.
+FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")
 # QuickTime has language codes of its own, some of the older and some of the newer ones of ISO 639-2 (found by trial).
 # fmt: off
@@ -67,12 +68,19 @@ def packed(path: Path) -> Packed:
 
 
 def join(
-    parts: Sequence[Path], pts: Sequence[int], last_duration: int, time_base: Fraction, rotation: int, to: Path
+    parts: Sequence[Path],
+    pts: Sequence[int],
+    last_duration: int,
+    time_base: Fraction,
+    to: Path,
+    *,
+    rotation: int = 0,
+    full_range: bool = False,
 ) -> None:
     """Copies the packets of all parts into one video with the timestamps of the table, exactly.
 
-    The parts' own timestamps only rank their frames. to: its suffix .mov or .mkv says the container; written whole or
-    not at all is the caller's care. Raises MuxError.
+    The parts' own timestamps only rank their frames. to: its suffix says the container; written whole or not at all is
+    the caller's care. full_range: tag the video so where its encoder could not. Raises MuxError.
     """
     packs = [packed(part) for part in parts]
     _check_joinable(parts, packs, len(pts))
@@ -92,6 +100,8 @@ def join(
         with av.open(children.safe_name(parts[0])) as first:
             stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
         stream.time_base = time_base
+        if full_range:
+            stream.codec_context.color_range = FULL_RANGE
         if rotation:
             stream.set_display_rotation(rotation)
         position = 0

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ffmpeg_filter.children import Executable
-from ffmpeg_filter.pixels import has_pixel_format
+from ffmpeg_filter.pixels import has_pixel_format, pixel_format_of
 from vs_iconvsr.colour import Format
 
 # 8-bit sources band when upscaled and rounded back to 8 bits.
@@ -14,9 +14,13 @@ LEAST_BITS = 10
 
 @dataclass(frozen=True)
 class Preset:
-    """One encoder. codec: FFmpeg's encoder. quality: the option that --crf sets. crf, speed: defaults; None where the
-    encoder has no such choice. subsamplings, bits, families: what it takes. part: the container that parts are kept in.
-    containers: where the finished video may go. sent_as: the pixel format that the encoder itself wants.
+    """One encoder.
+
+    codec: FFmpeg's encoder. quality: the option that --crf sets. crf, speed: defaults, None: no such choice.
+    subsamplings, bits, families: what it takes. part: the container that parts are kept in. containers: where the
+    finished video may go. sent_as: pixel formats that the encoder has in another layout only. lacks: those that it has
+    not at all. full_range: where that is said: "coded" by the encoder, "tagged" in the container alone (the encoder is
+    told a lie, or ffmpeg would squeeze the values), or "never".
     """
 
     codec: str
@@ -31,7 +35,9 @@ class Preset:
     containers: tuple[str, ...] = ("mkv", "mp4", "mov")
     tag: str | None = None
     least_width_px: int = 0
-    sent_as: Mapping[int, str] = field(default_factory=dict)
+    sent_as: Mapping[str, str] = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
+    full_range: str = "coded"
 
     def formats(self) -> list[Format]:
         """What it takes and FFmpeg has a name for."""
@@ -40,7 +46,7 @@ class Preset:
             if "YUV" in self.families:
                 found += [Format("YUV", "integer", bits, w, h) for w, h in self.subsamplings]
             found += [Format(family, "integer", bits) for family in self.families if family != "YUV"]
-        return [f for f in found if has_pixel_format(f)]
+        return [f for f in found if has_pixel_format(f) and pixel_format_of(f) not in self.lacks]
 
 
 _420, _422, _444, _440, _411, _410 = (1, 1), (1, 0), (0, 0), (0, 1), (2, 0), (2, 2)
@@ -55,6 +61,7 @@ def _prores(profile: int, subsampling: tuple[int, int]) -> Preset:
         subsamplings=(subsampling,),
         bits=(10,),
         containers=_INTERMEDIATE,
+        full_range="never",
     )
 
 
@@ -66,10 +73,11 @@ def _dnxhr(profile: str, subsampling: tuple[int, int], bits: int) -> Preset:
         bits=(bits,),
         containers=("mov",),
         least_width_px=256,
+        full_range="tagged",
     )
 
 
-def _nvenc(codec: str, bits: tuple[int, ...], tag: str | None = None) -> Preset:
+def _nvenc(codec: str, bits: tuple[int, ...], tag: str | None = None, part: str = "mov") -> Preset:
     return Preset(
         codec=codec,
         options=("-rc", "vbr", "-b:v", "0"),
@@ -78,7 +86,9 @@ def _nvenc(codec: str, bits: tuple[int, ...], tag: str | None = None) -> Preset:
         speed="p6",
         bits=bits,
         tag=tag,
-        sent_as={10: "p010le"},
+        part=part,
+        containers=("mkv", "mp4", "mov") if part == "mov" else ("mkv", "mp4"),
+        sent_as={"yuv420p10le": "p010le"},
     )
 
 
@@ -96,7 +106,7 @@ PRESETS: Mapping[str, Preset] = {
         families=("YUV", "GRAY"),
         tag="hvc1",
     ),
-    "svtav1": Preset("libsvtav1", quality="-crf", crf=18, speed="6"),
+    "svtav1": Preset("libsvtav1", quality="-crf", crf=18, speed="6", part="mp4", containers=("mkv", "mp4")),
     "ffv1": Preset(
         "ffv1",
         options=("-level", "3", "-g", "1", "-slices", "16", "-slicecrc", "1"),
@@ -105,6 +115,9 @@ PRESETS: Mapping[str, Preset] = {
         families=("YUV", "GRAY", "RGB"),
         part="mkv",
         containers=("mkv",),
+        sent_as={"gbrp": "bgr0"},
+        lacks=("yuv440p10le", "yuv440p12le"),
+        full_range="tagged",
     ),
     "prores-proxy": _prores(0, _422),
     "prores-lt": _prores(1, _422),
@@ -119,7 +132,7 @@ PRESETS: Mapping[str, Preset] = {
     "dnxhr-444": _dnxhr("444", _444, 10),
     "nvenc-h264": _nvenc("h264_nvenc", (8,), "avc1"),
     "nvenc-hevc": _nvenc("hevc_nvenc", (8, 10), "hvc1"),
-    "nvenc-av1": _nvenc("av1_nvenc", (8, 10)),
+    "nvenc-av1": _nvenc("av1_nvenc", (8, 10), part="mp4"),
 }
 
 DEFAULT_ENCODER = "auto"
@@ -200,8 +213,9 @@ def encoder_arguments(
         arguments += [preset.quality, f"{preset.crf if crf is None else crf:g}"]
     if preset.speed is not None:
         arguments += ["-preset", speed or preset.speed]
-    if target.bits in preset.sent_as:
-        arguments += ["-pix_fmt", preset.sent_as[target.bits]]
+    pixels = pixel_format_of(target)
+    # With the plus, an encoder that lacks the format is an error; without, ffmpeg takes another one and says nothing.
+    arguments += ["-pix_fmt", preset.sent_as.get(pixels, f"+{pixels}")]
     parameters = {
         "libx265": ["log-level=error", f"pools={threads}", f"frame-threads={min(threads, 4)}", *hdr],
         "libsvtav1": [f"lp={min(threads, 6)}", *hdr],

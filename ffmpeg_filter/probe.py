@@ -13,6 +13,7 @@ from typing import Protocol
 import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -182,7 +183,7 @@ class _Stamp:
 def _described(path: Path, container: InputContainer, packets: Sequence[_Stamp]) -> Source:
     stream = video_stream(container)
     codec = stream.codec_context
-    frames = _sample_frames(container, stream, len(packets))
+    frames = _sample_frames(container, stream, packets)
     if not frames:
         raise SourceError(f"input: wanted a video with frames, got one of which no frame can be decoded: {path}")
     first = frames[0]
@@ -232,7 +233,7 @@ def colour_properties(frame: VideoFrame, layout: Layout) -> dict[str, int]:
         properties["_Transfer"] = int(frame.color_trc)
     if int(frame.color_primaries) not in (0, 2):
         properties["_Primaries"] = int(frame.color_primaries)
-    if int(frame.color_range) in (1, 2) or layout.full_range:
+    if layout.format.family != "RGB" and (int(frame.color_range) in (1, 2) or layout.full_range):
         properties["_Range"] = int(int(frame.color_range) == 2 or layout.full_range)
     if int(frame.chroma_location) > 0:
         properties["_ChromaLocation"] = int(frame.chroma_location) - 1
@@ -303,15 +304,15 @@ def _frame_length(stream: VideoStream, time_base: Fraction) -> int:
     return max(1, round(1 / (rate * time_base)))
 
 
-def _sample_frames(container: InputContainer, stream: VideoStream, num_packets: int) -> list[VideoFrame]:
+def _sample_frames(container: InputContainer, stream: VideoStream, packets: Sequence[_Stamp]) -> list[VideoFrame]:
     """The first frames, then some from a few later places; the first of the list is the first of the file."""
     frames = list(itertools.islice(_decoded(container, stream), _LOOK_FRAMES))
-    if not frames or num_packets <= _LOOK_FRAMES or stream.duration is None or stream.time_base is None:
+    stamps = sorted(p.pts for p in packets if p.pts is not None)
+    if not frames or len(stamps) <= _LOOK_FRAMES:
         return frames
-    start = stream.start_time or 0
     for place in range(1, _LOOK_PLACES):
         try:
-            container.seek(start + stream.duration * place // _LOOK_PLACES, stream=stream)
+            container.seek(stamps[len(stamps) * place // _LOOK_PLACES], stream=stream)
             frames += itertools.islice(_decoded(container, stream), _LOOK_FRAMES)
         except (av.FFmpegError, OSError):
             break  # a sample only: what cannot be sought is decoded from the start later
@@ -371,7 +372,9 @@ def _side_data_items(frame: VideoFrame) -> Iterable[tuple[str, memoryview]]:
 
 
 def _size(stream: VideoStream) -> tuple[int, int]:
-    return stream.codec_context.width, stream.codec_context.height
+    """(0, 0) also for a codec that nobody knows, which PyAV gives no context."""
+    context: VideoCodecContext | None = stream.codec_context
+    return (context.width, context.height) if context is not None else (0, 0)
 
 
 def _start_of(stream: Stream) -> Fraction | None:

@@ -233,9 +233,33 @@ def test_colour_and_pixel_aspect_are_those_of_the_source(clip: Make, upscaled: U
         assert after.sample_aspect_ratio == Fraction(16, 11)
 
 
-def test_full_range_stays_full(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
-    upscaled(clip("in.mkv", "-vf", "setparams=range=pc", "-c:v", "libx264"), tmp_path / "out.mp4")
-    assert probe(tmp_path / "out.mp4").properties["_Range"] == 1
+@pytest.mark.parametrize(
+    ("encoder", "suffix"), [("x264", "mp4"), ("x265", "mkv"), ("ffv1", "mkv"), ("dnxhr-hqx", "mov"), ("svtav1", "mkv")]
+)
+def test_full_range_stays_full(clip: Make, upscaled: Upscaled, tmp_path: Path, encoder: str, suffix: str) -> None:
+    source = clip("in.mkv", "-vf", "format=yuv422p,setparams=range=pc", "-c:v", "libx264", size="64x64")
+    speed = {"svtav1": "12", "x264": "ultrafast", "x265": "ultrafast"}.get(encoder)
+    upscaled(source, tmp_path / f"out.{suffix}", encoder=encoder, speed=speed)
+    assert probe(tmp_path / f"out.{suffix}").properties["_Range"] == 1
+
+
+def test_full_range_values_are_not_squeezed_by_ffmpeg(ffmpeg: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+    white = "color=white:s=64x64:r=25,format=yuvj420p,setparams=range=pc"
+    source = ffmpeg("in.mkv", "-f", "lavfi", "-i", white, "-frames:v", "2", "-c:v", "mjpeg", "-q:v", "1")
+    peaks = {}
+    for encoder, speed in (("ffv1", None), ("x264", "ultrafast")):
+        output = tmp_path / f"{encoder}.mkv"
+        upscaled(source, output, encoder=encoder, speed=speed, crf=None if encoder == "ffv1" else 0)
+        with av.open(str(output)) as container:
+            plane = next(container.decode(video=0)).planes[0]
+            peaks[encoder] = max(memoryview(plane).cast("B").cast("H"))
+    assert peaks["ffv1"] == pytest.approx(peaks["x264"], abs=8)
+
+
+def test_full_range_that_an_encoder_cannot_hold_is_refused(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+    source = clip("in.mkv", "-vf", "setparams=range=pc", "-c:v", "libx264")
+    with pytest.raises(ValueError, match="wanted one that holds full range, as the source has, got prores"):
+        upscaled(source, tmp_path / "out.mov", encoder="prores", speed=None)
 
 
 def test_untagged_primaries_stay_untagged(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
