@@ -15,6 +15,7 @@ Say = Callable[[str], object]
 OK = 0
 FAILED = 1
 PROGRESS_EVERY_S = 0.5
+WIDEST = 200  # a recipe in the metadata has thousands of characters
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -121,7 +122,7 @@ def print_info(model: str, say: Say) -> None:
         say(f"  {name}: {value}")
     for name, text in info.metadata.items():
         if name not in ("architecture", "hyper_parameters"):
-            say(f"{name}: {text}")
+            say(f"{name}: {text if len(text) <= WIDEST else text[:WIDEST] + '…'}")
 
 
 def describe(model: str | Path) -> str:
