@@ -1,4 +1,4 @@
-"""The training command: python -m training synthesise|train|evaluate|export."""
+"""The training command: python -m training synthesise|prepare|train|evaluate|export."""
 
 import argparse
 import logging
@@ -27,11 +27,13 @@ from training.evaluate import (
 )
 from training.export import Card, export
 from training.frames import LAYOUTS, FrameFolders, open_frames
+from training.prepare import Preparation, find_videos, prepare
 from training.recipe import Recipe, read_recipe
-from training.sequences import GeneratedSet
+from training.sequences import open_sequences
 from training.start import starting_network
 from training.synthesise import contact_sheet, synthesise
 from training.train import Means, TrainingError, train
+from training.train_flow import FlowGateError
 from vs_iconvsr import weights
 
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         code: int = options.run(options)
-    except (ValueError, TrainingError, OSError) as error:
+    except (ValueError, TrainingError, FlowGateError, weights.WeightsError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     return code
@@ -59,14 +61,27 @@ def _synthesise(options: argparse.Namespace) -> int:
     return 0
 
 
+def _prepare(options: argparse.Namespace) -> int:
+    preparation = Preparation(
+        frames=options.frames, window_px=options.window, downscale=options.downscale, held_out=options.held_out
+    )
+    found = prepare(find_videos(options.videos), options.out, preparation)
+    for scene in found:
+        print(f"{scene.video}: frames {scene.start} to {scene.stop - 1}: {scene.verdict}")
+    kept = sum(scene.verdict == "kept" for scene in found)
+    written = sum(scene.sequences for scene in found)
+    print(f"{kept} of {len(found)} scenes kept, {written} sequences; to look at: {options.out / 'report.html'}")
+    return 0
+
+
 def _train(options: argparse.Namespace) -> int:
     recipe = _recipe(options)
     device = _join_processes(options.device)
     done = train(
         recipe,
         options.out,
-        train_set=GeneratedSet(options.data / recipe.data.train),
-        held_out_set=GeneratedSet(options.data / recipe.data.held_out),
+        train_set=open_sequences(options.data / recipe.data.train, recipe.data.layout),
+        held_out_set=open_sequences(options.data / recipe.data.held_out, recipe.data.held_out_layout),
         start=starting_network(recipe, options.out, options.data),
         means=Means(device=device, workers=options.workers),
     )
@@ -124,7 +139,7 @@ def _export(options: argparse.Namespace) -> int:
         options.out,
         options.file,
         card=Card(name=options.file.stem, command=_training_command(options), figures=_text_of(options.figures)),
-        held_out_set=GeneratedSet(options.data / recipe.data.held_out),
+        held_out_set=open_sequences(options.data / recipe.data.held_out, recipe.data.held_out_layout),
         start=starting_network(recipe, options.out, options.data),
         force=options.force,
     )
@@ -172,6 +187,16 @@ def _parser() -> argparse.ArgumentParser:
 
     synthesising = with_recipe(command("synthesise", "make the clips that a recipe trains on"))
     synthesising.set_defaults(run=_synthesise)
+    preparing = command("prepare", "your own videos into sequences to train on")
+    preparing.add_argument("videos", type=Path, nargs="+", help="video files, or folders of them")
+    preparing.add_argument("--out", type=Path, required=True, help="the data folder to make")
+    preparing.add_argument("--frames", type=int, default=Preparation.frames, help="frames of a sequence")
+    preparing.add_argument("--window", type=int, default=Preparation.window_px, metavar="PX", help="its frames' size")
+    preparing.add_argument("--downscale", type=int, default=1, metavar="N", help="for footage that is soft at its size")
+    preparing.add_argument(
+        "--held-out", type=float, default=Preparation.held_out, help="share of scenes to validate on"
+    )
+    preparing.set_defaults(run=_prepare)
     training = with_recipe(command("train", "train by a recipe; the same command again goes on after a stop"))
     training.add_argument("--out", type=Path, required=True, help="the run's folder")
     training.add_argument("--workers", type=int, default=0, help="processes that prepare batches")

@@ -12,6 +12,7 @@ from training import held_out
 from training.config import as_json, fingerprint
 from training.recipe import Recipe
 from training.sequences import Sequences
+from training.start import build
 from vs_iconvsr import weights
 from vs_iconvsr.networks.propagation import VideoNetwork
 
@@ -48,9 +49,8 @@ def export(
     gains of `start` (the network that the run began with), unless force.
     """
     network = trained(recipe, folder)
-    count = recipe.watch.held_out_sequences
-    gains = held_out.gains(network, held_out_set, recipe.degradations, count=count, device="cpu")
-    before = held_out.gains(start, held_out_set, recipe.degradations, count=count, device="cpu")
+    gains = held_out.gains(network, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
+    before = held_out.gains(start, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     if not force and _mean(gains) <= _mean(before):
         raise WorseError(
             f"{folder}: wanted held-out gains above those before training ({_mean(before):+.3f} dB), "
@@ -77,7 +77,7 @@ def trained(recipe: Recipe, folder: Path) -> VideoNetwork:
     path = folder / "average.safetensors"
     if not path.exists():
         raise ValueError(f"{folder}: wanted the folder of a run that was evaluated once, found no {path.name}")
-    network = recipe.network.build()
+    network = build(recipe)
     network.load_state_dict(safetensors.torch.load_file(path))
     return network.eval().requires_grad_(False)
 

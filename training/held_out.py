@@ -8,6 +8,7 @@ from torch import Tensor
 
 from training.degrade import Degradation, degrade
 from training.metrics import luma, psnr
+from training.recipe import Watch
 from training.resize import imresize, to_bytes
 from training.sequences import Sequences
 from vs_iconvsr.networks.propagation import VideoNetwork
@@ -16,14 +17,15 @@ _SEED = 0x4E1D  # one fixed draw of each degradation, whatever the recipe's seed
 
 
 def gains(
-    network: VideoNetwork, sequences: Sequences, degradations: Sequence[Degradation], *, count: int, device: str
+    network: VideoNetwork, sequences: Sequences, degradations: Sequence[Degradation], *, watch: Watch, device: str
 ) -> dict[str, float]:
-    """PSNR-Y over that of bicubic enlargement, in dB, by kind of degradation: mean over the first `count` sequences."""
+    """PSNR-Y over that of bicubic enlargement, in dB, by kind of degradation: mean over the first sequences."""
     found: dict[str, list[float]] = {}
     for k, degradation in enumerate(degradations):
-        for i in range(min(count, len(sequences))):
+        for i in range(min(watch.held_out_sequences, len(sequences))):
             frames, h, w = sequences.shape(i)
-            gt = sequences.read(i, range(frames), slice(0, h), slice(0, w))
+            kept, scale = min(frames, watch.held_out_frames), network.scale
+            gt = sequences.read(i, range(kept), slice(0, h - h % scale), slice(0, w - w % scale))
             random = np.random.default_rng(np.random.SeedSequence([_SEED, k, i]))
             lr = degrade(gt, degradation, network.scale, random=random)
             gain = mean_psnr(upscaled(network, lr, device=device), gt) - mean_psnr(enlarged(lr, network.scale), gt)

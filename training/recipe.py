@@ -5,7 +5,7 @@ from pathlib import Path
 
 from training.config import read
 from training.degrade import Degradation
-from training.sequences import Patches
+from training.sequences import GENERATED, LAYOUTS, Patches
 from training.synthesise import Generator
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.iconvsr import IconVSR
@@ -39,17 +39,24 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Folders below --data; where they have a generator, `synthesise` makes them."""
+    """Folders below --data and how they are laid out: one of sequences.LAYOUTS. Generators: `synthesise` makes them."""
 
     train: str
     held_out: str
+    layout: str = GENERATED
+    held_out_layout: str = GENERATED
     train_generator: Generator | None = None
     held_out_generator: Generator | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("layout", "held_out_layout"):
+            if getattr(self, name) not in LAYOUTS:
+                raise ValueError(f"{name}: wanted one of {', '.join(LAYOUTS)}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Weight files to start from: of the whole network, or of its flow or refill network alone; fresh where none."""
+    """Weight files or names to start from: of the whole network, or of its flow or refill network; fresh where none."""
 
     weights: str | None = None
     flow: str | None = None
@@ -73,7 +80,8 @@ class FlowPretraining:
 class Optimiser:
     """Adam with a cosine to `last_learning_rate`; Charbonnier loss sqrt(d² + epsilon²), mean over all values.
 
-    flow_share: learning rate of the flow network over that of the rest. flow_frozen: steps before it moves at all.
+    flow_share: learning rate of the flow network over that of the rest. frozen: steps before the parts that may come
+    pretrained, flow and refill networks, move at all.
     average: decay of the moving average of the weights, which is what is evaluated and kept; 0 for none.
     clip_norm: largest norm of the gradient; 0 for no limit. precision: of the convolutions; weights stay float32.
     """
@@ -84,7 +92,7 @@ class Optimiser:
     betas: tuple[float, float] = (0.9, 0.99)
     warm_up: int = 50
     flow_share: float = 0.25
-    flow_frozen: int = 0
+    frozen: int = 0
     epsilon: float = 1e-3
     average: float = 0.998
     clip_norm: float = 1.0
@@ -101,20 +109,21 @@ class Optimiser:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """How often things are written, in steps, and how many held-out sequences are looked at."""
+    """How often things are written, in steps, and how many held-out sequences and frames of each are looked at."""
 
     log: int = 20
     evaluate: int = 400
     save: int = 100
     held_out_sequences: int = 6
+    held_out_frames: int = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A training run."""
+    """A training run. network: where none is given, it is that of start.weights."""
 
     seed: int = 1
-    network: Network
+    network: Network | None = None
     data: Data
     patches: Patches = field(default_factory=Patches)
     degradations: tuple[Degradation, ...] = (Degradation(),)
@@ -122,6 +131,10 @@ class Recipe:
     flow: FlowPretraining | None = None
     optimiser: Optimiser
     watch: Watch = field(default_factory=Watch)
+
+    def __post_init__(self) -> None:
+        if (self.network is None) == (self.start.weights is None):
+            raise ValueError("network: wanted either it or start.weights")
 
 
 def read_recipe(path: Path, *, overrides: tuple[str, ...] = ()) -> Recipe:

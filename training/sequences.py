@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 
 from training.degrade import Degradation, degrade
+from training.frames import LAYOUTS as FRAME_LAYOUTS
+from training.frames import open_frames
 
 Random = np.random.Generator
+GENERATED = "generated"
+PREPARED = "prepared"
+LAYOUTS = (GENERATED, PREPARED, *FRAME_LAYOUTS)
 _SAMPLE = 0x5A  # keeps these random streams apart from those of the generator
 
 MARGIN_PX = 8  # lr px degraded around a patch and cut off again: kernels and encoders see what lies beside it
@@ -26,6 +31,13 @@ class Sequences(Protocol):
 
     def read(self, i: int, frames: range, rows: slice, columns: slice) -> Tensor:
         """(frames, 3, rows, columns) uint8."""
+
+
+def open_sequences(folder: Path, layout: str) -> Sequences:
+    """A data set's folder; layout is one of LAYOUTS."""
+    if layout == GENERATED:
+        return GeneratedSet(folder)
+    return PreparedSet(folder) if layout == PREPARED else open_frames(folder, layout=layout)
 
 
 class GeneratedSet:
@@ -60,15 +72,41 @@ class GeneratedSet:
         return torch.from_numpy(self.flow[i, frame].astype(np.float32))
 
 
+class PreparedSet:
+    """A folder of sequences that `prepare` made: one .npy file each, mapped, so that reading decodes nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = sorted(folder.glob("*.npy"))
+        if not self.files:
+            raise ValueError(f"{folder}: wanted prepared sequences, found none; make some: python -m training prepare")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def shape(self, i: int) -> tuple[int, int, int]:
+        frames, _, h, w = np.load(self.files[i], mmap_mode="r").shape
+        return frames, h, w
+
+    def read(self, i: int, frames: range, rows: slice, columns: slice) -> Tensor:
+        sequence = np.load(self.files[i], mmap_mode="r")
+        return torch.from_numpy(np.array(sequence[frames.start : frames.stop, :, rows, columns]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """What one sample of a batch is: frames in a row, patch_px lr px square."""
+    """What one sample of a batch is: frames in a row, patch_px lr px square.
+
+    mirrored: its frames are followed by themselves in reverse, as the authors do with the 7 frames of Vimeo-90K.
+    permute_colours, reverse_time: how often; flips and transposition come in half of the samples each.
+    """
 
     batch: int = 4
     frames: int = 7
     patch_px: int = 32
     permute_colours: float = 0.3
     reverse_time: float = 0.5
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch", "frames", "patch_px"):
@@ -119,6 +157,8 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         gt, patch = self._window(random)
         gt = self._augmented(gt, random)
         lr = degrade(gt, choose(self.degradations, random), self.scale, random=random)
+        if self.patches.mirrored:
+            lr, gt = (torch.cat([frames, frames.flip(0)]) for frames in (lr, gt))
         top, left = (int(random.integers(side - patch + 1)) for side in lr.shape[-2:])
         lr = lr[..., top : top + patch, left : left + patch]
         top, left, patch = (self.scale * value for value in (top, left, patch))

@@ -27,6 +27,7 @@ from vs_iconvsr.networks.propagation import VideoNetwork
 logger = logging.getLogger(__name__)
 
 FLOW_PARTS = ("flow_network.", "spynet.")  # parameters that learn at flow_share of the rate
+REFILL_PARTS = ("edvr.",)
 MAX_ROLLBACKS = 3
 
 
@@ -114,8 +115,8 @@ class _Run:
             return False
         if settings.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
-        if self.step < settings.flow_frozen:
-            _forget_flow_gradients(self.optimiser)
+        if self.step < settings.frozen:
+            _forget_gradients(self.network, FLOW_PARTS + REFILL_PARTS)
         self.optimiser.step()
         self._move_average(settings.average)
         self.step += 1
@@ -145,7 +146,7 @@ class _Run:
             self.network,
             sequences,
             self.recipe.degradations,
-            count=self.recipe.watch.held_out_sequences,
+            watch=self.recipe.watch,
             device=self.device,
         )
         self.network.load_state_dict(raw)
@@ -266,9 +267,10 @@ def _parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
     return [*groups, {"params": flow, "flow": True}] if flow else groups
 
 
-def _forget_flow_gradients(optimiser: torch.optim.Optimizer) -> None:
-    for group in optimiser.param_groups:
-        for parameter in group["params"] if group["flow"] else ():
+def _forget_gradients(network: nn.Module, parts: tuple[str, ...]) -> None:
+    """Adam passes over parameters without a gradient: they stay as they are, to the bit."""
+    for name, parameter in network.named_parameters():
+        if name.startswith(parts):
             parameter.grad = None
 
 

@@ -18,6 +18,7 @@ from training import checkpoint
 from training.degrade import Degradation
 from training.recipe import Data, Network, Optimiser, Recipe, Watch
 from training.sequences import Batch, GeneratedSet, Patches
+from training.start import build
 from training.synthesise import Generator, synthesise
 from training.train import Means, TrainingError, charbonnier, learning_rate, train
 
@@ -45,9 +46,7 @@ def recipe(*, steps: int = 12, evaluate: int = 6, save: int = 3, rate: float = 1
 def run(settings: Recipe, clips: Path, folder: Path) -> bool:
     torch.manual_seed(settings.seed)
     sequences = GeneratedSet(clips)
-    return train(
-        settings, folder, train_set=sequences, held_out_set=sequences, start=settings.network.build(), means=Means()
-    )
+    return train(settings, folder, train_set=sequences, held_out_set=sequences, start=build(settings), means=Means())
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -70,13 +69,14 @@ def command(settings: Recipe, clips: Path, folder: Path) -> list[str]:
         from training.config import read
         from training.recipe import Recipe
         from training.sequences import GeneratedSet
+        from training.start import build
         from training.train import Means, train
         torch.set_num_threads(1)
         settings = read(Path(sys.argv[1]), Recipe)
         torch.manual_seed(settings.seed)
         sequences = GeneratedSet(Path({str(clips)!r}))
         done = train(settings, Path({str(folder)!r}), train_set=sequences, held_out_set=sequences,
-                     start=settings.network.build(), means=Means())
+                     start=build(settings), means=Means())
         sys.exit(0 if done else 3)
         """
     )

@@ -1,0 +1,83 @@
+"""Exported files load by path and tell where they come from; a run that made things worse is not exported."""
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from training.config import fingerprint
+from training.degrade import Degradation
+from training.export import Card, WorseError, export, trained
+from training.recipe import Data, Network, Optimiser, Recipe, Watch
+from training.sequences import GeneratedSet
+from training.start import build
+from training.synthesise import Generator, synthesise
+from vs_iconvsr import weights
+from vs_iconvsr.networks.light import LightVSR
+
+RECIPE = Recipe(
+    network=Network(arguments={"mid_channels": 8, "num_blocks": 1, "flow_channels": 8}),
+    data=Data(train="clips", held_out="clips"),
+    degradations=(Degradation(),),
+    optimiser=Optimiser(steps=10),
+    watch=Watch(held_out_sequences=1),
+)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> GeneratedSet:
+    synthesise(Generator(seed=3, clips=1, frames=2, size=32, canvases=1, canvas_px=80), tmp_path / "clips")
+    return GeneratedSet(tmp_path / "clips")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run: weights that make everything a little brighter, which is worse than bicubic."""
+    network = build(RECIPE)
+    assert isinstance(network, LightVSR)
+    assert network.tail_last.bias is not None
+    network.tail_last.bias.data.fill_(0.02)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    safetensors.torch.save_file(network.state_dict(), folder / "average.safetensors")
+    (folder / "metrics.jsonl").write_text(
+        '{"step": 4, "gain_db": 0.5}\n{"step": 8, "gain_db": 0.7}\n{"step": 10, "gain_db": 0.6}\n'
+    )
+    return folder
+
+
+def test_an_exported_file_loads_by_path_and_tells_its_origin(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    worse = trained(RECIPE, run)
+    assert isinstance(worse, LightVSR)
+    assert worse.tail_last.bias is not None
+    worse.tail_last.bias.data.fill_(0.2)
+    card = Card(name="mine", command="python -m training train mine.yaml", figures="On my cat: +1 dB.")
+    export(RECIPE, run, path, card=card, held_out_set=clips, start=worse)
+
+    loaded, info = weights.load(path), weights.info(path)
+    lr = torch.rand(1, 2, 3, 8, 8)
+    assert torch.equal(loaded(lr), trained(RECIPE, run)(lr))
+    assert info.metadata["licence"] == "Apache-2.0"
+    assert info.metadata["steps"] == "8 of 10"  # the best, not the last
+    assert info.metadata["recipe_sha256"] == fingerprint(RECIPE)
+    assert json.loads(info.metadata["recipe"])["optimiser"]["steps"] == 10
+    text = path.with_suffix(".md").read_text()
+    assert text.startswith("# mine\n")
+    assert "On my cat: +1 dB." in text
+
+
+def test_what_is_worse_than_its_start_is_not_exported(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    with pytest.raises(WorseError, match="wanted held-out gains above those before training"):
+        export(RECIPE, run, path, card=Card(name="", command=""), held_out_set=clips, start=build(RECIPE))
+    assert not path.exists()
+    export(RECIPE, run, path, card=Card(name="", command=""), held_out_set=clips, start=build(RECIPE), force=True)
+    assert path.exists()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"wanted the folder of a run .* found no average\.safetensors"):
+        trained(RECIPE, tmp_path)

@@ -1,0 +1,139 @@
+"""Videos into sequences: scenes are told apart, what teaches nothing is named and left out."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from training.canvases import canvas
+from training.prepare import Preparation, find_videos, look_at, prepare, verdict
+from training.sequences import open_sequences
+
+Picture = Callable[[int], Tensor]  # frame number → (3, 96, 128) uint8
+SMALL = Preparation(frames=6, window_px=64, windows=1)
+
+
+@cache
+def drawn(seed: int) -> Tensor:
+    return torch.from_numpy(255.0 * canvas(np.random.default_rng(seed), 192)).permute(2, 0, 1).to(torch.uint8)
+
+
+def leaves(seed: int, *, speed: int = 1) -> Picture:
+    """A detailed picture that moves to the right."""
+    return lambda n: drawn(seed).roll(speed * n, dims=2)[:, :96, :128]
+
+
+def black(n: int) -> Tensor:
+    return torch.full((3, 96, 128), 2 * (n % 2), dtype=torch.uint8)
+
+
+def soft(n: int) -> Tensor:
+    x = torch.arange(128.0) + 3.0 * n
+    waves = 120.0 + 100.0 * torch.sin(x / 30.0)[None] * torch.cos(torch.arange(96.0) / 25.0)[:, None]
+    return waves.expand(3, -1, -1).to(torch.uint8)
+
+
+def combed(n: int) -> Tensor:
+    """Two moments in one frame."""
+    picture = leaves(3, speed=8)
+    frame = picture(2 * n).clone()
+    frame[:, 1::2] = picture(2 * n + 1)[:, 1::2]
+    return frame
+
+
+def film(path: Path, *takes: tuple[Picture, int]) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "bgr0"
+        for picture, frames in takes:
+            for n in range(frames):
+                frame = av.VideoFrame.from_ndarray(picture(n).permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_scenes_become_sequences_and_one_is_held_out(tmp_path: Path) -> None:
+    video = film(tmp_path / "two.mkv", (leaves(1), 14), (leaves(2), 13))
+    found = prepare([video], tmp_path / "data", SMALL)
+    assert [(scene.start, scene.stop, scene.verdict) for scene in found] == [(0, 14, "kept"), (14, 27, "kept")]
+    assert sorted(scene.held_out for scene in found) == [False, True]
+    train, held_out = (open_sequences(tmp_path / "data" / part, "prepared") for part in ("train", "held_out"))
+    assert (len(train), len(held_out)) == (2, 2)
+    assert train.shape(0) == (6, 64, 64)
+
+
+def test_sequences_hold_the_frames_of_the_video(tmp_path: Path) -> None:
+    """FFV1 and RGB lose nothing."""
+    video = film(tmp_path / "one.mkv", (leaves(1), 8))
+    prepare([video], tmp_path / "data", SMALL)
+    sequences = open_sequences(tmp_path / "data" / "train", "prepared")
+    name = next((tmp_path / "data" / "train").glob("*.npy")).stem
+    y, x = map(int, name.split("_")[-2:])
+    expected = torch.stack([leaves(1)(n)[:, y : y + 64, x : x + 64] for n in range(6)])
+    assert torch.equal(sequences.read(0, range(6), slice(0, 64), slice(0, 64)), expected)
+
+
+def test_frames_shown_twice_are_taken_once(tmp_path: Path) -> None:
+    video = film(tmp_path / "twice.mkv", (lambda n: leaves(1)(n // 2), 24))
+    prepare([video], tmp_path / "data", SMALL)
+    piece = np.load(next((tmp_path / "data" / "train").glob("*.npy")))
+    assert all((piece[k] != piece[k + 1]).any() for k in range(5))
+
+
+@pytest.mark.parametrize(
+    ("picture", "frames", "reason"),
+    [
+        (black, 10, "black"),
+        (soft, 10, "soft: nothing finer than half its size; try --downscale 2"),
+        (combed, 10, "interlaced: deinterlace it first"),
+        (leaves(1), 4, "too short: 4 frames that differ, 6 wanted"),
+        (lambda _: leaves(1)(0), 10, "too short: 1 frames that differ, 6 wanted"),
+    ],
+)
+def test_what_teaches_nothing_is_left_out_with_its_reason(picture: Picture, frames: int, reason: str) -> None:
+    looks, before = [], None
+    for n in range(frames):
+        looks.append(look_at(picture(n), before))
+        before = picture(n)
+    assert verdict(looks, SMALL) == reason
+
+
+def test_the_report_names_every_scene(tmp_path: Path) -> None:
+    video = film(tmp_path / "a<b.mkv", (leaves(1), 8), (black, 8))
+    prepare([video], tmp_path / "data", SMALL)
+    page = (tmp_path / "data" / "report.html").read_text()
+    assert "1 of 2 scenes kept" in page
+    assert "a&lt;b.mkv" in page
+    assert page.count("data:image/jpeg;base64,") == 2
+
+
+def test_a_damaged_video_does_not_end_the_others(tmp_path: Path) -> None:
+    good = film(tmp_path / "good.mkv", (leaves(1), 8))
+    bad = tmp_path / "bad.mkv"
+    bad.write_bytes(b"no video")
+    found = prepare([bad, good], tmp_path / "data", SMALL)
+    assert found[0].verdict.startswith(f"not decoded: {bad}: wanted a video that can be decoded")
+    assert found[1].verdict == "kept"
+
+
+def test_nothing_kept_is_an_error_that_says_why(tmp_path: Path) -> None:
+    video = film(tmp_path / "dark.mkv", (black, 8))
+    with pytest.raises(ValueError, match="wanted at least one scene to keep, got black"):
+        prepare([video], tmp_path / "data", SMALL)
+
+
+def test_videos_are_found_below_folders_and_names_must_differ(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("b.mp4", "a/c.MKV", "a/notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_videos([tmp_path])] == ["c.MKV", "b.mp4"]
+    (tmp_path / "a" / "b.mp4").touch()
+    with pytest.raises(ValueError, match=r"b\.mp4: wanted names that differ"):
+        find_videos([tmp_path])

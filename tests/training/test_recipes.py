@@ -1,0 +1,55 @@
+"""The recipes of the paper hold its numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from training.recipe import Recipe, read_recipe
+
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+PUBLISHED = [
+    f"{architecture}_{data}"
+    for architecture in ("iconvsr", "basicvsr")
+    for data in ("reds4", "vimeo90k_bi", "vimeo90k_bd")
+]
+
+
+@pytest.fixture(params=PUBLISHED)
+def published(request: pytest.FixtureRequest) -> tuple[str, Recipe]:
+    name = str(request.param)
+    return name, read_recipe(CONFIGS / f"{name}.yaml")
+
+
+def test_the_optimiser_is_the_papers(published: tuple[str, Recipe]) -> None:
+    settings = published[1].optimiser
+    assert (settings.steps, settings.learning_rate, settings.last_learning_rate) == (300_000, 2e-4, 1e-7)
+    assert (settings.betas, settings.flow_share, settings.frozen) == ((0.9, 0.99), 0.125, 5_000)
+    assert (settings.epsilon, settings.average, settings.clip_norm, settings.warm_up) == (1e-6, 0.0, 0.0, 0)
+    assert settings.precision == "float32"
+
+
+def test_the_samples_are_the_papers(published: tuple[str, Recipe]) -> None:
+    name, recipe = published
+    patches = recipe.patches
+    assert (patches.batch, patches.patch_px) == (8, 64)
+    assert (patches.frames, patches.mirrored) == ((15, False) if "reds" in name else (7, True))
+    assert (patches.permute_colours, patches.reverse_time) == (0.0, 0.0)
+    assert [degradation.kind for degradation in recipe.degradations] == ["bd" if name.endswith("bd") else "bi"]
+
+
+def test_the_network_and_its_start_are_the_papers(published: tuple[str, Recipe]) -> None:
+    name, recipe = published
+    assert recipe.network is not None
+    network = recipe.network
+    wanted = {"mid_channels": 64, "num_blocks": 30, "scale": 4}
+    if name.startswith("iconvsr"):
+        wanted |= {"keyframe_stride": 5, "temporal_padding": 2 if "reds" in name else 3}
+    assert (network.architecture.lower(), network.arguments) == (name.split("_")[0], wanted)
+    refill = None if name.startswith("basicvsr") else "edvrm_reds" if "reds" in name else "edvrm_vimeo90k"
+    assert (recipe.start.flow, recipe.start.refill) == ("spynet", refill)
+    assert recipe.flow is None
+
+
+def test_reds_is_tested_on_clips_that_it_is_not_trained_on() -> None:
+    data = read_recipe(CONFIGS / "iconvsr_reds4.yaml").data
+    assert (data.layout, data.held_out_layout) == ("reds", "reds4")
