@@ -71,6 +71,8 @@ def _prepare(options: argparse.Namespace) -> int:
     kept = sum(scene.verdict == "kept" for scene in found)
     written = sum(scene.sequences for scene in found)
     print(f"{kept} of {len(found)} scenes kept, {written} sequences; to look at: {options.out / 'report.html'}")
+    if not any(scene.held_out for scene in found):
+        print("none is held out: add footage, or validate on what is trained on: train … --set data.held_out=train")
     return 0
 
 

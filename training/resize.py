@@ -33,10 +33,10 @@ def bicubic_matrix(length: int, wanted: int, scale: float) -> Tensor:
 def gaussian_matrix(length: int, scale: int, sigma: float) -> Tensor:
     """(length // scale, length) float64: Gaussian blur, then every scale-th position; borders repeat.
 
-    The kernel of even length is centred on each square of `scale` pixels, so nothing shifts against BI: with sigma 1.6
-    and scale 4 this is the BD of BasicVSR's authors (12 taps; samples 1, 5, 9, … of a kernel anchored at its tap 5).
+    The kernel is centred on each square of `scale` pixels, so nothing shifts against BI: with sigma 1.6 and scale 4
+    this is the BD of BasicVSR's authors (12 taps; samples 1, 5, 9, … of a kernel anchored at its tap 5).
     """
-    size = 2 * math.ceil(3.0 * sigma) + 2
+    size = 2 * math.ceil(3.0 * sigma) + 2 - scale % 2  # even where the middle of a square lies between pixels
     taps = np.arange(length // scale)[:, None] * scale + (scale // 2 - size // 2) + np.arange(size)[None]
     distances = np.arange(size) - (size - 1) / 2
     weights = np.broadcast_to(np.exp(-0.5 * (distances / sigma) ** 2), taps.shape)

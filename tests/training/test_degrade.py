@@ -38,6 +38,15 @@ def test_nothing_is_shifted(kind: str) -> None:
     assert (lr[0, 0, 12, 4:-4] - expected[4:-4]).abs().max() <= 0.5
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["bi", "blur"])
+def test_no_scale_shifts_anything(kind: str, scale: int) -> None:
+    ramp = (2.0 * torch.arange(96.0)).expand(1, 3, 96, 96).to(torch.uint8)
+    lr = degrade(ramp, Degradation(kind=kind), scale, random=randomly()).double()[0, 0, 12]
+    expected = 2.0 * (scale * torch.arange(96.0 // scale) + (scale - 1) / 2)
+    assert (lr[8:-8] - expected[8:-8]).abs().max() <= 0.5
+
+
 @pytest.mark.parametrize("encoder", ["libx264", "mpeg2video", "mpeg4"])
 def test_an_encoder_loses_more_at_lower_quality(gt: torch.Tensor, encoder: str) -> None:
     lr = bi(gt, 4)

@@ -1,10 +1,14 @@
-"""The recipes of the paper hold its numbers."""
+"""The recipes of the paper hold its numbers, and every recipe makes a batch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from training.recipe import Recipe, read_recipe
+from training.sequences import BatchSource
+from training.start import build
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 PUBLISHED = [
@@ -53,3 +57,29 @@ def test_the_network_and_its_start_are_the_papers(published: tuple[str, Recipe])
 def test_reds_is_tested_on_clips_that_it_is_not_trained_on() -> None:
     data = read_recipe(CONFIGS / "iconvsr_reds4.yaml").data
     assert (data.layout, data.held_out_layout) == ("reds", "reds4")
+
+
+class Grey:
+    """Two sequences of one colour."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def shape(self, i: int) -> tuple[int, int, int]:
+        del i
+        return 16, 256, 256
+
+    def read(self, i: int, frames: range, rows: slice, columns: slice) -> torch.Tensor:
+        size = (len(frames), 3, rows.stop - rows.start, columns.stop - columns.start)
+        return torch.full(size, 90 + i, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_makes_a_batch_for_its_network(path: Path) -> None:
+    recipe = read_recipe(path)
+    scale = build(recipe).scale
+    patches = replace(recipe.patches, batch=1)
+    batch = BatchSource(Grey(), patches, degradations=recipe.degradations, scale=scale, seed=recipe.seed)[0]
+    frames = 2 * patches.frames if patches.mirrored else patches.frames
+    assert batch.lr.shape == (1, frames, 3, patches.patch_px, patches.patch_px)
+    assert batch.gt.shape == (1, frames, 3, scale * patches.patch_px, scale * patches.patch_px)
