@@ -100,6 +100,18 @@ def _inspect(path: str, origin: str) -> Executable:
     return Executable(path, match.group(1), origin, frozenset(options), frozenset(encoders), frozenset(filters))
 
 
+def option_values(executable: Executable, filter_name: str) -> dict[tuple[str, str], int]:
+    """(option, name) → number, for the options of a filter whose values have names; they differ between versions."""
+    values: dict[tuple[str, str], int] = {}
+    option = ""
+    for line in _ask(executable.path, "-h", f"filter={filter_name}").splitlines():
+        if match := re.match(r"^ {2,3}(\w+) +<", line):
+            option = match.group(1)
+        elif match := re.match(r"^ {5}(\S+) +(-?\d+) ", line):
+            values[option, match.group(1)] = int(match.group(2))
+    return values
+
+
 def _ask(path: str, *arguments: str) -> str:
     try:
         answer = subprocess.run(

@@ -12,6 +12,7 @@ from ffmpeg_filter.progress import clock, progress_for
 
 if TYPE_CHECKING:
     from ffmpeg_filter.job import Job, Summary
+    from vs_iconvsr.plan import Settings
 
 EXIT_INTERRUPTED = 130
 
@@ -25,7 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     command.add_argument("input", type=Path, metavar="INPUT")
     command.add_argument("output", type=Path, metavar="OUTPUT", help="a name ending in .mkv, .mp4 or .mov")
-    _add_model_arguments(command)
+    add_model_arguments(command)
     encoding = command.add_argument_group("encoding")
     encoding.add_argument("--encoder", default=DEFAULT_ENCODER, metavar="NAME", help=f"auto, {', '.join(PRESETS)}")
     encoding.add_argument("--crf", type=float, help="quality; lower is better and larger (default: visually lossless)")
@@ -50,7 +51,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.set_defaults(run=run)
 
 
-def _add_model_arguments(command: argparse.ArgumentParser) -> None:
+def add_model_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments that `settings_from` reads, and --model."""
     model = command.add_argument_group("upscaling")
     model.add_argument("--model", help="a name from `iconvsr models list`, or a weight file")
     model.add_argument("--segment", type=int, metavar="N", help="frames kept from one propagation; 0: whole scenes")
@@ -77,9 +79,8 @@ def _size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def job_from(options: argparse.Namespace) -> "Job":
-    """The job that the options ask for; what they leave open keeps the job's defaults."""
-    from ffmpeg_filter.job import Job
+def settings_from(options: argparse.Namespace) -> "Settings":
+    """What was said about upscaling; what was not keeps the settings' own defaults."""
     from vs_iconvsr.plan import Settings
 
     names = ("segment", "context", "sc_threshold", "device", "precision", "tile", "halo", "threads", "dither", "matrix")
@@ -88,6 +89,13 @@ def job_from(options: argparse.Namespace) -> "Job":
         given["scene_detect"] = False
     if options.memory is not None:
         given["memory_bytes"] = round(options.memory * 2**30)
+    return Settings(**given)
+
+
+def job_from(options: argparse.Namespace) -> "Job":
+    """The job that the options ask for; what they leave open keeps the job's defaults."""
+    from ffmpeg_filter.job import Job
+
     coding = ("input", "output", "encoder", "crf", "speed", "bits", "ffmpeg", "deinterlace", "ignore_interlaced")
     running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run")
     values = {name: getattr(options, name) for name in coding + running}
@@ -95,7 +103,7 @@ def job_from(options: argparse.Namespace) -> "Job":
     return Job(
         **values,
         extra=tuple(options.extra),
-        settings=Settings(**given),
+        settings=settings_from(options),
         start_s=options.start,
         duration_s=options.duration,
     )

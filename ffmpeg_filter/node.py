@@ -1,0 +1,229 @@
+"""A node for ffmpeg-python graphs: `stream.iconvsr(model=…)`, run by `ffmpeg_filter.run()`.
+
+ffmpeg itself has no such filter, so the graph is cut in two at the node: one ffmpeg runs what comes before, we read its
+frames, and another one runs what comes after.
+"""
+
+import dataclasses
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import ffmpeg
+from ffmpeg.dag import topo_sort
+from ffmpeg.nodes import (
+    FilterNode,
+    GlobalNode,
+    InputNode,
+    MergeOutputsNode,
+    OutputNode,
+    Stream,
+    filter_operator,
+    get_stream_spec_nodes,
+    output_operator,
+)
+
+from ffmpeg_filter import children
+from ffmpeg_filter.children import Child, Executable, FfmpegError
+from ffmpeg_filter.pipe import upscale_pipe
+from vs_iconvsr import weights
+from vs_iconvsr.colour import Colour
+from vs_iconvsr.plan import Settings
+
+logger = logging.getLogger(__name__)
+
+# Milliseconds, 1/90000 s and the frames of all usual rates, 24000/1001 too, are whole numbers of it.
+TIME_BASE = "1/360000"
+
+_SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
+_UNKNOWN = {"_Range": 0, "_Matrix": 2, "_Primaries": 2, "_Transfer": 2}
+_OWN_TIMING = ("r", "vsync", "fps_mode", "enc_time_base")
+
+
+class IconVSRNode(FilterNode):  # type: ignore[misc]
+    """The place in the graph where frames are upscaled."""
+
+    def _get_filter(self, outgoing_edges: object) -> str:
+        del outgoing_edges
+        raise RuntimeError(
+            "iconvsr is no filter of ffmpeg's own: run the graph with ffmpeg_filter.run(stream) or "
+            "stream.run_iconvsr(), not with run(), run_async() or compile()"
+        )
+
+
+@filter_operator()  # type: ignore[untyped-decorator]
+def iconvsr(stream: Stream, **options: Any) -> Stream:
+    """Upscales x4. options: model, bits, and the fields of vs_iconvsr.plan.Settings. Raises ValueError for others."""
+    unknown = set(options) - _SETTINGS - {"model", "bits"}
+    if unknown:
+        known = ", ".join(sorted({"model", "bits", *_SETTINGS}))
+        raise ValueError(f"iconvsr: wanted some of {known}, got {', '.join(sorted(unknown))}")
+    return IconVSRNode(stream, iconvsr.__name__, kwargs=options).stream()
+
+
+@output_operator()  # type: ignore[untyped-decorator]
+def run_iconvsr(stream: Stream, **options: Any) -> int:
+    """See `run`."""
+    return run(stream, **options)
+
+
+def run(stream: Stream, *, overwrite_output: bool = False, executable: str | None = None) -> int:
+    """Runs an ffmpeg-python graph that holds one `iconvsr` node; returns the number of frames upscaled.
+
+    Timestamps pass through; outputs that choose no rate of their own keep a variable one. Raises ValueError for graphs
+    with no such node or several, FfmpegError with ffmpeg's own words, and what upscaling raises.
+    """
+    found = children.find_executable(executable)
+    node = _node_of(stream)
+    options = dict(node.kwargs)
+    network = weights.load(options.pop("model", weights.DEFAULT_MODEL))
+    bits = options.pop("bits", None)
+    tags = _tags_of(found, node)
+    before = Child(_command(found, _upstream(node)), stdout=subprocess.PIPE)
+    after: list[Child] = []
+
+    def start_downstream(colour: Colour) -> BinaryIO:
+        graph = _downstream(stream, node, colour)
+        after.append(Child(_command(found, graph, overwrite=overwrite_output), stdin=subprocess.PIPE))
+        stdin = after[0].process.stdin
+        assert stdin is not None
+        return stdin  # type: ignore[return-value]
+
+    try:
+        return _run(
+            before,
+            after,
+            lambda source: (
+                upscale_pipe(network, Settings(**options), source, start_downstream, bits=bits, tags=tags).frames
+            ),
+        )
+    finally:
+        for child in (before, *after):
+            child.kill()
+
+
+def _run(before: Child, after: list[Child], upscale: Callable[[BinaryIO], int]) -> int:
+    """Whoever failed first is quoted: a broken pipe is only the symptom."""
+    stdout = before.process.stdout
+    assert stdout is not None
+    try:
+        with stdout:
+            frames = upscale(stdout)  # type: ignore[arg-type]
+    except OSError as error:
+        if not after:
+            raise
+        raise FfmpegError(after[0].failure()) from error
+    except Exception as error:
+        try:
+            before.process.wait(children.KILL_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise error from None
+        if before.process.returncode:
+            raise FfmpegError(before.failure()) from error
+        raise
+    before.finish()
+    stdin = after[0].process.stdin
+    assert stdin is not None
+    stdin.close()
+    after[0].finish()
+    return frames
+
+
+def _node_of(stream: Stream) -> IconVSRNode:
+    nodes, _ = topo_sort(get_stream_spec_nodes(stream))
+    found = [node for node in nodes if isinstance(node, IconVSRNode)]
+    if len(found) != 1:
+        raise ValueError(f"graph: wanted one iconvsr node, got {len(found)}")
+    return found[0]
+
+
+def _command(executable: Executable, graph: Stream, *, overwrite: bool = False) -> list[str | bytes]:
+    start = [executable.path, "-hide_banner", "-v", "warning", "-nostats", "-nostdin", "-copyts"]
+    return [*start, *map(str, graph.get_args(overwrite_output=overwrite))]
+
+
+def _upstream(node: IconVSRNode) -> Stream:
+    edge = node.incoming_edges[0]
+    above = edge.upstream_node.stream(edge.upstream_label, edge.upstream_selector)
+    return ffmpeg.output(
+        above, "pipe:1", format="nut", vcodec="rawvideo", fps_mode="passthrough", enc_time_base=TIME_BASE
+    )
+
+
+def _tags_of(executable: Executable, node: IconVSRNode) -> dict[str, int]:
+    """The colour of the first frame that reaches the node, as frame properties: NUT would lose it.
+
+    Raises FfmpegError if what comes before the node does not run.
+    """
+    edge = node.incoming_edges[0]
+    above = edge.upstream_node.stream(edge.upstream_label, edge.upstream_selector)
+    shown = ffmpeg.output(above.filter("showinfo"), "-", format="null", vframes=1).get_args()
+    start = [executable.path, "-hide_banner", "-v", "info", "-nostats", "-nostdin"]
+    told = "\n".join(children.run([*start, *map(str, shown)], timeout_s=60))
+    values = children.option_values(executable, "setparams")
+    properties = {}
+    for name, unit, said in (
+        ("_Range", "range", r"color_range:(\S+)"),
+        ("_Matrix", "colorspace", r"color_space:(\S+)"),
+        ("_Primaries", "color_primaries", r"color_primaries:(\S+)"),
+        ("_Transfer", "color_trc", r"color_trc:(\S+)"),
+    ):
+        match = re.search(said, told)
+        number = values.get((unit, match.group(1))) if match else None
+        if number is None or number == _UNKNOWN[name]:
+            continue
+        properties[name] = number - 1 if name == "_Range" else number
+    return properties
+
+
+def _downstream(stream: Stream, node: IconVSRNode, colour: Colour) -> Stream:
+    """The graph with our pipe in the place of the node. NUT carries no colour, so it is put on again here."""
+    tags = {"color_primaries": colour.primaries, "color_trc": colour.transfer, "range": 2 if colour.full_range else 1}
+    if colour.matrix != 0:
+        tags["colorspace"] = colour.matrix
+    large = ffmpeg.input("pipe:0", format="nut").video.filter("setparams", **tags)
+    return _copy(stream, {node: large}, {})
+
+
+def _copy(stream: Stream, replacements: Mapping[Any, Stream], copies: dict[Any, Any]) -> Stream:
+    """The same graph above `stream`, with nodes replaced by streams."""
+    node = stream.node
+    if node in replacements:
+        return replacements[node]
+    if isinstance(node, InputNode):
+        return stream
+    if node not in copies:
+        above = {edge.downstream_label: _copy(_upstream_of(edge), replacements, copies) for edge in node.incoming_edges}
+        copies[node] = _rebuilt(node, above)
+    if isinstance(node, FilterNode):
+        return copies[node].stream(stream.label, stream.selector)
+    return copies[node].stream(stream.label)
+
+
+def _upstream_of(edge: Any) -> Stream:
+    if isinstance(edge.upstream_node, FilterNode | InputNode):
+        return edge.upstream_node.stream(edge.upstream_label, edge.upstream_selector)
+    return edge.upstream_node.stream(edge.upstream_label)
+
+
+def _rebuilt(node: Any, above: dict[Any, Stream]) -> Any:
+    if isinstance(node, FilterNode):
+        return FilterNode(above, node.name, max_inputs=None, args=node.args, kwargs=node.kwargs)
+    if isinstance(node, OutputNode):
+        return OutputNode(above, node.name, args=node.args, kwargs=_with_timing(node.kwargs))
+    if isinstance(node, GlobalNode):
+        return GlobalNode(above[None], node.name, args=node.args, kwargs=node.kwargs)
+    if isinstance(node, MergeOutputsNode):
+        return MergeOutputsNode(list(above.values()), node.name)
+    raise ValueError(f"graph: wanted nodes of ffmpeg-python, got {type(node).__name__}")
+
+
+def _with_timing(options: Mapping[str, Any]) -> dict[str, Any]:
+    """An output's options, with a time base that loses nothing unless the user chose a rate."""
+    named = {**options, "filename": os.fspath(options["filename"])}
+    if any(name in options for name in _OWN_TIMING):
+        return named
+    return {"fps_mode": "passthrough", "enc_time_base": TIME_BASE, **named}

@@ -1,0 +1,302 @@
+"""A filter between two ffmpegs: a container on one pipe, NUT with large pictures and the same sound on the other."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+import torch
+from av.container import InputContainer, OutputContainer
+from av.stream import Stream as AvStream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ffmpeg_filter.decode import THREAD_TYPE, THREADS, planes_of
+from ffmpeg_filter.pipeline import Broken, Conveyor
+from ffmpeg_filter.pixels import Layout, layout_of, pixel_format_of, plane_order
+from ffmpeg_filter.presets import LEAST_BITS
+from ffmpeg_filter.probe import SourceError, colour_properties, exact
+from vs_iconvsr import scenes
+from vs_iconvsr.colour import Colour, Format, Planes, colour_of, output_colour
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.plan import Settings, plan_for
+from vs_iconvsr.stream import Hr, Stream
+
+logger = logging.getLogger(__name__)
+
+# A pipe does not say how long it is. Until its end is seen the clip counts as this long: 46 hours at 60 fps.
+_ENDLESS_FRAMES = 10_000_000
+_QUEUE_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What went through: frames, and the colour that the next program has to be told of (NUT carries none)."""
+
+    frames: int
+    colour: Colour
+
+    def next_options(self) -> str:
+        """ffmpeg's filter that puts the colour tags on, for the command behind the pipe."""
+        c = self.colour
+        return (
+            f"-vf setparams=range={2 if c.full_range else 1}:colorspace={c.matrix}"
+            f":color_primaries={c.primaries}:color_trc={c.transfer}"
+        )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    index: int
+    pts: int
+    planes: Planes
+    properties: dict[str, int]
+
+
+def upscale_pipe(
+    network: VideoNetwork,
+    settings: Settings,
+    incoming: BinaryIO,
+    outgoing: Callable[[Colour], BinaryIO],
+    *,
+    bits: int | None = None,
+    tags: Mapping[str, int] | None = None,
+) -> Delivered:
+    """Reads a container to its end and writes NUT: hr frames with the timestamps of the frames that they come from.
+
+    Sound and other streams are copied. tags: frame properties that go before what the container says, which is nothing
+    where the container is NUT. outgoing: opens the other end, knowing the colour that NUT will not carry. Both
+    ends must be real pipes or files. Raises SourceError for what cannot be
+    read or upscaled, ValueError for settings, BrokenPipeError if nobody reads on.
+    """
+    if settings.segment == 0:
+        raise ValueError("segment: wanted at least 1 in a pipe, whose scenes have no known end, got 0")
+    try:
+        container = av.open(f"pipe:{incoming.fileno()}")
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(
+            f"pipe: wanted a video on standard input, got something that cannot be read: {error}"
+        ) from error
+    with container:
+        if not container.streams.video:
+            raise SourceError("pipe: wanted a video on standard input, got none in what was sent")
+        return _Filter(network, settings, container, outgoing, bits, tags or {}).run()
+
+
+class _Filter:
+    """One run of the pipe: a thread reads and decodes, the calling thread does the rest."""
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        settings: Settings,
+        container: InputContainer,
+        outgoing: Callable[[Colour], BinaryIO],
+        bits: int | None,
+        tags: Mapping[str, int],
+    ) -> None:
+        self._network, self._settings, self._container = network, settings, container
+        self._outgoing, self._bits, self._tags = outgoing, bits, tags
+        self._video: VideoStream = container.streams.video[0]
+        self._video.thread_type = THREAD_TYPE
+        self._video.codec_context.thread_count = THREADS
+        self._time_base = exact(self._video.time_base) or Fraction(1, 90000)
+        self._conveyor: Conveyor[_Frame] = Conveyor(_QUEUE_FRAMES)
+        self._others: deque[av.Packet[AvStream]] = deque()
+        self._layout: Layout | None = None
+        self._size = (0, 0)
+
+    def run(self) -> Delivered:
+        reader = threading.Thread(target=self._read, name="pipe-reader", daemon=True)
+        reader.start()
+        try:
+            first = self._take()
+            if first is None:
+                raise SourceError("pipe: wanted a video on standard input, got one of which no frame can be decoded")
+            return self._deliver(first)
+        finally:
+            self._conveyor.break_off()
+            reader.join()
+
+    def _read(self) -> None:
+        """Decodes video onto the conveyor and puts the packets of other streams aside, in the order they come."""
+        count = 0
+        try:
+            for packet in self._container.demux():
+                if packet.stream.index != self._video.index:
+                    if packet.size:
+                        self._others.append(packet)
+                    continue
+                for frame in packet.decode():
+                    if isinstance(frame, VideoFrame):
+                        self._conveyor.put(self._frame(count, frame))
+                        count += 1
+            self._conveyor.end()
+        except Broken:
+            return
+        except BaseException as error:
+            self._conveyor.break_off(error)
+
+    def _frame(self, index: int, frame: VideoFrame) -> _Frame:
+        if self._layout is None:
+            self._layout, self._size = layout_of(frame.format.name), (frame.width, frame.height)
+        if frame.interlaced_frame:
+            raise SourceError(
+                f"pipe: wanted progressive video, got an interlaced frame {index}; put bwdif before the pipe"
+            )
+        if frame.pts is None:
+            raise SourceError(f"pipe: wanted timestamps, got none on frame {index}; send NUT, Matroska or y4m")
+        properties = {**colour_properties(frame, self._layout), **self._tags, "_FieldBased": 0}
+        return _Frame(index, frame.pts, planes_of(frame), properties)
+
+    def _take(self) -> _Frame | None:
+        try:
+            return self._conveyor.take()
+        except Broken as broken:
+            raise broken.__cause__ or broken from None
+
+    def _deliver(self, first: _Frame) -> Delivered:
+        assert self._layout is not None
+        source = self._layout.format
+        target = Format(
+            source.family,
+            "integer",
+            self._bits or max(LEAST_BITS, 16 if source.sample == "float" else source.bits),
+            source.subsampling_w,
+            source.subsampling_h,
+        )
+        width, height = self._size
+        scale = self._network.scale
+        colour, _ = colour_of(first.properties, source, width, height, matrix=self._settings.matrix)
+        colour = output_colour(colour, source, target, width * scale, height * scale, matrix=self._settings.matrix)
+        end = self._outgoing(colour).fileno()
+        output = av.open(f"pipe:{end}", "w", format="nut", container_options={"max_interleave_delta": "0"})
+        count = 0
+        with output:
+            video = _raw_stream(output, target, width * scale, height * scale, self._time_base, self._video)
+            copies = {s.index: _copied(output, s) for s in self._container.streams if s.type in ("audio", "subtitle")}
+            output.start_encoding()
+            for pts, hr in self._upscaled(first, source, target, width, height):
+                self._mux_others(output, copies)
+                output.mux(_packet(hr.planes, target, video, pts, self._time_base))
+                count += 1
+            self._mux_others(output, copies)
+        return Delivered(count, colour)
+
+    def _upscaled(
+        self, first: _Frame, source: Format, target: Format, width: int, height: int
+    ) -> Iterator[tuple[int, Hr]]:
+        """(timestamp, hr frame) in order. At the end of the pipe a stream that knows the length takes over.
+
+        hr frames whose surroundings all lie before the end are the same in both.
+        """
+
+        def stream_of(num_frames: int) -> Stream:
+            return Stream(
+                self._network,
+                self._settings,
+                source=source,
+                width=width,
+                height=height,
+                num_frames=num_frames,
+                target=target,
+            )
+
+        plan = plan_for(self._settings, self._network, width, height)
+        kept: deque[_Frame] = deque(
+            [first], maxlen=2 * plan.segment + 4 * (plan.context + scenes.BEFORE + scenes.AFTER) + 16
+        )
+        length: int | None = None
+        stream = stream_of(_ENDLESS_FRAMES)
+        n = 0
+        try:
+            while length is None or n < length:
+                if length is None and not self._fetch(stream, kept, stream.missing, n):
+                    length = kept[-1].index + 1
+                    stream.close()
+                    stream = stream_of(length)
+                    continue
+                if length is not None:
+                    _fill(stream, kept, n)
+                yield _of(kept, n).pts, stream.frame(n)
+                if length is None:
+                    self._fetch_ahead(stream, kept, n)
+                n += 1
+        finally:
+            stream.close()
+
+    def _fetch(self, stream: Stream, kept: deque[_Frame], missing: Callable[[int], list[int]], n: int) -> bool:
+        """Puts what hr frame n needs; False if the pipe ends before that."""
+        while wanted := missing(n):
+            for k in wanted:
+                while kept[-1].index < k:
+                    frame = self._take()
+                    if frame is None:
+                        return False
+                    kept.append(frame)
+                frame = _of(kept, k)
+                stream.put(k, frame.planes, frame.properties)
+        return True
+
+    def _fetch_ahead(self, stream: Stream, kept: deque[_Frame], n: int) -> None:
+        """Puts frames of the next cell; at the end of the pipe there are fewer, which the next request finds out."""
+        for k in stream.ahead(n):
+            while kept[-1].index < k:
+                frame = self._take()
+                if frame is None:
+                    return
+                kept.append(frame)
+            frame = _of(kept, k)
+            stream.put(k, frame.planes, frame.properties)
+
+    def _mux_others(self, output: OutputContainer, copies: dict[int, AvStream]) -> None:
+        while self._others:
+            packet = self._others.popleft()
+            if packet.stream.index in copies:
+                packet.stream = copies[packet.stream.index]
+                output.mux(packet)
+
+
+def _fill(stream: Stream, kept: deque[_Frame], n: int) -> None:
+    while wanted := stream.missing(n):
+        for k in wanted:
+            frame = _of(kept, k)
+            stream.put(k, frame.planes, frame.properties)
+
+
+def _of(kept: deque[_Frame], n: int) -> _Frame:
+    return kept[n - kept[0].index]
+
+
+def _raw_stream(
+    output: OutputContainer, target: Format, width: int, height: int, time_base: Fraction, like: VideoStream
+) -> VideoStream:
+    stream = output.add_stream("rawvideo")
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height, stream.pix_fmt = width, height, pixel_format_of(target)
+    stream.time_base = stream.codec_context.time_base = time_base
+    if exact(like.sample_aspect_ratio):
+        stream.codec_context.sample_aspect_ratio = exact(like.sample_aspect_ratio)
+    return stream
+
+
+def _copied(output: OutputContainer, stream: AvStream) -> AvStream:
+    copy = output.add_stream_from_template(stream, opaque=True)
+    copy.metadata.update(stream.metadata)
+    return copy
+
+
+def _packet(
+    planes: Planes, target: Format, stream: VideoStream, pts: int, time_base: Fraction
+) -> "av.Packet[AvStream]":
+    data = torch.cat([planes[i].contiguous().view(torch.uint8).flatten() for i in plane_order(target)])
+    packet = av.Packet(data.numpy().tobytes())
+    packet.stream = stream
+    packet.time_base = time_base
+    packet.pts = packet.dts = pts
+    packet.is_keyframe = True
+    return packet

@@ -1,0 +1,132 @@
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+from ffmpeg_filter.children import Executable
+from ffmpeg_filter.decode import Damage, pictures, planes_of
+from ffmpeg_filter.pipe import Delivered, upscale_pipe
+from ffmpeg_filter.probe import SourceError, probe
+from vs_iconvsr import weights
+from vs_iconvsr.colour import Format
+from vs_iconvsr.plan import Settings
+from vs_iconvsr.stream import Stream
+
+pytestmark = pytest.mark.needs_ffmpeg
+
+Make = Callable[..., Path]
+SMALL = Settings(segment=4, context=1, device="cpu", threads=1)
+
+
+@pytest.fixture
+def piped(tiny_model: Path, tmp_path: Path) -> Callable[..., tuple[Delivered, Path]]:
+    """piped(source): sends the file through a real pipe; what came out, and where it lies."""
+
+    def send(source: Path, settings: Settings = SMALL) -> tuple[Delivered, Path]:
+        reading, writing = os.pipe()
+
+        def write() -> None:
+            with os.fdopen(writing, "wb") as end:
+                try:
+                    end.write(source.read_bytes())
+                except BrokenPipeError:
+                    return
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        out = tmp_path / "piped.nut"
+        try:
+            with os.fdopen(reading, "rb") as incoming, out.open("wb") as outgoing:
+                return upscale_pipe(weights.load(tiny_model), settings, incoming, lambda _: outgoing), out
+        finally:
+            writer.join()
+
+    return send
+
+
+Piped = Callable[..., tuple[Delivered, Path]]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 5, 9, 23])
+def test_a_pipe_gives_the_pixels_of_a_stream_that_knows_its_length(
+    clip: Make, piped: Piped, tiny_model: Path, frames: int
+) -> None:
+    source = clip("in.mkv", "-c:v", "ffv1", frames=frames)
+    delivered, out = piped(source)
+    assert delivered.frames == frames
+    known = probe(source)
+    here = list(pictures(known, 0, Damage()))
+    with (
+        Stream(
+            weights.load(tiny_model),
+            SMALL,
+            source=known.layout.format,
+            width=48,
+            height=32,
+            num_frames=frames,
+            target=Format("YUV", "integer", 10, 1, 1),
+        ) as stream,
+        av.open(str(out)) as container,
+    ):
+        for n, frame in enumerate(container.decode(video=0)):
+            while wanted := stream.missing(n):
+                for k in wanted:
+                    stream.put(k, here[k].planes, here[k].properties)
+            assert all(torch.equal(a, b) for a, b in zip(stream.frame(n).planes, planes_of(frame), strict=True))
+
+
+def test_timestamps_and_sound_go_through(ffmpeg: Make, piped: Piped) -> None:
+    video = "testsrc2=s=48x32:r=30,format=yuv420p,settb=1/90000,setpts=N*3003+mod(N\\,3)*1201+90000"
+    inputs = ("-f", "lavfi", "-i", video, "-f", "lavfi", "-i", "sine=d=0.6")
+    exact = ("-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-c:v", "rawvideo", "-c:a", "flac")
+    source = ffmpeg("in.nut", *inputs, *exact, "-frames:v", "14")
+    _, out = piped(source)
+    with av.open(str(source)) as before, av.open(str(out)) as after:
+        wanted = [p.pts * p.time_base for p in before.demux(video=0) if p.size and p.pts is not None]
+        assert [p.pts * p.time_base for p in after.demux(video=0) if p.size and p.pts is not None] == wanted
+    with av.open(str(source)) as before, av.open(str(out)) as after:
+        sound = [bytes(p) for p in before.demux(audio=0) if p.size]
+        assert [bytes(p) for p in after.demux(audio=0) if p.size] == sound
+
+
+def test_the_colour_is_told_for_the_next_command(clip: Make, piped: Piped) -> None:
+    tags = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+    delivered, _ = piped(clip("in.mkv", "-vf", tags, "-c:v", "libx264"))
+    assert delivered.next_options() == "-vf setparams=range=1:colorspace=1:color_primaries=1:color_trc=1"
+
+
+def test_what_is_no_video_is_refused(piped: Piped, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"no video" * 1000)
+    with pytest.raises(SourceError, match="pipe: wanted a video on standard input"):
+        piped(tmp_path / "in")
+
+
+def test_whole_scenes_cannot_be_kept_in_a_pipe(clip: Make, piped: Piped) -> None:
+    with pytest.raises(ValueError, match="segment: wanted at least 1 in a pipe"):
+        piped(clip("in.mkv", "-c:v", "ffv1"), Settings(segment=0, device="cpu", threads=1))
+
+
+def test_between_two_ffmpegs(clip: Make, executable: Executable, tiny_model: Path, tmp_path: Path) -> None:
+    source, out = clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv"
+    before = [executable.path, "-v", "error", "-i", str(source), "-c", "copy", "-f", "nut", "-"]
+    ours = [sys.executable, "-m", "ffmpeg_filter.cli", "pipe", "--model", str(tiny_model), "--device", "cpu"]
+    ours += ["--threads", "1", "--segment", "4", "--context", "1"]
+    after = [executable.path, "-v", "error", "-f", "nut", "-i", "-", "-c:v", "ffv1", str(out)]
+    with (
+        subprocess.Popen(before, stdout=subprocess.PIPE) as first,
+        subprocess.Popen(ours, stdin=first.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as middle,
+        subprocess.Popen(after, stdin=middle.stdout) as last,
+    ):
+        assert first.stdout is not None
+        assert middle.stdout is not None
+        first.stdout.close()
+        middle.stdout.close()
+        assert last.wait(60) == 0
+        assert middle.wait(60) == 0
+    assert (probe(out).num_frames, probe(out).width) == (12, 192)
