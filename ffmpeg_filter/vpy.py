@@ -1,0 +1,113 @@
+"""A ready VapourSynth script for a video, and the vspipe and ffmpeg line that encodes it without losing anything."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffmpeg_filter import children, mux, presets
+from ffmpeg_filter.children import Executable
+from ffmpeg_filter.encode import container_options
+from ffmpeg_filter.probe import Source
+from vs_iconvsr.colour import Colour, Format, colour_of, output_colour
+
+_SCRIPT = '''\
+"""{name}, upscaled by core.iconvsr. Preview it in an editor, or encode it with the command that came with it."""
+
+import vapoursynth as vs
+
+core = vs.core
+
+SOURCE = {path!r}
+
+clip = core.bs.VideoSource(SOURCE, track={stream})
+{timing}
+# Your own filters may go here.
+
+clip = core.iconvsr.Upscale(clip{arguments})
+clip.set_output()
+'''
+
+_VARIABLE = """
+# The source has a variable rate: each frame carries the time it is shown, in units of {base} s.
+DURATIONS = {durations}
+
+
+def timed(n, f):
+    frame = f.copy()
+    frame.props["_DurationNum"] = DURATIONS[n] * {numerator}
+    frame.props["_DurationDen"] = {denominator}
+    return frame
+
+
+# Two rates in one clip make one of no rate, for which vspipe writes the frames' own times.
+clip = core.std.AssumeFPS(clip[:1], fpsnum=1) + core.std.AssumeFPS(clip[1:], fpsnum=2) if clip.num_frames > 1 else clip
+clip = core.std.ModifyFrame(clip, clip, timed)
+"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The text of a script and the shell line that encodes it."""
+
+    script: str
+    command: str
+
+
+def written(source: Source, executable: Executable, script: Path, output: Path, *, model: str | None = None) -> Written:
+    """The script, to be saved under the name `script`, and the command to `output`, a .mkv.
+
+    Raises ValueError for sources with interlaced frames or formats that VapourSynth has not.
+    """
+    if source.interlaced:
+        raise ValueError(f"input: wanted progressive video, got interlaced: {source.path}; deinterlace it in a script")
+    layout = source.layout.format
+    target = _target(layout)
+    arguments = f", model={model!r}" if model is not None else ""
+    arguments += f", format={target.id}" if target != layout else ""
+    text = _SCRIPT.format(
+        name=source.path.name,
+        path=str(source.path.absolute()),
+        stream=source.stream,  # BestSource counts all tracks of a file, covers too
+        timing=_timing(source),
+        arguments=arguments,
+    )
+    colour, _ = colour_of(source.properties, layout, source.width, source.height)
+    width, height = source.width * 4, source.height * 4
+    return Written(
+        text, _command(source, executable, script, output, output_colour(colour, layout, target, width, height))
+    )
+
+
+def _target(source: Format) -> Format:
+    bits = 16 if source.sample == "float" else max(presets.LEAST_BITS, source.bits)
+    return Format(source.family, "integer", bits, source.subsampling_w, source.subsampling_h)
+
+
+def _timing(source: Source) -> str:
+    ends = [*source.pts[1:], source.pts[-1] + source.last_duration]
+    durations = [b - a for a, b in zip(source.pts, ends, strict=True)]
+    if len(set(durations[:-1])) <= 1:
+        return ""
+    base = source.time_base
+    return _VARIABLE.format(base=base, durations=durations, numerator=base.numerator, denominator=base.denominator)
+
+
+def _command(source: Source, executable: Executable, script: Path, output: Path, colour: Colour) -> str:
+    vspipe = [str(Path(sys.executable).with_name("vspipe")), "-c", "mkv", str(script), "-"]
+    keep = mux.belongings(source, "mkv")
+    sar = source.sample_aspect_ratio
+    space = "" if colour.matrix == 0 else f":colorspace={colour.matrix}"
+    filters = (
+        f"setparams=range={2 if colour.full_range else 1}:color_primaries={colour.primaries}"
+        f":color_trc={colour.transfer}{space}" + (f",setsar={sar.numerator}/{sar.denominator}" if sar else "")
+    )
+    encode: list[str | bytes] = [executable.path, "-y", "-copyts", "-itsoffset", f"{source.time_of(0):.6f}", "-i", "-"]
+    encode += ["-i", children.safe_url(source.path), "-map", "0:v:0"]
+    for track in (*keep.audio, *(t for t, _ in keep.subtitles), *keep.attachments):
+        encode += ["-map", f"1:{track.index}"]
+    encode += ["-map_metadata", "1", "-map_chapters", "1", "-c", "copy", "-c:v", "libx264", "-crf", "16"]
+    encode += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-vf", filters]
+    encode += ["-chroma_sample_location", str(colour.chroma_location + 1), "-max_interleave_delta", "0"]
+    encode += [*container_options("mkv", source.time_base), children.safe_url(output)]
+    return f"{shlex.join(vspipe)} | {children.describe(encode)}"

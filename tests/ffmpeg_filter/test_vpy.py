@@ -1,0 +1,57 @@
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from ffmpeg_filter import cli
+from ffmpeg_filter.probe import probe
+
+pytestmark = [pytest.mark.needs_ffmpeg, pytest.mark.needs_vapoursynth]
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def encoded(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], Path]:
+    """Writes the script, runs the printed line in a shell, and gives what it made."""
+
+    def run(source: Path) -> Path:
+        output = tmp_path / "out.mkv"
+        words = ["vpy", str(source), "--model", str(tiny_model), "--output", str(output)]
+        assert cli.main(words) == 0
+        done = subprocess.run(["sh", "-c", capsys.readouterr().out], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return output
+
+    return run
+
+
+def test_a_constant_rate_keeps_its_rate_its_colour_and_its_sound(ffmpeg: Make, encoded: Callable[[Path], Path]) -> None:
+    inputs = ("-f", "lavfi", "-i", "testsrc2=s=48x32:r=24000/1001,format=yuv420p", "-f", "lavfi", "-i", "sine=d=0.5")
+    tags = ("-vf", "setparams=range=tv:color_primaries=smpte170m:color_trc=bt709:colorspace=smpte170m,setsar=8/9")
+    source = ffmpeg("it's.mkv", *inputs, *tags, "-frames:v", "12", "-c:v", "libx264", "-c:a", "aac")
+    before, after = probe(source), probe(encoded(source))
+    assert (after.width, after.height, after.num_frames) == (192, 128, 12)
+    assert after.properties | {"_ChromaLocation": 0} == before.properties | {"_ChromaLocation": 0}
+    assert after.sample_aspect_ratio == Fraction(8, 9)
+    assert str(after.layout.format) == "YUV420P10"
+    assert [t.codec for t in after.tracks] == ["aac"]
+    assert [after.time_of(n) for n in range(12)] == pytest.approx([before.time_of(n) for n in range(12)], abs=0.0011)
+
+
+def test_a_variable_rate_stays_variable(ffmpeg: Make, encoded: Callable[[Path], Path]) -> None:
+    video = "testsrc2=s=48x32:r=30,format=yuv420p,settb=1/90000,setpts=N*3003+mod(N\\,3)*1201"
+    rate = ("-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-video_track_timescale", "90000")
+    source = ffmpeg("in.mp4", "-f", "lavfi", "-i", video, *rate, "-frames:v", "14", "-c:v", "libx264")
+    before, after = probe(source), probe(encoded(source))
+    assert [after.time_of(n) for n in range(14)] == pytest.approx([before.time_of(n) for n in range(14)], abs=0.0011)
+
+
+def test_a_script_that_exists_is_not_replaced(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    source = clip("in.mkv", "-c:v", "libx264")
+    source.with_name("in.mkv.vpy").write_text("mine")
+    assert cli.main(["vpy", str(source)]) == 1
+    assert "script: it exists already" in capsys.readouterr().err
+    assert source.with_name("in.mkv.vpy").read_text() == "mine"
