@@ -168,7 +168,7 @@ def located_official(official: Official) -> Path:
     path = models_directory() / official.file_name
     if not path.is_file():
         raise WeightsError(
-            f"model {official.name!r} is not on this machine. Download it with: iconvsr models download {official.name} "
+            f"model {official.name!r} is not on this machine. Download it: iconvsr models download {official.name} "
             f"(or without a network: put {BASE_URL}{official.address} (about {official.expected_mb} MB, "
             f"sha256 {official.sha256_prefix}…) into {path.parent} under the same file name)."
         )

@@ -203,7 +203,7 @@ def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
         metadata = header.pop("__metadata__", {})
         table = {str(key): tuple(int(side) for side in entry["shape"]) for key, entry in header.items()}
         stated = sum(math.prod(entry["shape"]) * SAFETENSORS_TYPES[entry["dtype"]] for entry in header.values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise refusal(path, f"damaged header ({error!r}); fetch it again") from error
     if 8 + header_bytes + stated != size_bytes:
         raise refusal(

@@ -15,6 +15,8 @@ from vs_iconvsr.weights.errors import WeightsError
 
 LIMIT_BYTES = 8 * 2**20  # a full-size IconVSR's is 0.1 MB, with the state of its optimizer 0.3 MB
 LIMIT_OPCODES = 150_000  # with the state of its optimizer such a file takes 50,000
+MOST_DIMENSIONS = 8
+MOST_ITEMS = 2**48
 
 STORAGE_ITEM_BYTES = {
     "torch.DoubleStorage": 8,
@@ -165,8 +167,8 @@ class Machine:
         word, kind, key, _, num_items = parts[:5]
         if word != "storage" or expect(kind, Name).text not in STORAGE_ITEM_BYTES:
             raise DamagedError("a reference to something other than a storage")
-        if expect(num_items, int) < 0 or (len(parts) > 5 and parts[5] is not None):
-            raise DamagedError("a storage of negative size, or a view of one")
+        if not 0 <= expect(num_items, int) < MOST_ITEMS or (len(parts) > 5 and parts[5] is not None):
+            raise DamagedError("a storage of negative or astronomic size, or a view of one")
         self.stack.append(Storage(kind.text, expect(key, str), num_items))
 
     def on_reduce(self) -> None:
@@ -210,9 +212,10 @@ def named(argument: str) -> Name:
 
 
 def stored_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
-    numbers = [expect(number, int) for number in (offset, *expect(shape, tuple), *expect(strides, tuple))]
-    if min(numbers) < 0 or len(shape) != len(strides):
-        raise DamagedError(f"a tensor of shape {shape} and strides {strides}")
+    if not len(expect(shape, tuple)) == len(expect(strides, tuple)) <= MOST_DIMENSIONS:
+        raise DamagedError(f"a tensor of {len(shape)} dimensions and {len(strides)} strides")
+    if not all(0 <= expect(number, int) < MOST_ITEMS for number in (offset, *shape, *strides)):
+        raise DamagedError("a tensor of negative or astronomic size")
     end = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True)) + 1
     if math.prod(shape) and end > expect(storage, Storage).num_items:
         raise DamagedError(f"a tensor of shape {shape} that reaches beyond its {storage.num_items} numbers")

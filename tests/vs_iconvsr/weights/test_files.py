@@ -188,6 +188,23 @@ def test_a_pickle_of_endless_opcodes_is_refused(bomb: bytes, tmp_path: Path) -> 
     assert "damaged or cut off" in refusal(path)
 
 
+@pytest.mark.parametrize("side", [b"J" + struct.pack("<i", -1), b"\x8a\xff" + b"\x7f" * 255])
+def test_sides_below_0_or_of_600_digits_are_refused(side: bytes, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.pth", {"state_dict": {"a": torch.zeros(123457)}})
+    honest = b"J" + struct.pack("<i", 123457) + b"\x85"
+    damaged = rewritten_zip(path, tmp_path / "b.pth", lambda data: data.replace(honest, side * 1000 + b"\x85"))
+    assert "damaged or cut off" in refusal(damaged)
+    damaged = rewritten_zip(path, tmp_path / "c.pth", lambda data: data.replace(honest, side + b"\x85"))
+    assert "a tensor of negative or astronomic size" in refusal(damaged)
+
+
+def test_safetensors_of_infinite_size_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.safetensors"
+    header = b'{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 4]}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    assert "damaged header" in refusal(path)
+
+
 def test_a_pickle_that_wants_a_huge_memo_or_string_is_refused(tmp_path: Path) -> None:
     for number, bomb in enumerate((b"Nr\xff\xff\xff\xff", b"X\xff\xff\xff\x7fa", b"\x8b\xff\xff\xff\x7f\0")):
         path = tmp_path / f"bomb{number}.pth"
