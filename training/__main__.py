@@ -1,10 +1,11 @@
 """The training command: python -m training synthesise|prepare|train|evaluate|export."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -79,14 +80,18 @@ def _prepare(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     recipe = _recipe(options)
     device = _join_processes(options.device)
+    with _first_process_first():
+        start = starting_network(recipe, options.out, options.data)
     done = train(
         recipe,
         options.out,
         train_set=open_sequences(options.data / recipe.data.train, recipe.data.layout),
         held_out_set=open_sequences(options.data / recipe.data.held_out, recipe.data.held_out_layout),
-        start=starting_network(recipe, options.out, options.data),
-        means=Means(device=device, workers=options.workers),
+        start=start,
+        means=Means(device=device, workers=options.workers, tensorboard=options.tensorboard),
     )
+    if dist.is_initialized():
+        dist.destroy_process_group()
     if not done:
         print("stopped and saved; the same command goes on", file=sys.stderr)
     return 0 if done else 3
@@ -167,6 +172,17 @@ def _join_processes(device: str) -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
 
 
+@contextlib.contextmanager
+def _first_process_first() -> Iterator[None]:
+    """What the first process writes, the others find."""
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    if not first:
+        dist.barrier()
+    yield
+    if first and dist.is_initialized():
+        dist.barrier()
+
+
 def _recipe(options: argparse.Namespace) -> Recipe:
     return read_recipe(options.recipe, overrides=tuple(options.set))
 
@@ -202,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     training = with_recipe(command("train", "train by a recipe; the same command again goes on after a stop"))
     training.add_argument("--out", type=Path, required=True, help="the run's folder")
     training.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
+    training.add_argument("--tensorboard", action="store_true", help="write scalars for TensorBoard, too")
     training.set_defaults(run=_train)
     _add_evaluate(command("evaluate", "PSNR and SSIM of a model on folders of frames, beside bicubic"))
     exporting = with_recipe(command("export", "a run as a weight file for the filter, with a card beside it"))

@@ -33,10 +33,14 @@ MAX_ROLLBACKS = 3
 
 @dataclass(frozen=True)
 class Means:
-    """What a run may do differently without other results: where it computes and how data gets there."""
+    """What a run may do differently without other results: where it computes, how data gets there, what it shows.
+
+    tensorboard: write scalars for TensorBoard into the run's folder, too.
+    """
 
     device: str = "cpu"
     workers: int = 0
+    tensorboard: bool = False
 
 
 class TrainingError(RuntimeError):
@@ -65,17 +69,18 @@ def train(
     )
     with _stop_signals() as stopped:
         while run.step < recipe.optimiser.steps:
-            for batch in _batches(source, range(run.step, recipe.optimiser.steps), means):
+            for batch in run.timed(_batches(source, range(run.step, recipe.optimiser.steps), means)):
                 if not run.learn(batch):
                     break  # rolled back: the batches go on from an earlier step
+                stop = run.any_process(stopped())
                 done = run.step == recipe.optimiser.steps
                 if run.step % recipe.watch.log == 0 or done:
                     run.log()
                 if run.step % recipe.watch.evaluate == 0 or done:
                     run.evaluate(held_out_set)
-                if run.step % recipe.watch.save == 0 or done or stopped():
+                if run.step % recipe.watch.save == 0 or done or stop:
                     run.save()
-                if stopped():
+                if stop:
                     return done
     return True
 
@@ -98,6 +103,8 @@ class _Run:
         self.best_gain = -math.inf
         self.loss = 0.0  # moving average, for the log
         self.since = (time.monotonic(), 0)  # moment and step of the last log line
+        self.waited_s = 0.0  # for data, since then
+        self.board = _tensorboard(folder) if means.tensorboard and self.rank == 0 else None
 
     def learn(self, batch: Batch) -> bool:
         """One step; False after a rollback because the loss was not finite."""
@@ -110,7 +117,7 @@ class _Run:
         loss = charbonnier(hr, batch.gt.to(self.device), epsilon=settings.epsilon)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if not self._finite(loss):
+        if self.any_process(not bool(torch.isfinite(loss.detach()))):
             self._roll_back()
             return False
         if settings.clip_norm:
@@ -124,12 +131,24 @@ class _Run:
         self.loss = value if self.loss == 0.0 else 0.98 * self.loss + 0.02 * value
         return True
 
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; counts the time that they are waited for."""
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self.waited_s += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
     def log(self) -> None:
         moment, step = self.since
-        seconds = (time.monotonic() - moment) / max(1, self.step - step)
-        self.since = (time.monotonic(), self.step)
+        now = time.monotonic()
+        seconds = (now - moment) / max(1, self.step - step)
         left = (self.recipe.optimiser.steps - self.step) * seconds / 60.0
-        self._write(loss=self.loss, seconds_per_step=round(seconds, 4))
+        waited = self.waited_s / max(1e-9, now - moment)
+        self.since, self.waited_s = (now, self.step), 0.0
+        self._write(loss=self.loss, seconds_per_step=round(seconds, 4), data_wait_share=round(waited, 4))
         if self.rank == 0:
             total = self.recipe.optimiser.steps
             logger.info(
@@ -217,12 +236,13 @@ class _Run:
         logger.warning("step %d: the loss was not finite; back to step %d at half the rate", failed, self.step)
         self._write(rolled_back_from=failed)
 
-    def _finite(self, loss: Tensor) -> bool:
-        """Whether the loss is finite in every process."""
-        bad = (~torch.isfinite(loss.detach())).float()
-        if self.world > 1:
-            dist.all_reduce(bad)
-        return float(bad) == 0.0
+    def any_process(self, flag: bool) -> bool:
+        """Whether the flag is set in any process: all must agree, or those that go on wait for ever."""
+        if self.world == 1:
+            return flag
+        count = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(count)
+        return float(count) > 0.0
 
     def _move_average(self, decay: float) -> None:
         # The average begins as the plain mean of the first steps: fresh weights would stay in it for long.
@@ -238,6 +258,9 @@ class _Run:
         if self.rank == 0:
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps({"step": self.step, "time": round(time.time(), 1), **values}) + "\n")
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, self.step)
 
     def _forget_later_metrics(self) -> None:
         """Lines written after the checkpoint will be written again."""
@@ -258,6 +281,14 @@ def learning_rate(settings: Optimiser, step: int) -> float:
 def charbonnier(hr: Tensor, gt: Tensor, *, epsilon: float) -> Tensor:
     """Mean of sqrt(d² + epsilon²)."""
     return ((hr - gt).square() + epsilon**2).sqrt().mean()
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError("tensorboard: wanted the package, found none; pip install 'vs-iconvsr[train]'") from error
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def _parameter_groups(network: nn.Module) -> list[dict[str, Any]]:

@@ -86,41 +86,33 @@ def command(settings: Recipe, clips: Path, folder: Path) -> list[str]:
     return [sys.executable, "-c", program, str(file)]
 
 
-def test_a_run_that_was_stopped_and_resumed_gives_the_same_bits(clips: Path, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    run(recipe(), clips, tmp_path / "straight")
-    stopping = command(recipe(), clips, tmp_path / "stopped")
-    for _ in range(2):
-        process = subprocess.Popen(stopping, cwd=Path(__file__).parents[2])
-        before = _step(tmp_path / "stopped")
-        deadline = time.monotonic() + 60
-        while _step(tmp_path / "stopped") == before and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert _step(tmp_path / "stopped") > 0
-    assert subprocess.run(stopping, cwd=Path(__file__).parents[2], check=False).returncode == 0
-    assert_same(weights_of(tmp_path / "straight"), weights_of(tmp_path / "stopped"))
-    ours, theirs = (
-        safetensors.torch.load_file(tmp_path / name / "average.safetensors") for name in ("straight", "stopped")
-    )
-    assert_same(ours, theirs)
+def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(clips: Path, tmp_path: Path) -> None:
+    killed_and_straight(recipe(), clips, tmp_path, kill_after=[5])
 
 
 @pytest.mark.long
-def test_twenty_kills_at_any_moment_change_no_bit(clips: Path, tmp_path: Path) -> None:
-    settings = recipe(steps=60, evaluate=20, save=2)
+def test_twenty_kills_at_random_steps_change_no_bit(clips: Path, tmp_path: Path) -> None:
+    steps = torch.randperm(58, generator=torch.Generator().manual_seed(0))[:20].sort().values
+    killed_and_straight(recipe(steps=60, evaluate=20, save=2), clips, tmp_path, kill_after=steps.tolist())
+
+
+def killed_and_straight(settings: Recipe, clips: Path, tmp_path: Path, *, kill_after: list[int]) -> None:
+    """Run once straight through, once with SIGKILL as soon as a checkpoint is at or after each of these steps."""
     torch.set_num_threads(1)
     run(settings, clips, tmp_path / "straight")
-    stopping = command(settings, clips, tmp_path / "killed")
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        process = subprocess.Popen(stopping, cwd=Path(__file__).parents[2])
-        time.sleep(2.0 + 2.0 * float(torch.rand((), generator=generator)))
+    folder, root = tmp_path / "killed", Path(__file__).parents[2]
+    again = command(settings, clips, folder)
+    for step in kill_after:
+        process = subprocess.Popen(again, cwd=root)
+        while _step(folder) < step and process.poll() is None:
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert subprocess.run(stopping, cwd=Path(__file__).parents[2], check=False).returncode == 0
-    assert_same(weights_of(tmp_path / "straight"), weights_of(tmp_path / "killed"))
+        assert process.wait() in (-signal.SIGKILL, 0)
+    assert 0 < kill_after[-1] <= _step(folder)
+    assert subprocess.run(again, cwd=root, check=False).returncode == 0
+    assert_same(weights_of(tmp_path / "straight"), weights_of(folder))
+    ours, theirs = (safetensors.torch.load_file(at / "average.safetensors") for at in (tmp_path / "straight", folder))
+    assert_same(ours, theirs)
 
 
 def _step(folder: Path) -> int:
@@ -143,6 +135,14 @@ def test_sigterm_saves_and_ends(clips: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 3
     assert _step(tmp_path) >= before > 0
+
+
+def test_metrics_say_how_long_data_was_waited_for(clips: Path, tmp_path: Path) -> None:
+    run(recipe(steps=3), clips, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    logged = [line for line in lines if "data_wait_share" in line]
+    assert len(logged) == 1
+    assert 0.0 < logged[0]["data_wait_share"] < 1.0
 
 
 def test_another_recipe_does_not_go_on_from_this_checkpoint(clips: Path, tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ def test_the_loop_learns_one_batch_by_heart(clips: Path, tmp_path: Path, monkeyp
         return loss
 
     monkeypatch.setattr(module, "charbonnier", kept)
-    run(recipe(steps=150, evaluate=150, save=150, rate=4e-3), clips, tmp_path)
-    assert losses[-1] < 0.6 * losses[0]
+    run(recipe(steps=100, evaluate=100, save=100, rate=4e-3), clips, tmp_path)
+    assert losses[-1] < 0.65 * losses[0]
 
 
 def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
