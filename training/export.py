@@ -1,7 +1,7 @@
 """A finished run as a weight file that the filter and the command take, with a card beside it that says what it is."""
 
+import importlib.metadata
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def export(
         "steps": f"{steps_done(folder)} of {recipe.optimiser.steps}",
         "held_out_gain_over_bicubic_db": json.dumps({kind: round(gain, 3) for kind, gain in gains.items()}),
         "torch": torch.__version__,
-        "source_commit": _commit(),
+        "vs_iconvsr": _version(),
     }
     weights.save(network, path, provenance=provenance)
     path.with_suffix(".md").write_text(card_text(card, network, recipe, gains, provenance))
@@ -124,10 +124,8 @@ def _mean(gains: dict[str, float]) -> float:
     return sum(gains.values()) / len(gains)
 
 
-def _commit() -> str:
-    """The commit of the sources, "unknown" outside a checkout."""
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+def _version() -> str:
     try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return importlib.metadata.version("vs-iconvsr")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
