@@ -60,6 +60,7 @@ def parser(asked: str = "") -> argparse.ArgumentParser:
 _COMMANDS = {
     "upscale": "upscale a video file x4, with its sound, subtitles, chapters and timestamps",
     "pipe": "upscale what comes on standard input to standard output, between two ffmpegs",
+    "compare": "hard moments of a video by several models, on one HTML page with sliders",
     "vpy": "write a ready VapourSynth script for a video, and say how to encode it",
     "models": "list, download, check and convert weights",
     "doctor": "what works on this machine, and the remedy where something does not",

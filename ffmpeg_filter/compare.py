@@ -1,0 +1,228 @@
+"""Hard moments of a video, enlarged by several models, on one page that needs nothing else."""
+
+import base64
+import html
+import itertools
+import string
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+
+import av
+import torch
+from av.video.frame import VideoFrame
+
+from ffmpeg_filter.decode import Damage, Picture, pictures
+from ffmpeg_filter.pipeline import Feed
+from ffmpeg_filter.pixels import pixel_format_of, plane_order
+from ffmpeg_filter.probe import Source
+from ffmpeg_filter.progress import Progress, clock
+from vs_iconvsr import weights
+from vs_iconvsr.colour import Format, Planes
+from vs_iconvsr.plan import Settings
+from vs_iconvsr.stream import Stream
+
+BICUBIC = "bicubic"
+SHOWN = Format("RGB", "integer", 8)
+
+# Places looked at when hard moments are picked: more take longer, and neighbours look alike anyway.
+PLACES = 60
+
+_BLACK, _DARK = 20, 70  # mean luma of 255: below the first nothing can be seen, above the second it is not dark
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A frame worth a look, and why."""
+
+    frame: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a frame is like, on 8-bit luma: mean change to the next frame, mean difference of neighbours, mean."""
+
+    frame: int
+    motion: float
+    detail: float
+    brightness: float
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One way to enlarge all moments: a PNG each, and how fast it went; None for a player's own enlarging."""
+
+    name: str
+    images: tuple[bytes, ...]
+    fps: float | None
+
+
+def compare(
+    source: Source,
+    models: Sequence[str],
+    settings: Settings,
+    progress: Progress,
+    *,
+    moments: Sequence[int] | None = None,
+) -> str:
+    """The page as text. models: names or files, and BICUBIC. moments: the frames to show, else hard ones are picked.
+
+    Raises WeightsError and ValueError for models and settings that cannot be.
+    """
+    for name in models:
+        if name != BICUBIC:
+            weights.fingerprint(name)  # an unknown name ends the command before minutes of work, not after
+    chosen = [Moment(n, "chosen") for n in moments] if moments is not None else pick(measure(source))
+    progress.begin(len(chosen) * len(models), 0)
+    rendered = []
+    for name in models:
+        images, fps = (
+            _enlarged(source, chosen, progress)
+            if name == BICUBIC
+            else _upscaled(source, chosen, name, settings, progress)
+        )
+        rendered.append(Rendered(Path(name).stem, tuple(images), fps))
+    progress.end()
+    return page(source, chosen, rendered)
+
+
+def measure(source: Source, places: int = PLACES) -> list[Measured]:
+    """Evenly spread places of the video, two frames each."""
+    step = max(1, source.num_frames // places)
+    found = []
+    for n in range(0, source.num_frames, step):
+        pair = list(itertools.islice(pictures(source, n, Damage(), ignore_interlaced=True), 2))
+        luma = [_luma(source, picture) for picture in pair]
+        motion = float((luma[-1] - luma[0]).abs().mean())
+        detail = float((luma[0][:, 1:] - luma[0][:, :-1]).abs().mean())
+        found.append(Measured(n, motion, detail, float(luma[0].mean())))
+    return found
+
+
+def pick(measured: Sequence[Measured], count: int = 2) -> list[Moment]:
+    """Up to `count` moments of each kind: most motion, most detail, dark but not black; no frame twice."""
+    seen = [m for m in measured if m.brightness >= _BLACK] or list(measured)
+    kinds = (
+        ("motion", sorted(seen, key=lambda m: -m.motion)),
+        ("detail", sorted(seen, key=lambda m: -m.detail)),
+        ("darkness", sorted((m for m in seen if m.brightness <= _DARK), key=lambda m: -m.detail)),
+    )
+    moments: dict[int, Moment] = {}
+    for why, ranked in kinds:
+        fresh = [m.frame for m in ranked if m.frame not in moments]
+        moments |= {n: Moment(n, why) for n in fresh[:count]}
+    return sorted(moments.values(), key=lambda moment: moment.frame)
+
+
+def _luma(source: Source, picture: Picture) -> torch.Tensor:
+    """Luma, or green, as float of 0 to 255."""
+    layout = source.layout.format
+    plane = picture.planes[1 if layout.family == "RGB" else 0].to(torch.float32)
+    return plane * (255.0 if layout.sample == "float" else 1 / (1 << (layout.bits - 8)))
+
+
+def _enlarged(source: Source, moments: Sequence[Moment], progress: Progress) -> tuple[list[bytes], None]:
+    """What a player does: bicubic, by FFmpeg."""
+    images = []
+    for moment in moments:
+        picture = next(pictures(source, moment.frame, Damage(), ignore_interlaced=True))
+        small = frame_of(picture.planes, source.layout.format, source.width, source.height)
+        size = {"width": source.width * 4, "height": source.height * 4}
+        images.append(png(small.reformat(**size, format="rgb24", interpolation="BICUBIC")))
+        progress.advance()
+    return images, None
+
+
+def _upscaled(
+    source: Source, moments: Sequence[Moment], model: str, settings: Settings, progress: Progress
+) -> tuple[list[bytes], float]:
+    """hr frames as the whole job would give them, and hr frames a second over whole segments."""
+
+    def decoded(first: int) -> Iterator[Picture]:
+        return pictures(source, first, Damage(), ignore_interlaced=True)
+
+    feed = Feed(decoded)
+    network = weights.load(model)
+    layout = source.layout.format
+    images, started = [], time.monotonic()
+    try:
+        with Stream(
+            network,
+            settings,
+            source=layout,
+            width=source.width,
+            height=source.height,
+            num_frames=source.num_frames,
+            target=SHOWN,
+            warn=progress.note,
+        ) as stream:
+            for moment in moments:
+                while wanted := stream.missing(moment.frame):
+                    for n in wanted:
+                        picture = feed.get(n)
+                        stream.put(n, picture.planes, picture.properties)
+                hr = stream.frame(moment.frame).planes
+                images.append(png(frame_of(hr, SHOWN, hr[0].shape[1], hr[0].shape[0])))
+                progress.advance()
+            # Every step is one frame in one direction: an hr frame takes a step backward and one forward.
+            fps = stream.counts.steps / 2 / (time.monotonic() - started)
+    finally:
+        feed.close()
+    return images, fps
+
+
+def frame_of(planes: Planes, layout: Format, width: int, height: int) -> VideoFrame:
+    """Planes as a frame of FFmpeg's."""
+    frame = VideoFrame(width, height, pixel_format_of(layout))
+    for target, number in zip(frame.planes, plane_order(layout), strict=True):
+        plane = planes[number].contiguous()
+        padded = torch.zeros(plane.shape[0], target.line_size // plane.element_size(), dtype=plane.dtype)
+        padded[:, : plane.shape[1]] = plane
+        content = padded.view(torch.uint8).numpy().tobytes()
+        target.update(content.ljust(target.buffer_size, b"\0")[: target.buffer_size])
+    return frame
+
+
+def png(frame: VideoFrame) -> bytes:
+    """The frame as a PNG file."""
+    encoder = av.CodecContext.create("png", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
+    encoder.time_base = Fraction(1, 25)
+    plain = frame.reformat(format="rgb24")
+    return b"".join(bytes(packet) for packet in [*encoder.encode(plain), *encoder.encode(None)])
+
+
+def page(source: Source, moments: Sequence[Moment], rendered: Sequence[Rendered]) -> str:
+    """One HTML page with everything inside it."""
+    template = resources.files("ffmpeg_filter").joinpath("compare.html").read_text(encoding="utf-8")
+    sections = "\n".join(_section(source, moment, i, rendered) for i, moment in enumerate(moments))
+    return string.Template(template).substitute(
+        title=html.escape(f"{source.path.name}: {', '.join(r.name for r in rendered)}"),
+        facts=html.escape(f"{source.width}×{source.height} → ×4, {source.num_frames} frames, {clock(source.seconds)}"),
+        speeds="\n".join(f"<li>{html.escape(_speed(source, r))}</li>" for r in rendered),
+        sections=sections,
+    )
+
+
+def _speed(source: Source, rendered: Rendered) -> str:
+    if rendered.fps is None:
+        return f"{rendered.name}: what a player does"
+    hours = source.num_frames / rendered.fps / 3600
+    whole = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
+    return f"{rendered.name}: about {rendered.fps:.2f} fps on this machine, about {whole} for the whole video"
+
+
+def _section(source: Source, moment: Moment, number: int, rendered: Sequence[Rendered]) -> str:
+    images = "\n".join(
+        f'<img alt="{html.escape(r.name)}" data-name="{html.escape(r.name)}" '
+        f'src="data:image/png;base64,{base64.b64encode(r.images[number]).decode()}">'
+        for r in rendered
+    )
+    when = clock(source.time_of(moment.frame) - source.time_of(0))
+    heading = html.escape(f"{when} (frame {moment.frame}): {moment.why}")
+    return f'<section><h2>{heading}</h2><div class="stage">{images}</div></section>'
