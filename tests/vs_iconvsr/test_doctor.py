@@ -1,0 +1,138 @@
+"""The doctor: real broken things, and the cause and remedy that are told of them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vs_iconvsr import doctor, weights
+from vs_iconvsr.doctor import FAIL, OK, WARN, Check
+
+
+@pytest.mark.needs_vapoursynth
+def test_nothing_fails_where_everything_is_installed() -> None:
+    found = doctor.checks()
+    assert [check for check in found if check.status == FAIL] == []
+    assert doctor.all_well(found)
+    assert [check.name for check in found] == [
+        "Python", "VapourSynth", "plugin", "core.iconvsr", "torch", "CUDA", "devices", "memory", "models"
+    ]  # fmt: skip
+
+
+@pytest.mark.needs_vapoursynth
+def test_the_functions_of_the_plugin_are_named() -> None:
+    assert "Upscale" in doctor.namespace_answers().detail
+
+
+def test_a_truncated_plugin_is_named_with_the_loaders_own_words(tmp_path: Path) -> None:
+    broken = tmp_path / "iconvsr.so"
+    broken.write_bytes(b"\x7fELF broken")
+    check = doctor.plugin_loads(broken)
+    assert (check.name, check.status) == ("plugin", FAIL)
+    assert check.detail == f"{broken} cannot be opened: {broken}: file too short"
+    assert "pip install --force-reinstall" in check.remedy
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_plugin_with_a_missing_library_is_named_with_the_library(tmp_path: Path) -> None:
+    compile_library(tmp_path, "int inner(void) { return 1; }", "libinner.so")
+    broken = compile_library(tmp_path, "int inner(void); int outer(void) { return inner(); }", "iconvsr.so", "-linner")
+    (tmp_path / "libinner.so").unlink()
+    assert "libinner.so: cannot open shared object file" in doctor.plugin_loads(broken).detail
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_library_that_is_no_plugin_is_said_to_be_none(tmp_path: Path) -> None:
+    check = doctor.plugin_loads(compile_library(tmp_path, "int something = 1;", "iconvsr.so"))
+    assert check.status == FAIL
+    assert "VapourSynthPluginInit2 is missing" in check.detail
+
+
+def compile_library(folder: Path, source: str, name: str, *options: str) -> Path:
+    code = folder / f"{name}.c"
+    code.write_text(source)
+    command = ["cc", "-shared", "-fPIC", "-o", str(folder / name), str(code), f"-L{folder}", *options]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / name
+
+
+def test_an_absent_plugin_is_named(tmp_path: Path) -> None:
+    check = doctor.plugin_loads(tmp_path / "iconvsr.so")
+    assert check.status == FAIL
+    assert "no such file" in check.detail
+
+
+def test_a_core_without_us_says_why_vapoursynth_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import vapoursynth
+
+    class WithoutUs:
+        std = vapoursynth.core.std
+
+    broken = tmp_path / "iconvsr.so"
+    broken.write_bytes(b"\x7fELF broken")
+    monkeypatch.setattr(doctor, "import_module", lambda _: type("Module", (), {"core": WithoutUs()}))
+    check = doctor.namespace_answers(broken)
+    assert check.status == FAIL
+    assert f"Failed to load {broken}" in check.detail
+    assert "file too short" in check.detail
+
+
+def test_an_old_python_is_told_what_is_wanted() -> None:
+    check = doctor.python_version((3, 11, 4))
+    assert (check.status, check.remedy) == (FAIL, "make an environment with Python 3.12")
+    assert check.detail.startswith("3.11.4 on ")
+    assert check.detail.endswith("wanted 3.12 or newer")
+
+
+def test_a_missing_vapoursynth_is_told_with_the_import_error() -> None:
+    check = doctor.vapoursynth_version("vapoursynth_that_is_not_there")
+    assert check.status == FAIL
+    assert "No module named 'vapoursynth_that_is_not_there'" in check.detail
+    assert check.remedy == "pip install 'vapoursynth>=74'"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a working CUDA device")
+def test_a_driver_that_torch_cannot_use_is_a_warning_with_both_versions(tmp_path: Path) -> None:
+    driver = tmp_path / "version"
+    driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.1\nGCC version: 9\n")
+    check = doctor.cuda(driver)
+    assert check.status == WARN
+    assert "Kernel Module  470.1, " in check.detail
+    assert "CUDA" in check.detail
+    assert check.remedy
+    assert doctor.cuda(tmp_path / "absent").status == OK
+
+
+def test_a_default_model_that_does_not_load_fails_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "DEFAULT_MODEL", "no_such_model")
+    check = doctor.models()
+    assert check.status == FAIL
+    assert "got 'no_such_model'" in check.detail
+
+
+def test_a_check_that_breaks_is_a_failed_check() -> None:
+    def broken() -> Check:
+        raise RuntimeError("the roof")
+
+    check = doctor.guarded("roof", broken)
+    assert (check.name, check.status, check.detail) == ("roof", FAIL, "RuntimeError: the roof")
+
+
+def test_warnings_are_no_failure() -> None:
+    assert doctor.all_well([Check("a", OK, ""), Check("b", WARN, "", "do")])
+    assert not doctor.all_well([Check("a", OK, ""), Check("b", FAIL, "", "do")])
+
+
+def test_a_status_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="status: wanted ok, warn or fail, got fine"):
+        Check("a", "fine", "")
+
+
+def test_asking_changes_nothing_about_how_many_threads_torch_uses() -> None:
+    code = "import torch; torch.set_num_threads(1); from vs_iconvsr import doctor; doctor.checks()"
+    code += "; print(torch.get_num_threads())"
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert answer.stdout == "1\n"

@@ -1,0 +1,228 @@
+"""What works on this machine and, where something does not, its exact cause and the remedy.
+
+Starts no program: what vspipe and ffmpeg say is asked for in ffmpeg_filter.doctor_command.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vs_iconvsr import plan, weights
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+OLDEST_PYTHON = (3, 12)
+OLDEST_VAPOURSYNTH = 74
+LITTLE_MEMORY_GIB = 4
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. status: "ok", "warn" (something is amiss that much works without) or "fail".
+
+    remedy: what to do or type; empty where nothing is amiss.
+    """
+
+    name: str
+    status: str
+    detail: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in (OK, WARN, FAIL):
+            raise ValueError(f"status: wanted {OK}, {WARN} or {FAIL}, got {self.status}")
+
+
+def checks(*, plugin: Path | None = None) -> list[Check]:
+    """Every check that needs no other program, in the order in which one thing rests on another.
+
+    plugin: the native part, if not where pip installs it. Never raises: a check that breaks is a failed check.
+    """
+    made: list[tuple[str, Callable[[], Check]]] = [
+        ("Python", python_version),
+        ("VapourSynth", vapoursynth_version),
+        ("plugin", lambda: plugin_loads(plugin)),
+        ("core.iconvsr", lambda: namespace_answers(plugin)),
+        ("torch", torch_version),
+        ("CUDA", cuda),
+        ("devices", devices),
+        ("memory", memory),
+        ("models", models),
+    ]
+    return [guarded(name, check) for name, check in made]
+
+
+def guarded(name: str, check: Callable[[], Check]) -> Check:
+    """The check, or what stopped it as a failed one."""
+    try:
+        return check()
+    except Exception as error:
+        return Check(name, FAIL, f"{type(error).__name__}: {error}", "report this with the whole output")
+
+
+def all_well(found: Iterable[Check]) -> bool:
+    """Whether nothing failed; warnings are allowed."""
+    return all(check.status != FAIL for check in found)
+
+
+def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
+    text = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, {sys.executable}"
+    if version < OLDEST_PYTHON:
+        wanted = ".".join(map(str, OLDEST_PYTHON))
+        return Check("Python", FAIL, f"{text}: wanted {wanted} or newer", f"make an environment with Python {wanted}")
+    return Check("Python", OK, text)
+
+
+def vapoursynth_version(module: str = "vapoursynth") -> Check:
+    try:
+        vapoursynth = import_module(module)
+    except ImportError as error:
+        return Check("VapourSynth", FAIL, f"cannot be imported: {error}", "pip install 'vapoursynth>=74'")
+    release = vapoursynth.__version__.release_major
+    text = f"R{release}, {Path(str(vapoursynth.__file__)).parent}"
+    if release < OLDEST_VAPOURSYNTH:
+        wanted = f"wanted R{OLDEST_VAPOURSYNTH} or newer"
+        return Check("VapourSynth", FAIL, f"{text}: {wanted}", f"pip install 'vapoursynth>={OLDEST_VAPOURSYNTH}'")
+    return Check("VapourSynth", OK, text)
+
+
+def plugin_loads(plugin: Path | None = None) -> Check:
+    """Opens the native part itself: VapourSynth leaves out in silence what it cannot open."""
+    path = plugin or installed_plugin()
+    if path is None or not path.is_file():
+        where = path or "vapoursynth/plugins/iconvsr"
+        return Check("plugin", FAIL, f"{where}: no such file", "pip install --force-reinstall --no-deps vs-iconvsr")
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        return Check("plugin", FAIL, f"{path} cannot be opened: {error}", _remedy_for(str(error)))
+    if not hasattr(library, "VapourSynthPluginInit2"):
+        cause = "is a library, but no VapourSynth plugin (VapourSynthPluginInit2 is missing)"
+        return Check("plugin", FAIL, f"{path} {cause}", "pip install --force-reinstall --no-deps vs-iconvsr")
+    return Check("plugin", OK, str(path))
+
+
+def namespace_answers(plugin: Path | None = None) -> Check:
+    """Whether core.iconvsr is there and gets through to Python."""
+    core: Any = import_module("vapoursynth").core
+    if not hasattr(core, "iconvsr"):
+        path = plugin or installed_plugin()
+        cause = _refusal(core, path) if path else "its file is missing"
+        return Check("core.iconvsr", FAIL, f"not in this core: {cause}", "see the check named plugin")
+    try:
+        core.iconvsr.Version()
+    except Exception as error:
+        return Check(
+            "core.iconvsr",
+            FAIL,
+            f"does not get through to Python: {error}",
+            "start Python or vspipe from the environment that vs-iconvsr is installed in",
+        )
+    return Check("core.iconvsr", OK, ", ".join(sorted(function.name for function in core.iconvsr.functions())))
+
+
+def torch_version() -> Check:
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    return Check("torch", OK, f"{torch.__version__}, {built}, {torch.get_num_threads()} threads")
+
+
+def cuda(driver: Path = NVIDIA_DRIVER) -> Check:
+    """Whether torch and the NVIDIA driver, where there is one, get along."""
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        if error := _first_cuda_error():
+            return Check("CUDA", FAIL, f"{names}: {error}", "install a torch that is built for this device")
+        return Check("CUDA", OK, f"{names}, CUDA {torch.version.cuda}")
+    if not driver.is_file():
+        return Check("CUDA", OK, "no NVIDIA driver here: the CPU does the work")
+    driver_text = driver.read_text().splitlines()[0]
+    if torch.version.cuda is None:
+        return Check(
+            "CUDA", WARN, f"{driver_text}, but torch is built without CUDA", "pip install --force-reinstall torch"
+        )
+    return Check(
+        "CUDA",
+        WARN,
+        f"{driver_text}, torch is built for CUDA {torch.version.cuda}: {_first_cuda_error() or 'no device found'}",
+        "update the driver, or install a torch built for an older CUDA; see whether CUDA_VISIBLE_DEVICES hides devices",
+    )
+
+
+def devices() -> Check:
+    """What device= takes, and what "auto" stands for."""
+    there = plan.devices_here()
+    return Check("devices", OK, f"{', '.join(there)}; device='auto' is {there[0]}")
+
+
+def memory() -> Check:
+    """Total memory of the host and of CUDA devices."""
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / plan.GIB
+    sizes = [f"host {host:.1f} GiB"]
+    if torch.cuda.is_available():
+        totals = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+        sizes += [f"cuda:{i} {total / plan.GIB:.1f} GiB" for i, total in enumerate(totals)]
+    if host < LITTLE_MEMORY_GIB:
+        return Check("memory", WARN, ", ".join(sizes), "pass memory= and tile= to keep within it")
+    return Check("memory", OK, ", ".join(sizes))
+
+
+def models() -> Check:
+    """Whether the default model loads, and which others are here."""
+    try:
+        weights.load(weights.DEFAULT_MODEL)
+    except weights.WeightsError as error:
+        return Check(
+            "models",
+            FAIL,
+            f"the default, {weights.DEFAULT_MODEL}, does not load: {error}",
+            "pip install --force-reinstall --no-deps vs-iconvsr",
+        )
+    here = [model.name for model in weights.available() if model.path]
+    absent = [model.name for model in weights.available() if not model.path]
+    text = f"here: {', '.join(here)}; to be had with `iconvsr models download`: {', '.join(absent) or 'no more'}"
+    return Check("models", OK, text)
+
+
+def installed_plugin() -> Path | None:
+    """Where pip puts the native part, beside VapourSynth; None if VapourSynth or the file is not there."""
+    try:
+        vapoursynth = import_module("vapoursynth")
+    except ImportError:
+        return None
+    folder = Path(str(vapoursynth.__file__)).parent / "plugins" / "iconvsr"
+    return next((path for path in sorted(folder.glob("*iconvsr.*")) if path.suffix in (".so", ".dll", ".dylib")), None)
+
+
+def _first_cuda_error() -> str | None:
+    """What a smallest piece of work on the first device fails with; None if it does not."""
+    try:
+        (torch.ones(8, 8, device="cuda") @ torch.ones(8, 8, device="cuda")).sum().item()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _refusal(core: Any, path: Path) -> str:
+    """What VapourSynth says when it is asked for the plugin by name."""
+    try:
+        core.std.LoadPlugin(str(path))
+    except Exception as error:
+        return str(error)
+    return f"{path} loads when asked for; VapourSynth does not look there by itself"
+
+
+def _remedy_for(error: str) -> str:
+    if "GLIBC" in error:
+        return "this system's C library is older than the wheel's: pip install --no-binary vs-iconvsr vs-iconvsr"
+    if "undefined symbol: Py" in error:
+        return "it was opened outside Python, or by one older than 3.12: use the environment it is installed in"
+    return "pip install --force-reinstall --no-deps vs-iconvsr"
