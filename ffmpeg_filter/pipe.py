@@ -139,7 +139,7 @@ class _Filter:
         except Broken:
             return
         except BaseException as error:
-            self._conveyor.break_off(error)
+            self._conveyor.end(error)
 
     def _frame(self, index: int, frame: VideoFrame) -> _Frame:
         if self._layout is None:

@@ -55,15 +55,17 @@ class Conveyor[Item]:
             self._changed.wait_for(lambda: self._broken or self._ended or bool(self._items))
             self._check()
             if not self._items:
+                if self._cause is not None:
+                    raise Broken from self._cause
                 return None
             item = self._items.popleft()
             self._changed.notify_all()
             return item
 
-    def end(self) -> None:
-        """No more items will come; those inside are still taken."""
+    def end(self, cause: BaseException | None = None) -> None:
+        """No more items will come, because of `cause` if there is one; those inside are still taken."""
         with self._changed:
-            self._ended = True
+            self._ended, self._cause = True, self._cause or cause
             self._changed.notify_all()
 
     def break_off(self, cause: BaseException | None = None) -> None:
@@ -122,7 +124,7 @@ class Feed:
             except Broken:
                 return
             except BaseException as error:
-                conveyor.break_off(error)
+                conveyor.end(error)
 
         self._conveyor, self._next = conveyor, n
         self._thread = threading.Thread(target=decode_on, name="decode", daemon=True)

@@ -177,7 +177,10 @@ def target_for(source: Format, name: str, preset: Preset, bits: int | None = Non
     lost = []
     if best.bits < depth and bits is None:
         lost.append(f"depth above {best.bits} bits ({name} holds no more; ffv1 does)")
-    if (best.subsampling_w, best.subsampling_h) > (source.subsampling_w, source.subsampling_h):
+    if source.family != "GRAY" and (best.subsampling_w, best.subsampling_h) > (
+        source.subsampling_w,
+        source.subsampling_h,
+    ):
         lost.append(f"full chroma of {source} ({name} stores {best})")
     return best, lost
 

@@ -1,0 +1,251 @@
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from ffmpeg_filter.decode import Picture
+from ffmpeg_filter.pipeline import Broken, Conveyor, Feed, Interrupted, Writer, upscale
+from vs_iconvsr.colour import Planes
+
+PLANES = (torch.zeros(1, 1),)
+
+
+# ---- conveyor ----
+
+
+def test_a_conveyor_keeps_the_order_and_ends() -> None:
+    conveyor: Conveyor[int] = Conveyor(2)
+    giver = threading.Thread(target=lambda: ([conveyor.put(n) for n in range(100)], conveyor.end()))
+    giver.start()
+    assert [conveyor.take() for _ in range(101)] == [*range(100), None]
+    giver.join()
+
+
+def test_a_full_conveyor_holds_the_giver_up() -> None:
+    conveyor: Conveyor[int] = Conveyor(1)
+    conveyor.put(0)
+    second = threading.Event()
+    giver = threading.Thread(target=lambda: (conveyor.put(1), second.set()))
+    giver.start()
+    assert not second.wait(0.05)
+    assert conveyor.take() == 0
+    assert second.wait(10)
+    giver.join()
+
+
+def test_a_broken_conveyor_wakes_both_ends_and_names_the_first_cause() -> None:
+    conveyor: Conveyor[int] = Conveyor(1)
+    conveyor.put(0)
+    causes: list[BaseException | None] = []
+
+    def give() -> None:
+        try:
+            conveyor.put(1)
+        except Broken as broken:
+            causes.append(broken.__cause__)
+
+    giver = threading.Thread(target=give)
+    giver.start()
+    first = ValueError("first")
+    conveyor.break_off(first)
+    conveyor.break_off(ValueError("second"))
+    giver.join(10)
+    with pytest.raises(Broken) as raised:
+        conveyor.take()
+    assert causes == [first]
+    assert raised.value.__cause__ is first
+
+
+# ---- feed ----
+
+
+@pytest.fixture
+def counted() -> tuple[Callable[[int], Iterator[Picture]], list[int]]:
+    """A decoder of 1000 frames, and where it was asked to start."""
+    starts: list[int] = []
+
+    def decode(first: int) -> Iterator[Picture]:
+        starts.append(first)
+        for n in range(first, 1000):
+            yield Picture(n, PLANES, {})
+
+    return decode, starts
+
+
+Counted = tuple[Callable[[int], Iterator[Picture]], list[int]]
+
+
+def test_ascending_frames_are_decoded_once(counted: Counted) -> None:
+    feed = Feed(counted[0])
+    assert [feed.get(n).index for n in (0, 1, 2, 5, 40)] == [0, 1, 2, 5, 40]
+    assert counted[1] == [0]
+    feed.close()
+
+
+def test_going_back_or_far_ahead_starts_the_decoder_again(counted: Counted) -> None:
+    feed = Feed(counted[0])
+    assert [feed.get(n).index for n in (10, 3, 900)] == [10, 3, 900]
+    assert counted[1] == [10, 3, 900]
+    feed.close()
+
+
+def test_what_the_decoder_raises_reaches_who_asked() -> None:
+    def decode(first: int) -> Iterator[Picture]:
+        yield Picture(first, PLANES, {})
+        raise OSError("the disk is gone")
+
+    feed = Feed(decode)
+    assert feed.get(0).index == 0
+    with pytest.raises(OSError, match="the disk is gone"):
+        feed.get(1)
+    feed.close()
+
+
+# ---- writer ----
+
+
+class Kept:
+    """Parts in memory; fails where told to."""
+
+    def __init__(self, fail_at: str = "") -> None:
+        self.fail_at, self.parts, self.killed = fail_at, {}, []  # type: ignore[var-annotated]
+
+    def open(self, part: int) -> "Kept.Encoder":
+        if self.fail_at == "open":
+            raise OSError("open")
+        return Kept.Encoder(self, part)
+
+    def commit(self, part: int, encoder: "Kept.Encoder") -> None:
+        if self.fail_at == "commit":
+            raise OSError("commit")
+        self.parts[part] = encoder.times
+
+    class Encoder:
+        path = Path("x")
+
+        def __init__(self, kept: "Kept", part: int) -> None:
+            self.kept, self.part, self.times, self.count = kept, part, [], 0  # type: ignore[var-annotated]
+
+        def put(self, planes: Planes, pts: int) -> None:
+            del planes
+            if self.kept.fail_at == "put":
+                raise OSError("put")
+            self.times.append(pts)
+            self.count += 1
+
+        def finish(self) -> None:
+            if self.kept.fail_at == "finish":
+                raise OSError("finish")
+
+        def kill(self) -> None:
+            self.kept.killed.append(self.part)
+
+
+RANGES = [(0, range(2)), (2, range(4, 6))]
+
+
+def writer_to(kept: Kept) -> Writer:
+    return Writer(kept, RANGES, [n * 10 for n in range(6)])  # type: ignore[arg-type]
+
+
+def test_frames_go_to_the_parts_that_are_missing() -> None:
+    kept = Kept()
+    writer = writer_to(kept)
+    for _ in range(4):
+        writer.put(PLANES)
+    writer.finish()
+    assert kept.parts == {0: [0, 10], 2: [40, 50]}
+    assert kept.killed == []
+
+
+@pytest.mark.parametrize("where", ["open", "put", "finish", "commit"])
+def test_the_first_failure_reaches_the_caller(where: str) -> None:
+    kept = Kept(where)
+    writer = writer_to(kept)
+
+    def write() -> None:
+        for _ in range(4):
+            writer.put(PLANES)
+        writer.finish()
+
+    with pytest.raises(OSError, match=where):
+        write()
+    assert kept.parts == {}
+
+
+def test_an_aborted_writer_keeps_no_part_that_is_not_whole() -> None:
+    kept = Kept()
+    writer = writer_to(kept)
+    for _ in range(3):
+        writer.put(PLANES)
+    writer.abort()
+    assert set(kept.parts) <= {0}
+
+
+def test_too_few_frames_are_no_whole_part() -> None:
+    writer = writer_to(Kept())
+    writer.put(PLANES)
+    with pytest.raises(Exception, match="part 0: wanted 2 frames, got 1"):
+        writer.finish()
+
+
+# ---- the whole line ----
+
+
+class Still:
+    """A stream of which every frame is there at once; frame 3 never comes if told so."""
+
+    def __init__(self, hang_at: int = -1) -> None:
+        self.closed = threading.Event()
+        self.hang_at = hang_at
+
+    def missing(self, n: int) -> list[int]:
+        del n
+        return []
+
+    def ahead(self, n: int) -> list[int]:
+        del n
+        return []
+
+    def frame(self, n: int) -> "Still":
+        if n == self.hang_at:
+            assert self.closed.wait(30)
+            raise ValueError("closed")
+        return self
+
+    planes = PLANES
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_stopping_ends_the_wait_for_a_frame(counted: Counted) -> None:
+    stop = threading.Event()
+    stream = Still(hang_at=3)
+    feed = Feed(counted[0])
+    writer = writer_to(Kept())
+
+    def delivered(n: int) -> None:
+        if n == 2:
+            stop.set()
+
+    frames = iter((0, 1, 2, 3))
+    with pytest.raises(Interrupted):
+        upscale(stream, feed, writer, frames, stop=stop, delivered=delivered)  # type: ignore[arg-type]
+    assert stream.closed.is_set()
+
+
+def test_a_failure_closes_everything(counted: Counted) -> None:
+    stream, feed, writer = Still(), Feed(counted[0]), writer_to(Kept("put"))
+    with pytest.raises(OSError, match="put"):
+        upscale(
+            stream,  # type: ignore[arg-type]
+            feed,
+            writer,
+            iter(range(4)),
+            stop=threading.Event(),
+            delivered=lambda _: None,
+        )
+    assert stream.closed.is_set()
