@@ -14,7 +14,7 @@ from typing import Any
 from vs_iconvsr.weights.errors import WeightsError
 
 LIMIT_BYTES = 8 * 2**20  # a full-size IconVSR's is 0.1 MB, with the state of its optimizer 0.3 MB
-LIMIT_OPCODES = 150_000  # with the state of its optimizer such a file takes 50,000
+LIMIT_OPCODES = 100_000  # with the state of its optimizer such a file takes 50,000
 MOST_DIMENSIONS = 8
 MOST_ITEMS = 2**48
 
