@@ -7,8 +7,6 @@ and additions in a fixed order, so the result does not depend on the number of t
 Light is not linearised: PQ and HLG are upscaled as they are encoded.
 """
 
-# ruff: noqa: A002  (format is what VapourSynth users call it)
-
 import functools
 import math
 from collections.abc import Collection, Mapping

@@ -36,7 +36,7 @@ def every_format() -> Iterator[Format]:
 ALL_FORMATS = list(every_format())
 
 
-def frame_clip(planes: Sequence[torch.Tensor], format: Format, **properties: int) -> vs.VideoNode:  # noqa: A002
+def frame_clip(planes: Sequence[torch.Tensor], format: Format, **properties: int) -> vs.VideoNode:
     height, width = planes[0].shape
     blank = vs.core.std.BlankClip(format=format.id, length=1, width=width, height=height)
 
@@ -55,7 +55,7 @@ def planes_of(clip: vs.VideoNode) -> list[np.ndarray]:
     return [np.array(frame[i], dtype=np.float64) for i in range(frame.format.num_planes)]
 
 
-def random_planes(format: Format, width: int, height: int, seed: int = 0) -> Planes:  # noqa: A002
+def random_planes(format: Format, width: int, height: int, seed: int = 0) -> Planes:
     generator = torch.Generator().manual_seed(seed)
 
     def plane(size: tuple[int, int], chroma: bool) -> torch.Tensor:
@@ -68,12 +68,12 @@ def random_planes(format: Format, width: int, height: int, seed: int = 0) -> Pla
     return tuple(plane(size, format.family == "YUV" and i > 0) for i, size in enumerate(sizes))
 
 
-def size_for(format: Format) -> tuple[int, int]:  # noqa: A002
+def size_for(format: Format) -> tuple[int, int]:
     """Odd where the format allows it, and not much larger than the kernel, so that edges count."""
     return (5 << format.subsampling_w, 7 << format.subsampling_h)
 
 
-def colours_for(format: Format) -> Iterator[Colour]:  # noqa: A002
+def colours_for(format: Format) -> Iterator[Colour]:
     locations = range(6) if format.subsampled else (0,)
     matrices = (0,) if format.family == "RGB" else MATRICES
     for matrix, full_range in itertools.product(matrices, (False, True)):
@@ -129,7 +129,7 @@ def test_the_id_of_a_variable_format_is_refused() -> None:
 
 
 @pytest.mark.parametrize("format", ALL_FORMATS, ids=str)
-def test_to_rgb_is_what_zimg_makes(format: Format) -> None:  # noqa: A002
+def test_to_rgb_is_what_zimg_makes(format: Format) -> None:
     width, height = size_for(format)
     for colour in colours_for(format):
         planes = random_planes(format, width, height)
@@ -141,7 +141,7 @@ def test_to_rgb_is_what_zimg_makes(format: Format) -> None:  # noqa: A002
 
 
 @pytest.mark.parametrize("format", ALL_FORMATS, ids=str)
-def test_from_rgb_is_what_zimg_makes_within_one_code_value(format: Format) -> None:  # noqa: A002
+def test_from_rgb_is_what_zimg_makes_within_one_code_value(format: Format) -> None:
     width, height = size_for(format)
     rgb = torch.stack(random_planes(RGBS, width, height))
     tolerance = 1.0 if format.sample == "integer" else {16: 5e-4, 32: 1e-6}[format.bits]
@@ -163,7 +163,7 @@ def test_from_rgb_is_what_zimg_makes_within_one_code_value(format: Format) -> No
 
 @pytest.mark.parametrize("bits", [8, 10, 16])
 def test_integer_rgb_from_yuv_is_zimg_s_within_one_code_value(bits: int) -> None:
-    format, target = Format("YUV", "integer", bits, 1, 1), Format("RGB", "integer", bits)  # noqa: A001
+    format, target = Format("YUV", "integer", bits, 1, 1), Format("RGB", "integer", bits)
     for colour in colours_for(format):
         planes = random_planes(format, 10, 14)
         wanted = planes_of(frame_clip(planes, format, **tags(colour)).resize.Bicubic(format=target.id, **KERNEL))
@@ -176,7 +176,7 @@ def test_integer_rgb_from_yuv_is_zimg_s_within_one_code_value(bits: int) -> None
 def test_frames_smaller_than_the_kernel_are_zimg_s_too(subsampling: tuple[int, int], width: int, height: int) -> None:
     if (width % (1 << subsampling[0])) or (height % (1 << subsampling[1])):
         pytest.skip("VapourSynth has no such frame")
-    format = Format("YUV", "float", 32, *subsampling)  # noqa: A001
+    format = Format("YUV", "float", 32, *subsampling)
     planes, colour = random_planes(format, width, height), Colour(1, False, 2)
     wanted = planes_of(frame_clip(planes, format, **tags(colour)).resize.Bicubic(format=RGBS.id, **KERNEL))
     np.testing.assert_allclose(to_rgb(planes, format, colour), np.clip(wanted, 0, 1), atol=2e-6)
@@ -184,7 +184,7 @@ def test_frames_smaller_than_the_kernel_are_zimg_s_too(subsampling: tuple[int, i
 
 def test_odd_frames_of_decoders_keep_their_size_and_their_grey() -> None:
     for subsampling in SUBSAMPLINGS:
-        format = Format("YUV", "integer", 8, *subsampling)  # noqa: A001
+        format = Format("YUV", "integer", 8, *subsampling)
         sizes = format.plane_sizes(7, 5)
         grey = tuple(torch.full((h, w), 128, dtype=torch.uint8) for w, h in sizes)
         rgb = to_rgb(grey, format, Colour(1, True))
@@ -194,7 +194,7 @@ def test_odd_frames_of_decoders_keep_their_size_and_their_grey() -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_444_comes_back_through_rgb(sample: tuple[str, int]) -> None:
-    format = Format("YUV", *sample)  # noqa: A001
+    format = Format("YUV", *sample)
     tolerance = 1.0 if sample[0] == "integer" else {16: 1e-3, 32: 1e-4}[sample[1]]
     for colour in colours_for(format):
         planes = from_rgb(torch.stack(random_planes(RGBS, 33, 17)), format, colour, dither="none")
@@ -214,7 +214,7 @@ def test_legal_video_that_leaves_the_rgb_cube_is_clamped() -> None:
 
 def test_hr_is_clamped_before_conversion() -> None:
     beyond = torch.tensor([[[1.7]], [[-0.3]], [[1.0]]])
-    for format in (YUV444P16, RGBS, GRAY8):  # noqa: A001
+    for format in (YUV444P16, RGBS, GRAY8):
         colour = Colour(0 if format.family == "RGB" else 1, True)
         clamped = from_rgb(beyond.clamp(0, 1), format, colour)
         assert all(torch.equal(a, b) for a, b in zip(from_rgb(beyond, format, colour), clamped, strict=True))
@@ -248,7 +248,7 @@ def test_the_number_of_torch_threads_changes_no_byte() -> None:
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            for format in (YUV420P8, Format("YUV", "integer", 10, 2, 2), Format("YUV", "float", 32, 1, 0)):  # noqa: A001
+            for format in (YUV420P8, Format("YUV", "integer", 10, 2, 2), Format("YUV", "float", 32, 1, 0)):
                 planes = from_rgb(rgb, format, Colour(9, False, 2))
                 made.append([*planes, to_rgb(planes, format, Colour(9, False, 2))])
     finally:
@@ -303,7 +303,7 @@ def test_planes_that_do_not_fit_the_format_are_refused() -> None:
 
 @pytest.mark.needs_cuda
 def test_a_gpu_makes_the_same_bytes() -> None:
-    for format in ALL_FORMATS:  # noqa: A001
+    for format in ALL_FORMATS:
         for colour in (Colour(0 if format.family == "RGB" else 1, full, 2) for full in (False, True)):
             planes = random_planes(format, 36, 20)
             rgb = to_rgb(planes, format, colour)
