@@ -8,6 +8,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from vs_iconvsr.networks import fast
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Segment
 from vs_iconvsr.tiles import Tile, tiles_of
@@ -260,4 +261,12 @@ def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype) 
     }
     copy = type(network)(**network.hyper_parameters).eval().requires_grad_(False)
     copy.load_state_dict(state, assign=True)
-    return copy.to(device)
+    copy.to(device)
+    if uses_fast_convolutions(device, dtype):
+        fast.use_fast_convolutions(copy)
+    return copy
+
+
+def uses_fast_convolutions(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether an Upscaler there takes the kernels of `networks.fast`: its pixels depend on it, by rounding errors."""
+    return device.type == "cpu" and dtype == torch.float32 and fast.is_available()

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from vs_iconvsr import scenes
-from vs_iconvsr.engine import PRECISIONS, Shape
+from vs_iconvsr.engine import PRECISIONS, Shape, uses_fast_convolutions
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid
 from vs_iconvsr.tiles import MIN_TILE_PX, tiles_of
@@ -85,6 +85,7 @@ class Plan:
         shaping["devices"] = [device.type] if device.type == "cpu" else [torch.cuda.get_device_name(device)]
         shaping["torch"] = torch.__version__
         shaping["cpu"] = torch.backends.cpu.get_cpu_capability()
+        shaping["fast_convolutions"] = uses_fast_convolutions(device, PRECISIONS[self.precision])
         return shaping
 
 

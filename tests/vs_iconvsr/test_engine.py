@@ -34,12 +34,16 @@ def propagate(network: VideoNetwork, lr: Tensor, kept: range, read: range, means
 
 
 def test_steps_give_what_forward_gives(tiny_network: VideoNetwork, lr: Tensor) -> None:
-    expected = tiny_network(lr[None])[0]
+    expected = upscaler(tiny_network, lr).network(lr[None])[0]
     torch.testing.assert_close(drained(propagate(tiny_network, lr, range(9), range(9))), expected, atol=1e-5, rtol=0)
 
 
+def test_what_the_engine_computes_with_is_the_network_within_rounding(tiny_network: VideoNetwork, lr: Tensor) -> None:
+    torch.testing.assert_close(upscaler(tiny_network, lr).network(lr[None]), tiny_network(lr[None]), atol=5e-5, rtol=0)
+
+
 def test_context_is_propagated_through_and_thrown_away(tiny_network: VideoNetwork, lr: Tensor) -> None:
-    expected = tiny_network(lr[None, 1:8])[0, 2:5]
+    expected = upscaler(tiny_network, lr).network(lr[None, 1:8])[0, 2:5]
     hr = drained(propagate(tiny_network, lr, range(3, 6), range(1, 8)))
     torch.testing.assert_close(hr, expected, atol=1e-5, rtol=0)
     without = drained(propagate(tiny_network, lr, range(3, 6), range(3, 6)))

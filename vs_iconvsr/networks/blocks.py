@@ -14,7 +14,7 @@ class ResidualTrunk(nn.Module):
         super().__init__()
         self.main = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, padding=1),
-            nn.LeakyReLU(LEAKY_SLOPE),
+            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
             nn.Sequential(*(ResidualBlock(channels) for _ in range(num_blocks))),
         )
 
@@ -37,8 +37,8 @@ class ResidualBlock(nn.Module):
             conv.weight.data.mul_(0.1)  # a block starts near the identity, so that 30 of them train
 
     def forward(self, features: Tensor) -> Tensor:
-        change: Tensor = self.conv2(F.relu(self.conv1(features)))
-        return features + change
+        change: Tensor = self.conv2(F.relu_(self.conv1(features)))
+        return change.add_(features)
 
 
 class LeakyConv(nn.Module):
@@ -62,7 +62,7 @@ class LeakyConv(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         features = self.conv(features)
-        return features if self.slope is None else F.leaky_relu(features, self.slope)
+        return features if self.slope is None else F.leaky_relu_(features, self.slope)
 
 
 class PixelShuffleUpsampling(nn.Module):

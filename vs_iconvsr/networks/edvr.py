@@ -111,15 +111,36 @@ class DeformableConv(nn.Module):
         precise = torch.promote_types(features.dtype, torch.float32)
         guided = torch.nan_to_num(self.conv_offset(guide).to(precise), nan=0.0)
         offset, mask_logit = guided[:, : 2 * DEFORM_GROUPS * TAPS], guided[:, 2 * DEFORM_GROUPS * TAPS :]
-        moved: Tensor = deform_conv2d(
-            features.to(precise),
-            offset,
-            self.weight.to(precise),
-            self.bias.to(precise),
-            padding=1,
-            mask=torch.sigmoid(mask_logit),
+        deformed = sampled_deform_conv if features.device.type == "cpu" else torchvision_deform_conv
+        moved = deformed(
+            features.to(precise), offset, torch.sigmoid(mask_logit), self.weight.to(precise), self.bias.to(precise)
         )
         return moved.to(features.dtype)
+
+
+def torchvision_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """features (n, c, h, w), offset (n, 2*groups*taps, h, w), mask (n, groups*taps, h, w) → (n, channels, h, w)."""
+    moved: Tensor = deform_conv2d(features, offset, weight, bias, padding=1, mask=mask)
+    return moved
+
+
+def sampled_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same by grid_sample, which has vectors and threads on the CPU where torchvision's loop has neither."""
+    n, c, h, w = features.shape
+    offset = offset.reshape(n * DEFORM_GROUPS, TAPS, 2, h, w)
+    tap = torch.arange(TAPS, device=features.device).view(TAPS, 1, 1)
+    y = offset[:, :, 0] + (torch.arange(h, device=features.device).view(h, 1) + tap // 3 - 1)
+    x = offset[:, :, 1] + (torch.arange(w, device=features.device) + tap % 3 - 1)
+    # grid_sample without align_corners has the outer edges of the first and the last pixel at -1 and 1.
+    grid = torch.stack([(2.0 * x + 1.0) / w - 1.0, (2.0 * y + 1.0) / h - 1.0], dim=-1)
+    sampled = F.grid_sample(
+        features.reshape(n * DEFORM_GROUPS, c // DEFORM_GROUPS, h, w),
+        grid.view(n * DEFORM_GROUPS, TAPS * h, w, 2),
+        align_corners=False,
+    )
+    weighted = sampled.view(n, DEFORM_GROUPS, -1, TAPS, h, w) * mask.view(n, DEFORM_GROUPS, 1, TAPS, h, w)
+    moved = weight.flatten(1) @ weighted.view(n, c * TAPS, h * w) + bias.unsqueeze(1)
+    return moved.view(n, -1, h, w)
 
 
 class TSAFusion(nn.Module):
