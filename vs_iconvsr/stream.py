@@ -380,12 +380,16 @@ class Stream:
         """Nobody waits for it, but the front will come by, and there is room for what it makes."""
         if job.worker is not worker or job.running or job.failure or self._front is None:
             return False
-        if job.segment.kept.stop <= self._front:
+        if job.segment.kept.stop <= self._front or (job.propagation and job.propagation.finished):
             return False
         if job.propagation is None or not job.propagation.backward_done:
             return True
         waiting = sum(n > self._front for n in self._hr)
         return job.propagation.next_kept > self._front and waiting < self._hr_capacity - self._in_flight - 1
+
+    def _is_wanted_again(self, job: "_Job") -> bool:
+        """Whether somebody waits for a frame that was made and evicted: `missing` has counted on this job for it."""
+        return any(n in job.segment.kept and n not in self._hr for n in self._interest)
 
     def _run(self, job: "_Job") -> None:
         """One step, on the worker's thread, without the lock."""
@@ -413,7 +417,7 @@ class Stream:
                 self._hr[number] = hr
                 self._hr.move_to_end(number)
                 self._evict_hr()
-            if job.propagation and job.propagation.finished:
+            if job.propagation and job.propagation.finished and not self._is_wanted_again(job):
                 self._jobs.pop(job.segment.kept.start, None)
             if hr is not None or failure is not None:
                 self._lock.notify_all()
