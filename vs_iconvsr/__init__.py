@@ -1,5 +1,8 @@
 """IconVSR and BasicVSR video super-resolution: the networks, the engine and the VapourSynth filter."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("vs-iconvsr")
+try:
+    __version__ = version("vs-iconvsr")
+except PackageNotFoundError:  # a checkout that is used without having been installed
+    __version__ = "0+unknown"
