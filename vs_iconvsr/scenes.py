@@ -35,15 +35,16 @@ def cut_from_properties(before: Mapping[str, int] | None, here: Mapping[str, int
 
 
 def signature(planes: Planes, format: Format) -> Tensor:
-    """planes of one frame → (rows, columns) int16 on their device, at most THUMBNAIL_CELLS together.
+    """planes of one frame → (rows, columns) int16 on their device, about THUMBNAIL_CELLS or fewer.
 
     In quarters of an 8-bit step. Made of exact integer sums of the codes, so no thread count or device changes it.
     """
     height, width = planes[0].shape
-    cell = min(math.isqrt((width * height - 1) // THUMBNAIL_CELLS) + 1, width, height)
+    side = math.isqrt((width * height - 1) // THUMBNAIL_CELLS) + 1
+    high, wide = min(side, height), min(side, width)
     weights = (2, 5, 1) if format.family == "RGB" else (1,)
-    sums = [weight * _cell_sums(plane, format, cell) for weight, plane in zip(weights, planes, strict=False)]
-    pixels = cell * len(range(0, cell, _row_step(cell))) * sum(weights)
+    sums = [weight * _cell_sums(plane, format, high, wide) for weight, plane in zip(weights, planes, strict=False)]
+    pixels = wide * len(range(0, high, _row_step(high))) * sum(weights)
     smooth = _windowed((sum(sums[1:], sums[0]) // pixels).to(torch.int32), (1, 2, 1))
     detail = smooth * 49 - _windowed(smooth, (1,) * 7)
     return torch.div(detail, 49 * 16, rounding_mode="floor").clamp(-DETAIL_MAX, DETAIL_MAX).to(torch.int16)
@@ -64,7 +65,7 @@ def is_cut(signatures: Sequence[Tensor], at: int, *, threshold: float = DEFAULT_
     across = _Pair(before[-1], after[0])
     if across.still <= CALM * across.cells or across.missing <= threshold:
         return False
-    if across.missing < PEAK * max(_usual(before[::-1], across), _usual(after, across)):
+    if not (_stands_out(across, before[::-1]) and _stands_out(across, after)):
         return False
     if _is_step_of_a_fade(before, after, across):
         return False
@@ -82,13 +83,15 @@ REACH = (8, 16)
 """How far a block is looked for (rows, columns), in cells: a quarter of the frame."""
 GAIN = 4
 """Brightness may change by up to this factor within a scene from frame to frame."""
-PEAK = 1.25
+PEAK = 1.15
 """So many times as much as between neighbours must be missing across a cut."""
-RETURN = 0.8
+FAR_MORE = 3
+"""Or so many times as much counted in all, not as a share."""
+RETURN = 0.9
 """Share of the threshold that must be missing between frames further from the cut."""
 CALM = 1.4
 """Mean difference per cell, in a signature's unit, up to which nothing is a cut."""
-FLOOR = 0.6
+FLOOR = 0.3
 """Structure that every cell is credited with, in a signature's unit: what noise and rounding leave of a flat one."""
 
 
@@ -131,13 +134,17 @@ MOVED = 0.3
 """Where less is missing even without any motion, none is looked for."""
 
 
-def _usual(frames: Sequence[Tensor], across: _Pair) -> float:
-    """What is missing between neighbours on one side, from the cut outwards. Frames shown twice tell nothing."""
+def _stands_out(across: _Pair, frames: Sequence[Tensor]) -> bool:
+    """Whether clearly more is missing across than between neighbours on one side; frames from the cut outwards.
+
+    More as a share, or, where a side has little but noise, far more in all. Frames shown twice tell nothing.
+    """
     for near, far in itertools.pairwise(frames):
-        pair = _Pair(near, far)
-        if 8 * pair.still > across.still:
-            return pair.missing
-    return 0.0
+        usual = _Pair(near, far)
+        if 8 * usual.still > across.still:
+            far_more = across.missing * sum(across.energies) >= FAR_MORE * usual.missing * sum(usual.energies)
+            return far_more or across.missing >= PEAK * usual.missing
+    return True
 
 
 def _is_step_of_a_fade(before: Sequence[Tensor], after: Sequence[Tensor], across: _Pair) -> bool:
@@ -146,7 +153,7 @@ def _is_step_of_a_fade(before: Sequence[Tensor], after: Sequence[Tensor], across
     steps = [b - a for a, b in itertools.pairwise(energies)]
     step = steps.pop(len(before) - 1)
     alike = [other for other in steps if other * step > 0]
-    return across.still < 1.6 * abs(step) and abs(step) < 2 * max(map(abs, alike), default=0)
+    return across.still < 2.5 * abs(step) and abs(step) < 2 * max(map(abs, alike), default=0)
 
 
 def _searched(picture: Tensor, source: Tensor) -> tuple[int, int]:
@@ -181,21 +188,21 @@ def _energy(cells: Tensor) -> int:
     return int(cells.abs().sum(dtype=torch.int64))
 
 
-def _cell_sums(plane: Tensor, format: Format, cell: int) -> Tensor:
-    """A plane → (rows, columns) int64: sums of 10-bit values over square cells; what does not fill one is left out."""
-    rows, columns = plane.shape[0] // cell, plane.shape[1] // cell
-    top, left = (plane.shape[0] - rows * cell) // 2, (plane.shape[1] - columns * cell) // 2
-    codes = plane[top : top + rows * cell, left : left + columns * cell].view(rows, cell, columns, cell)
-    codes = codes[:, :: _row_step(cell)]
+def _cell_sums(plane: Tensor, format: Format, high: int, wide: int) -> Tensor:
+    """A plane → (rows, columns) int64: sums of 10-bit values over cells; what does not fill a cell is left out."""
+    rows, columns = plane.shape[0] // high, plane.shape[1] // wide
+    top, left = plane.shape[0] % high // 2, plane.shape[1] % wide // 2
+    codes = plane[top : top + rows * high, left : left + columns * wide].view(rows, high, columns, wide)
+    codes = codes[:, :: _row_step(high)]
     if format.sample == "float":
         codes = torch.nan_to_num(codes.to(torch.float32)).clamp(0, 1).mul(4092).round()
         return codes.to(torch.int32).sum(dim=(1, 3)) // 4
     return codes.to(torch.int32).sum(dim=(1, 3)) * 1024 // (1 << format.bits)
 
 
-def _row_step(cell: int) -> int:
+def _row_step(high: int) -> int:
     """Every so manieth row of a cell is read: eight tell as much as all."""
-    return max(1, cell // 8)
+    return max(1, high // 8)
 
 
 def _windowed(cells: Tensor, weights: tuple[int, ...]) -> Tensor:
