@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that behaves well, badly, or not at all."""
 
+import contextlib
 import hashlib
 import http.server
 import os
@@ -55,10 +56,13 @@ def server() -> Iterator[Server]:
             if state.announce_length:
                 self.send_header("Content-Length", str(len(state.content) - start))
             self.end_headers()
-            self.wfile.write(state.content[start : None if state.stop_after is None else start + state.stop_after])
+            stop = len(state.content) if state.stop_after is None else start + state.stop_after
+            self.wfile.write(state.content[start:stop])
             self.wfile.flush()
             if state.stall:
-                state.released.wait(30)
+                state.released.wait(60)
+                with contextlib.suppress(OSError):  # nobody waits any more
+                    self.wfile.write(state.content[stop:])
 
         def ranged(self) -> bool:
             return state.ranges and "Range" in self.headers
@@ -227,15 +231,22 @@ def test_an_unknown_name_is_refused() -> None:
 
 def test_two_processes_at_once_fetch_once(server: Server, models: Path) -> None:
     program = (
-        "import sys\n"
+        "import logging, sys\n"
         "from vs_iconvsr.weights import download\n"
         "from vs_iconvsr.weights.catalogue import OFFICIAL, Official\n"
+        "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
         "OFFICIAL['tiny'] = Official('tiny', sys.argv[1], 1, 'a test')\n"
-        "print(download('tiny', base_url=sys.argv[2]))\n"
+        "print(download('tiny', base_url=sys.argv[2], progress=lambda done, whole: print(done, flush=True)))\n"
     )
     command = [sys.executable, "-c", program, OFFICIAL["tiny"].address, server.url]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [process.communicate(timeout=120)[0].strip() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    server.stop_after, server.stall = 300_000, True
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "0\n"  # it has asked, and holds the lock
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline().startswith("another process downloads tiny-")
+            server.released.set()
+            answers = [process.communicate(timeout=120)[0].split()[-1] for process in (first, second)]
     assert answers == [str(models / OFFICIAL["tiny"].file_name)] * 2
     assert server.asked == [None]
