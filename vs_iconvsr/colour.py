@@ -210,17 +210,17 @@ def from_rgb(rgb: Tensor, format: Format, colour: Colour, *, dither: str = "orde
         raise ValueError(f"dither: wanted one of {', '.join(DITHERS)}, got {dither!r}")
     if rgb.ndim != 3 or rgb.shape[0] != 3:
         raise ValueError(f"rgb: wanted (3, height, width), got {tuple(rgb.shape)}")
-    rgb = rgb.to(torch.float32).clamp(0, 1)
+    channel = functools.partial(_clamped, rgb)  # one at a time: hr frames are large
     if format.family == "RGB":
-        return tuple(_encoded(rgb[i], format, colour.full_range, dither, i) for i in range(3))
+        return tuple(_encoded(channel(i), format, colour.full_range, dither, i) for i in range(3))
     red, green, blue = _luma_weights(colour.matrix)
-    luma = rgb[0] * red
-    luma += rgb[1] * green
-    luma += rgb[2] * blue
+    luma = channel(0).mul_(red)
+    luma += channel(1).mul_(green)
+    luma += channel(2).mul_(blue)
     planes = [_encoded(luma, format, colour.full_range, dither, 0)]
     if format.family == "YUV":
-        for i, channel, weight in ((1, 2, blue), (2, 0, red)):
-            chroma = _chroma_down(rgb[channel] - luma, format, colour)
+        for i, at, weight in ((1, 2, blue), (2, 0, red)):
+            chroma = _chroma_down(channel(at).sub_(luma), format, colour)
             chroma *= 1 / (2 * (1 - weight))
             planes.append(_encoded(chroma, format, colour.full_range, dither, i, chroma=True))
     return tuple(planes)
@@ -354,6 +354,11 @@ def _decoded(plane: Tensor, format: Format, full_range: bool, *, chroma: bool = 
     scale, offset = _code_scale(format, full_range, chroma)
     values = plane.to(torch.float32, copy=True)
     return values if format.sample == "float" else values.sub_(offset).mul_(1 / scale)
+
+
+def _clamped(rgb: Tensor, i: int) -> Tensor:
+    """One channel as a new float32 tensor in [0, 1]."""
+    return rgb[i].to(torch.float32).clamp(0, 1)
 
 
 def _encoded(
