@@ -63,6 +63,7 @@ _COMMANDS = {
     "compare": "hard moments of a video by several models, on one HTML page with sliders",
     "vpy": "write a ready VapourSynth script for a video, and say how to encode it",
     "models": "list, download, check and convert weights",
+    "bench": "how fast this machine upscales, and with which settings it does so best",
     "doctor": "what works on this machine, and the remedy where something does not",
 }
 

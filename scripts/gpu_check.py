@@ -1,0 +1,343 @@
+"""What a GPU must show: the authors' pixels, laws 1 and 2, work by other means when memory runs out, memory, speed.
+
+Runs from a checkout that was never installed. Every check is made even if another fails; the exit code tells.
+"""
+
+# ruff: noqa: E402  (torchvision may lack, and what we import asks for it)
+
+import argparse
+import json
+import random
+import sys
+import time
+import types
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+try:
+    import torchvision.ops  # noqa: F401
+except ImportError:  # our own sampling takes the place of its deformable convolution, see `main`
+    stand_in = types.ModuleType("torchvision.ops")
+    stand_in.deform_conv2d = None
+    sys.modules["torchvision"] = types.ModuleType("torchvision")
+    sys.modules["torchvision.ops"] = stand_in
+HAS_TORCHVISION = isinstance(sys.modules["torchvision.ops"].deform_conv2d, types.FunctionType)
+
+import benchmark
+
+from tests.vs_iconvsr.networks.deterministic import filled, sequence
+from tests.vs_iconvsr.networks.goldens import golden
+from vs_iconvsr.colour import Format
+from vs_iconvsr.engine import PRECISIONS
+from vs_iconvsr.networks import edvr
+from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.iconvsr import IconVSR
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.plan import Settings
+from vs_iconvsr.stream import Hr, Stream
+
+YUV420P8 = Format("YUV", "integer", 8, 1, 1)
+YUV420P10 = Format("YUV", "integer", 10, 1, 1)
+FLOAT32_TOLERANCE = 5e-5
+LEAST_PSNR_DB = {"float16": 60.0, "bfloat16": 45.0}
+GOLDENS = {
+    "basic_mid16_b2_t6_64x64": (lambda: BasicVSR(mid_channels=16, num_blocks=2), 64, 64),
+    "icon_basicsr_feat16_b2_t7_64x64": (lambda: IconVSR(mid_channels=16, num_blocks=2, edvr_channels=16), 64, 64),
+    "basic_t6_64x64": (BasicVSR, 64, 64),
+    "icon_t6_64x64": (IconVSR, 64, 64),
+    "icon_t7_64x80": (IconVSR, 64, 80),
+    "icon_pad3_t7_64x64": (lambda: IconVSR(temporal_padding=3), 64, 64),
+}
+QUICK_GOLDENS = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """One check. ok None: not made, and told says why."""
+
+    check: str
+    ok: bool | None
+    told: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how thoroughly."""
+
+    device: torch.device
+    quick: bool
+
+    @property
+    def name(self) -> str:
+        return str(self.device)
+
+
+def check_goldens(machine: Machine, precision: str) -> tuple[bool, str]:
+    """The authors' hr. float32 by the largest difference, the others by PSNR."""
+    worst = 0.0 if precision == "float32" else 1e9
+    at = ""
+    for name, (build, h, w) in list(GOLDENS.items())[: QUICK_GOLDENS if machine.quick else None]:
+        theirs = golden(name)
+        lr = sequence(len(theirs["mean"]), h, w, seed=int(theirs["seed"])).to(machine.device, PRECISIONS[precision])
+        network = filled(build()).to(machine.device, PRECISIONS[precision])
+        with torch.inference_mode():
+            hr = network(lr)[0].float().cpu()[..., ::15, ::15]
+        probe = torch.from_numpy(theirs["probe"].astype(np.float32))
+        if precision == "float32":
+            found = (hr - probe).abs().max().item()
+            worse = not found <= worst
+        else:
+            found = benchmark.psnr(hr, probe)
+            worse = not found >= worst
+        if worse or not at:
+            worst, at = found, name
+    if precision == "float32":
+        return worst <= FLOAT32_TOLERANCE, f"largest difference {worst:.1e} ({at}), allowed {FLOAT32_TOLERANCE:.0e}"
+    return worst >= LEAST_PSNR_DB[precision], f"least PSNR {worst:.1f} dB ({at}), wanted {LEAST_PSNR_DB[precision]:.0f}"
+
+
+def check_law_1(machine: Machine) -> tuple[bool, str]:
+    """The same bytes in any order, on any thread, with a cold and a warm store."""
+    network, clip = small_network(machine), make_clip(machine, 9 if machine.quick else 24)
+    count = len(clip)
+    shuffled = random.Random(0).sample(range(count), count)
+    with open_stream(machine, network, clip) as stream:
+        expected = [fetch(stream, clip, n) for n in range(count)]
+    with open_stream(machine, network, clip) as stream:
+        for n in [*reversed(range(count)), *shuffled]:
+            if not equal(fetch(stream, clip, n), expected[n]):
+                return False, f"frame {n} differs in another order"
+    for n in (count - 1, count // 2):
+        with open_stream(machine, network, clip) as stream:
+            if not equal(fetch(stream, clip, n), expected[n]):
+                return False, f"frame {n} alone differs"
+    with open_stream(machine, network, clip, in_flight=4) as stream, ThreadPoolExecutor(4) as pool:
+        for n, hr in zip(shuffled, pool.map(lambda n: fetch(stream, clip, n), shuffled), strict=True):
+            if not equal(hr, expected[n]):
+                return False, f"frame {n} differs with four threads"
+    return True, f"{count} frames: backwards, shuffled, alone, by four threads: the same bytes"
+
+
+def check_law_2(machine: Machine) -> tuple[bool, str]:
+    """What the filter hands to VapourSynth is what the other door gets; planes go in and out as its memory."""
+    from vs_iconvsr import plugin
+
+    network, clip = small_network(machine), make_clip(machine, 4 if machine.quick else 10)
+    with open_stream(machine, network, clip, target=YUV420P8) as stream:
+        expected = [fetch(stream, clip, n) for n in range(len(clip))]
+    height, width = clip[0][0].shape
+    arguments = {"device": [machine.name], "segment": [4], "context": [2]}
+    with mock.patch.object(plugin.weights, "load", return_value=network):
+        made = plugin.call("Upscale", (YUV420P8.id, width, height, len(clip)), arguments, 4, lambda *_: None)
+    try:
+        for n in range(len(clip)):
+            wanted = made.start(n)
+            while wanted:
+                for k in wanted:
+                    planes = [as_memory(plane) for plane in clip[k]]
+                    made.take(k, planes, {name: [value] for name, value in benchmark.PROPERTIES.items()}, None)
+                wanted = made.more(n)
+            hr, _, properties = made.finish(n)
+            frame = [as_memory(torch.zeros_like(plane)) for plane in hr.planes]
+            made.write(hr, frame)
+            for (memory, w, h, _), plane in zip(frame, expected[n].planes, strict=True):
+                if bytes(memory) != plane.numpy().tobytes() or (h, w) != tuple(plane.shape):
+                    return False, f"frame {n} differs between the doors"
+            if properties != expected[n].properties:
+                return False, f"properties of frame {n} differ between the doors"
+    finally:
+        made.close()
+    return True, f"{len(clip)} frames: the filter's planes and properties are the stream's"
+
+
+def check_out_of_memory(machine: Machine) -> tuple[bool | None, str]:
+    """With nearly all memory taken by somebody else the stream goes on by other means: the same bytes."""
+    if machine.device.type != "cuda":
+        return None, "needs a GPU"
+    network = filled(BasicVSR(mid_channels=64, num_blocks=2))
+    clip = make_clip(machine, 64, width=640, height=360)
+    settings = {"segment": 64, "context": 0}
+    with open_stream(machine, network, clip, **settings) as stream:
+        expected = [fetch(stream, clip, n) for n in range(len(clip))]
+    features = 64 * 640 * 360 * 2 * len(clip)
+    # Down from room for nearly all: somewhere the features do not fit any more, and a step still does.
+    for room in (0.9, 0.7, 0.5, 0.35):
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(machine.device)
+        step = network.working_values * 640 * 360 * 2
+        taken = torch.empty(max(0, int(free - step - room * features)), dtype=torch.uint8, device=machine.device)
+        try:
+            with open_stream(machine, network, clip, **settings) as stream:
+                same = all(equal(fetch(stream, clip, n), expected[n]) for n in range(len(clip)))
+                changed = stream.counts.means_changed
+        finally:
+            del taken
+        if not same:
+            return False, f"other bytes with room for {room:.0%} of the features"
+        if changed:
+            return True, f"room for {room:.0%} of the features: means changed {changed} times, the same bytes"
+    return False, "memory never ran out: the check did not check anything"
+
+
+def check_memory(machine: Machine) -> tuple[bool, str]:
+    """The peak of the default plan: 540p to 2160p, 90 frames in one scene, and that more frames need no more."""
+    width, height, count = (32, 24, 12) if machine.quick else (960, 540, 90)
+    network = filled(IconVSR(mid_channels=8, num_blocks=1, edvr_channels=8) if machine.quick else IconVSR())
+    peaks = []
+    for frames in (count * 2 // 3, count):
+        clip = make_clip(machine, 2, width=width, height=height) * (frames // 2)
+        benchmark._forget_peak(machine.device)
+        with open_stream(machine, network, clip, segment=30, context=5) as stream:
+            for n in range(len(clip)):
+                fetch(stream, clip, n)
+        peaks.append(benchmark.peak_memory(machine.device) / 2**30)
+    told = f"{width}x{height}: {peaks[0]:.2f} GiB for {count * 2 // 3} frames, {peaks[1]:.2f} GiB for {count}"
+    limit = 8.0 if machine.device.type == "cuda" else 64.0
+    return peaks[1] <= limit and peaks[1] <= 1.05 * peaks[0] + 0.1, f"{told}; allowed {limit:.0f}"
+
+
+def check_speed(machine: Machine, rows: list[benchmark.Row]) -> tuple[bool | None, str]:
+    """The table of benchmark.py; nothing is demanded here, the figures are to be looked at."""
+    cases = (
+        benchmark.QUICK[1:]
+        if machine.quick
+        else benchmark.ON_GPU
+        if machine.device.type == "cuda"
+        else benchmark.ON_CPU
+    )
+    for case in cases:
+        rows += benchmark.speed_rows(case, machine.device, 1 if machine.quick else 3)
+    best = max(rows, key=lambda row: row.speedup)
+    return True, f"{len(rows)} rows; most: {best.speedup:.2f} x plain float32 ({best.model} {best.size}, {best.path})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/gpu_check", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda:0", help="default: %(default)s; cpu for a look at the script itself")
+    parser.add_argument("--quick", action="store_true", help="tiny networks and sizes")
+    parser.add_argument(
+        "--limit", type=float, default=500, metavar="S", help="start no check after (default: %(default)g)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args(arguments)
+    machine = Machine(torch.device(options.device), options.quick)
+    if machine.device.type == "cuda" and not torch.cuda.is_available():
+        print(
+            f"gpu_check: wanted a GPU, torch {torch.__version__} sees none here; --device cpu looks at the script only"
+        )
+        return 2
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if not HAS_TORCHVISION:
+        edvr.torchvision_deform_conv = edvr.sampled_deform_conv
+
+    about = benchmark.machine(machine.device) | {"torchvision": HAS_TORCHVISION}
+    for key, value in about.items():
+        print(f"{key}: {value}")
+    rows: list[benchmark.Row] = []
+    checks: dict[str, Callable[[], tuple[bool | None, str]]] = {
+        "goldens float32": lambda: check_goldens(machine, "float32"),
+        "law 1": lambda: check_law_1(machine),
+        "law 2": lambda: check_law_2(machine),
+        "out of memory": lambda: check_out_of_memory(machine),
+        "speed": lambda: check_speed(machine, rows),
+        "memory": lambda: check_memory(machine),
+    }
+    if machine.device.type == "cuda":
+        half = {f"goldens {p}": lambda p=p: check_goldens(machine, p) for p in LEAST_PSNR_DB}
+        checks = {"goldens float32": checks["goldens float32"]} | half | checks
+    results = run_all(checks, options.limit)
+    print("\n".join(benchmark.table(rows)))
+    if options.json:
+        found = {"machine": about, "checks": [asdict(r) for r in results], "rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(found, indent=1))
+    return int(any(result.ok is False for result in results))
+
+
+def run_all(checks: dict[str, Callable[[], tuple[bool | None, str]]], limit_s: float) -> list[Result]:
+    """One after the other; a failure is a result like any other, and none begins after limit_s."""
+    start = time.monotonic()
+    results = []
+    for name, check in checks.items():
+        began = time.monotonic()
+        ok: bool | None
+        if began - start > limit_s:
+            ok, told = None, "no time left"
+        else:
+            try:
+                ok, told = check()
+            except Exception as error:
+                ok, told = False, f"{type(error).__name__}: {error}"
+        results.append(Result(name, ok, told, time.monotonic() - began))
+        word = {True: "ok", False: "FAILED", None: "not made"}[ok]
+        print(f"{name}: {word}: {told} ({results[-1].seconds:.1f} s)", flush=True)
+    return results
+
+
+def small_network(machine: Machine) -> VideoNetwork:
+    width = 8 if machine.quick else 16
+    return filled(IconVSR(mid_channels=width, num_blocks=1, edvr_channels=width))
+
+
+def make_clip(machine: Machine, frames: int, *, width: int = 0, height: int = 0) -> list[tuple[Tensor, ...]]:
+    """YUV420P8 that moves."""
+    width, height = width or (24 if machine.quick else 160), height or (16 if machine.quick else 90)
+    rgb = sequence(2 if width > 320 else frames, height, width)[0]
+    clip = [tuple(benchmark._u8(plane) for plane in benchmark._planes(frame)) for frame in rgb]
+    return (clip * -(-frames // len(clip)))[:frames]
+
+
+def open_stream(
+    machine: Machine,
+    network: VideoNetwork,
+    clip: Sequence[tuple[Tensor, ...]],
+    *,
+    target: Format = YUV420P10,
+    in_flight: int = 1,
+    segment: int = 4,
+    context: int = 2,
+) -> Stream:
+    height, width = clip[0][0].shape
+    return Stream(
+        network,
+        Settings(device=machine.name, segment=segment, context=context),
+        source=YUV420P8,
+        width=width,
+        height=height,
+        num_frames=len(clip),
+        target=target,
+        in_flight=in_flight,
+    )
+
+
+def fetch(stream: Stream, clip: Sequence[tuple[Tensor, ...]], n: int) -> Hr:
+    while wanted := stream.missing(n):
+        for k in wanted:
+            stream.put(k, clip[k], benchmark.PROPERTIES)
+    for k in stream.ahead(n):
+        stream.put(k, clip[k], benchmark.PROPERTIES)
+    return stream.frame(n)
+
+
+def equal(one: Hr, other: Hr) -> bool:
+    same = all(torch.equal(a, b) for a, b in zip(one.planes, other.planes, strict=True))
+    return same and one.properties == other.properties
+
+
+def as_memory(plane: Tensor) -> tuple[memoryview, int, int, int]:
+    samples = plane.numpy()
+    height, width = samples.shape
+    return memoryview(samples).cast("B"), width, height, width * samples.itemsize
+
+
+if __name__ == "__main__":
+    sys.exit(main())
