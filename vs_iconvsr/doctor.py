@@ -1,6 +1,7 @@
 """What works on this machine and, where something does not, its exact cause and the remedy.
 
-Starts no program: what vspipe and ffmpeg say is asked for in ffmpeg_filter.doctor_command.
+Starts no program: what vspipe and ffmpeg say is asked for in ffmpeg_filter.doctor_command. torch, and what rests on it,
+is imported where it is examined: a torch that cannot be imported is a finding, not the end.
 """
 
 import ctypes
@@ -13,15 +14,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vs_iconvsr import plan, weights
-
 OK, WARN, FAIL = "ok", "warn", "fail"
 
 OLDEST_PYTHON = (3, 12)
 OLDEST_VAPOURSYNTH = 74
 LITTLE_MEMORY_GIB = 4
+GIB = 2**30
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -47,18 +45,16 @@ def checks(*, plugin: Path | None = None) -> list[Check]:
 
     plugin: the native part, if not where pip installs it. Never raises: a check that breaks is a failed check.
     """
-    made: list[tuple[str, Callable[[], Check]]] = [
+    first: list[tuple[str, Callable[[], Check]]] = [
         ("Python", python_version),
         ("VapourSynth", vapoursynth_version),
         ("plugin", lambda: plugin_loads(plugin)),
         ("core.iconvsr", lambda: namespace_answers(plugin)),
         ("torch", torch_version),
-        ("CUDA", cuda),
-        ("devices", devices),
-        ("memory", memory),
-        ("models", models),
     ]
-    return [guarded(name, check) for name, check in made]
+    on_torch = [("CUDA", cuda), ("devices", devices), ("memory", memory), ("models", models)]
+    found = [guarded(name, check) for name, check in first]
+    return found if found[-1].status == FAIL else found + [guarded(name, check) for name, check in on_torch]
 
 
 def guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -113,7 +109,10 @@ def plugin_loads(plugin: Path | None = None) -> Check:
 
 def namespace_answers(plugin: Path | None = None) -> Check:
     """Whether core.iconvsr is there and gets through to Python."""
-    core: Any = import_module("vapoursynth").core
+    try:
+        core: Any = import_module("vapoursynth").core
+    except ImportError:
+        return Check("core.iconvsr", FAIL, "there is no VapourSynth", "see the check named VapourSynth")
     if not hasattr(core, "iconvsr"):
         path = plugin or installed_plugin()
         cause = _refusal(core, path) if path else "its file is missing"
@@ -130,13 +129,19 @@ def namespace_answers(plugin: Path | None = None) -> Check:
     return Check("core.iconvsr", OK, ", ".join(sorted(function.name for function in core.iconvsr.functions())))
 
 
-def torch_version() -> Check:
+def torch_version(module: str = "torch") -> Check:
+    try:
+        torch = import_module(module)
+    except (ImportError, OSError) as error:
+        return Check("torch", FAIL, f"cannot be imported: {error}", "pip install --force-reinstall torch torchvision")
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     return Check("torch", OK, f"{torch.__version__}, {built}, {torch.get_num_threads()} threads")
 
 
 def cuda(driver: Path = NVIDIA_DRIVER) -> Check:
     """Whether torch and the NVIDIA driver, where there is one, get along."""
+    import torch
+
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         if error := _first_cuda_error():
@@ -159,17 +164,21 @@ def cuda(driver: Path = NVIDIA_DRIVER) -> Check:
 
 def devices() -> Check:
     """What device= takes, and what "auto" stands for."""
+    from vs_iconvsr import plan
+
     there = plan.devices_here()
     return Check("devices", OK, f"{', '.join(there)}; device='auto' is {there[0]}")
 
 
 def memory() -> Check:
     """Total memory of the host and of CUDA devices."""
-    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / plan.GIB
+    import torch
+
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     sizes = [f"host {host:.1f} GiB"]
     if torch.cuda.is_available():
         totals = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
-        sizes += [f"cuda:{i} {total / plan.GIB:.1f} GiB" for i, total in enumerate(totals)]
+        sizes += [f"cuda:{i} {total / GIB:.1f} GiB" for i, total in enumerate(totals)]
     if host < LITTLE_MEMORY_GIB:
         return Check("memory", WARN, ", ".join(sizes), "pass memory= and tile= to keep within it")
     return Check("memory", OK, ", ".join(sizes))
@@ -177,6 +186,8 @@ def memory() -> Check:
 
 def models() -> Check:
     """Whether the default model loads, and which others are here."""
+    from vs_iconvsr import weights
+
     try:
         weights.load(weights.DEFAULT_MODEL)
     except weights.WeightsError as error:
@@ -204,6 +215,8 @@ def installed_plugin() -> Path | None:
 
 def _first_cuda_error() -> str | None:
     """What a smallest piece of work on the first device fails with; None if it does not."""
+    import torch
+
     try:
         (torch.ones(8, 8, device="cuda") @ torch.ones(8, 8, device="cuda")).sum().item()
     except (RuntimeError, AssertionError) as error:

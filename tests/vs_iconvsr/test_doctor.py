@@ -94,6 +94,32 @@ def test_a_missing_vapoursynth_is_told_with_the_import_error() -> None:
     assert check.remedy == "pip install 'vapoursynth>=74'"
 
 
+def test_a_torch_that_cannot_be_imported_is_a_finding_and_ends_what_rests_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_torch.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    check = doctor.torch_version("broken_torch")
+    assert (check.status, check.detail) == (
+        FAIL,
+        "cannot be imported: libcudart.so.13: cannot open shared object file",
+    )
+    monkeypatch.setattr(doctor, "torch_version", lambda: check)
+    assert doctor.checks()[-1] == check
+
+
+def test_the_doctor_comes_without_torch() -> None:
+    code = "import sys; import vs_iconvsr.doctor; print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert answer.stdout == "False\n"
+
+
+def test_without_vapoursynth_the_namespace_check_points_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vapoursynth", None)
+    assert doctor.namespace_answers().remedy == "see the check named VapourSynth"
+    assert doctor.plugin_loads().status == FAIL
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a working CUDA device")
 def test_a_driver_that_torch_cannot_use_is_a_warning_with_both_versions(tmp_path: Path) -> None:
     driver = tmp_path / "version"
