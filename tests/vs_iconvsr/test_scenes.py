@@ -262,10 +262,11 @@ def test_cuts_two_frames_apart_are_both_found() -> None:
     assert cuts_found(torch.cat([one[:5], other[5:7], third[7:]])) == (5, 7)
 
 
-def test_a_single_foreign_frame_is_not_a_scene() -> None:
+@pytest.mark.parametrize("length", [1, 2])
+def test_what_is_over_after_one_or_two_frames_is_not_a_scene(length: int) -> None:
     studio = Studio(np.random.default_rng(3))
     one, other = studio.scene(), studio.scene()
-    assert cuts_found(torch.cat([one[:5], other[5:6], one[6:]])) == ()
+    assert cuts_found(torch.cat([one[:5], other[5 : 5 + length], one[5 + length :]])) == ()
 
 
 def test_a_cut_to_black_and_from_black_is_found() -> None:
