@@ -7,15 +7,14 @@ import string
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 
-import av
 import torch
 from av.video.frame import VideoFrame
 
 from ffmpeg_filter.decode import Damage, Picture, pictures
+from ffmpeg_filter.images import encoded
 from ffmpeg_filter.pipeline import Feed
 from ffmpeg_filter.pixels import pixel_format_of, plane_order
 from ffmpeg_filter.probe import Source
@@ -132,7 +131,7 @@ def _enlarged(source: Source, moments: Sequence[Moment], progress: Progress) -> 
         picture = next(pictures(source, moment.frame, Damage(), ignore_interlaced=True))
         small = frame_of(picture.planes, source.layout.format, source.width, source.height)
         size = {"width": source.width * 4, "height": source.height * 4}
-        images.append(png(small.reformat(**size, format="rgb24", interpolation="BICUBIC")))
+        images.append(encoded(small.reformat(**size, format="rgb24", interpolation="BICUBIC"), ".png", 8))
         progress.advance()
     return images, None
 
@@ -166,7 +165,7 @@ def _upscaled(
                         picture = feed.get(n)
                         stream.put(n, picture.planes, picture.properties)
                 hr = stream.frame(moment.frame).planes
-                images.append(png(frame_of(hr, SHOWN, hr[0].shape[1], hr[0].shape[0])))
+                images.append(encoded(frame_of(hr, SHOWN, hr[0].shape[1], hr[0].shape[0]), ".png", 8))
                 progress.advance()
             # Every step is one frame in one direction: an hr frame takes a step backward and one forward.
             fps = stream.counts.steps / 2 / (time.monotonic() - started)
@@ -185,16 +184,6 @@ def frame_of(planes: Planes, layout: Format, width: int, height: int) -> VideoFr
         content = padded.view(torch.uint8).numpy().tobytes()
         target.update(content.ljust(target.buffer_size, b"\0")[: target.buffer_size])
     return frame
-
-
-def png(frame: VideoFrame) -> bytes:
-    """The frame as a PNG file."""
-    encoder = av.CodecContext.create("png", "w")
-    assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
-    encoder.time_base = Fraction(1, 25)
-    plain = frame.reformat(format="rgb24")
-    return b"".join(bytes(packet) for packet in [*encoder.encode(plain), *encoder.encode(None)])
 
 
 def page(source: Source, moments: Sequence[Moment], rendered: Sequence[Rendered]) -> str:

@@ -12,6 +12,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ffmpeg_filter import images
 from ffmpeg_filter.pixels import layout_of
 from ffmpeg_filter.probe import Source, SourceError, colour_properties, open_file, video_stream
 from vs_iconvsr.colour import Planes
@@ -79,6 +80,9 @@ def pictures(
 
 def _numbered(source: Source, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
     """Decoded frames with their place in the table; may begin before `first`, but never after it."""
+    if source.images:
+        yield from images.numbered(source.images, first)
+        return
     run_up = max(0, first - (_FILTER_RUN_UP if deinterlace else 0))
     if run_up > 0 and source.seeks:
         sought = _from(source, run_up, deinterlace=deinterlace)

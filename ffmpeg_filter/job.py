@@ -12,7 +12,7 @@ from typing import Any
 
 import av
 
-from ffmpeg_filter import children, decode, journal, mux, presets
+from ffmpeg_filter import children, decode, images, journal, mux, presets
 from ffmpeg_filter.children import Executable, FfmpegError
 from ffmpeg_filter.decode import Damage, Picture
 from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options, sync
@@ -21,7 +21,7 @@ from ffmpeg_filter.pipeline import Feed, Interrupted, Writer, upscale
 from ffmpeg_filter.probe import DiscontinuityError, Source, SourceError, probe
 from ffmpeg_filter.progress import Progress
 from vs_iconvsr import weights
-from vs_iconvsr.colour import colour_of, output_colour
+from vs_iconvsr.colour import Format, colour_of, output_colour
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Plan, Settings, plan_for
 from vs_iconvsr.stream import Stream
@@ -67,6 +67,7 @@ class Job:
     restart: bool = False
     allow_mixed: bool = False
     dry_run: bool = False
+    rate: Fraction | None = None
 
     @property
     def work(self) -> Path:
@@ -79,9 +80,17 @@ class Job:
     @property
     def container(self) -> str:
         """Raises ValueError for a name that ends in no container we write."""
-        container = mux.CONTAINERS.get(self.output.suffix.lower())
+        suffix = self.output.suffix.lower()
+        container = mux.CONTAINERS.get(suffix)
+        if suffix in images.WRITTEN and images.is_series(self.output):
+            container = mux.IMAGES
         if container is None:
-            raise ValueError(f"output: wanted a name ending in {', '.join(mux.CONTAINERS)}, got {self.output.name}")
+            raise ValueError(
+                raise ValueError(
+                    f"output: wanted a name ending in {', '.join(mux.CONTAINERS)}, or pictures as in out_%05d.png, "
+                    f"got {self.output.name}"
+                )
+            )
         return container
 
 
@@ -151,17 +160,23 @@ def run(job: Job, progress: Progress, stop: threading.Event) -> Summary:
 def check_paths(job: Job) -> None:
     """Raises JobError or SourceError for paths that cannot work, before anything is written."""
     _ = job.container
-    if not job.input.exists():
+    if str(job.input) == "-":
+        raise JobError("input: wanted a file, got standard input; upscale a stream with iconvsr pipe")
+    if not job.input.exists() and not images.is_series(job.input):
         raise SourceError(f"input: wanted a video file, got no such file: {job.input}")
     folder = job.output.absolute().parent
     if not folder.is_dir():
         raise JobError(f"output: wanted an existing folder, got {folder}; make it first: mkdir -p {folder}")
     if job.output.is_dir():
         raise JobError(f"output: wanted a file name, got a folder: {job.output}")
-    if job.output.exists() and job.output.samefile(job.input):
+    if job.output.exists() and job.input.exists() and job.output.samefile(job.input):
         raise JobError(f"output: wanted another file than the input, got the same: {job.output}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise JobError(f"output: wanted a writable folder, got no permission to write in {folder}")
+    if job.container == mux.IMAGES and images.name_of(job.output, 0).exists() and not job.overwrite:
+        raise JobError(
+            f"output: it exists already: {images.name_of(job.output, 0)}; pass --overwrite to replace pictures"
+        )
     if job.output.exists() and not job.overwrite and not (job.work / "finished.json").exists():
         raise JobError(f"output: it exists already: {job.output}; pass --overwrite to replace it")
 
@@ -187,8 +202,11 @@ def prepare(job: Job, opened: Journal) -> Prepared:
             "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
         )
     window = window_of(source, job.start_s, job.duration_s)
-    name, preset = presets.preset_for(job.encoder, source.layout.format, job.container, executable)
-    target, lost = presets.target_for(source.layout.format, name, preset, job.bits)
+    if job.container == mux.IMAGES:
+        name, preset, target, lost = _picture_target(job, executable)
+    else:
+        name, preset = presets.preset_for(job.encoder, source.layout.format, job.container, executable)
+        target, lost = presets.target_for(source.layout.format, name, preset, job.bits)
     keep = mux.belongings(source, job.container)
     network = weights.load(job.model)
     settings = job.settings
@@ -228,6 +246,17 @@ def prepare(job: Job, opened: Journal) -> Prepared:
     return Prepared(job, executable, source, network, plan, encoding, keep, manifest, window, source.notes)
 
 
+def _picture_target(job: Job, executable: Executable) -> tuple[str, presets.Preset, Format, list[str]]:
+    """Parts of pictures are kept losslessly; the pictures are RGB."""
+    if job.encoder not in ("auto", "ffv1"):
+        raise ValueError(f"encoder: wanted none for pictures, got {job.encoder}; leave it out")
+    bits = job.bits or 16
+    if bits not in (8, 16):
+        raise ValueError(f"bits: wanted 8 or 16 for pictures, got {bits}")
+    name, preset = presets.preset_for("ffv1", Format("RGB", "integer", bits), "mkv", executable)
+    return name, preset, Format("RGB", "integer", bits), []
+
+
 def window_of(source: Source, start_s: float | None, duration_s: float | None) -> range:
     """The frames shown from start_s on for duration_s, counted from the first frame. Raises ValueError if none is."""
     origin = source.time_of(0)
@@ -249,6 +278,8 @@ def part_boundaries(window: range, segment: int, part_frames: int) -> tuple[int,
 
 
 def _probed(job: Job, opened: Journal, executable: Executable) -> Source:
+    if images.is_series(job.input):
+        return images.probe_images(job.input, job.rate)
     try:
         return probe(job.input)
     except DiscontinuityError as error:
@@ -298,7 +329,7 @@ def _manifest(
     machine = {key: shaping[key] for key in _MACHINE if key in shaping}
     machine |= {"ffmpeg": executable.version, "av": av.__version__}
     return Manifest(
-        source=journal.source_identity(job.input),
+        source=journal.series_identity(source.images) if source.images else journal.source_identity(job.input),
         settings=settings,
         machine=machine,
         time_base=str(source.time_base),
@@ -320,7 +351,8 @@ def _foretold(prepared: Prepared, progress: Progress) -> Summary:
     part = Journal(job.work, prepared.encoding.suffix).temporary_part(0)
     video = job.work / f"video.{prepared.encoding.suffix}"
     progress.note(children.describe(prepared.encoding.command(prepared.executable, part)))
-    progress.note(children.describe(_mux_command(prepared, video, [])))
+    if job.container != mux.IMAGES:
+        progress.note(children.describe(_mux_command(prepared, video, [])))
     return Summary(job.output, 0, 0, 0.0, 0, kept_of(prepared), prepared.keep.left, ())
 
 
@@ -342,8 +374,10 @@ def _carried_out(
         warnings += _damage_report(prepared, work)
         if stop.is_set():
             raise Interrupted
-        progress.stage("joining")
-        size = _assemble(prepared, work, progress, warnings)
+        if job.container == mux.IMAGES:
+            size = _write_pictures(prepared, work, progress)
+        else:
+            size = _assemble(prepared, work, progress, warnings)
     finally:
         progress.end()
     summary = Summary(
@@ -356,6 +390,9 @@ def _carried_out(
         left=prepared.keep.left,
         warnings=tuple(warnings),
     )
+    if job.container == mux.IMAGES:
+        work.remove()
+        return summary
     said = {name: getattr(summary, name) for name in ("frames", "size_bytes", "kept", "left", "warnings")}
     work.note("finished", said)
     job.partial.replace(job.output)
@@ -443,6 +480,7 @@ def _damage_text(source: Source, hurt: dict[str, list[int]]) -> str:
 def _assemble(prepared: Prepared, work: Journal, progress: Progress, warnings: list[str]) -> int:
     """Parts to the partial output, checked and on the disk; returns its size in bytes."""
     job, source, manifest = prepared.job, prepared.source, prepared.manifest
+    progress.stage("joining")
     window = slice(prepared.window.start, prepared.window.stop)
     video = work.folder / f"video.{prepared.encoding.suffix}"
     parts = [work.part(n) for n in range(manifest.num_parts)]
@@ -469,6 +507,20 @@ def _assemble(prepared: Prepared, work: Journal, progress: Progress, warnings: l
     warnings += mux.check(job.partial, source, prepared.keep, job.container, prepared.window, width, height)
     sync(job.partial)
     return job.partial.stat().st_size
+
+
+def _write_pictures(prepared: Prepared, work: Journal, progress: Progress) -> int:
+    """The frames of all parts as pictures, each whole under its name; numbers count from 0. Returns their bytes."""
+    progress.stage("writing pictures")
+    output, bits = prepared.job.output, prepared.encoding.format.bits
+    size = 0
+    for part in range(prepared.manifest.num_parts):
+        with av.open(children.safe_name(work.part(part))) as container:
+            for n, frame in zip(prepared.manifest.frames_of(part), container.decode(video=0), strict=True):
+                content = images.encoded(frame, output.suffix, bits)
+                journal.write_atomically(images.name_of(output, n), content)
+                size += len(content)
+    return size
 
 
 def _mux_command(prepared: Prepared, video: Path, pictures: Sequence[Path]) -> list[str | bytes]:

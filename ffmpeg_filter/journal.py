@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -228,6 +228,12 @@ def source_identity(path: Path) -> dict[str, Any]:
             file.seek((status.st_size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
             digest.update(file.read(_SAMPLE_BYTES))
     return {"size": status.st_size, "sampled sha256": digest.hexdigest(), "changed": status.st_mtime_ns}
+
+
+def series_identity(files: Sequence[Path]) -> dict[str, Any]:
+    """The same for numbered pictures: their names, sizes and times of change."""
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return {"pictures": len(files), "names, sizes, times": hashlib.sha256(repr(facts).encode()).hexdigest()}
 
 
 def free_bytes(path: Path) -> int:

@@ -18,6 +18,7 @@ from ffmpeg_filter.probe import Source, Track, exact, open_file
 logger = logging.getLogger(__name__)
 
 CONTAINERS = {".mkv": "mkv", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+IMAGES = "images"  # in the place of a container's name: numbered pictures
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
 
 # What a timestamp may be off by after muxing: Matroska from ffmpeg counts milliseconds.
@@ -149,6 +150,8 @@ class Belongings:
 
 def belongings(source: Source, container: str) -> Belongings:
     """Sorts the tracks of the source for a container: mkv, mp4 or mov. Raises ValueError for sound it cannot hold."""
+    if container == IMAGES:
+        return _pictures_alone(source)
     holds = _codecs_of(container)
     audio = [t for t in source.tracks if t.kind == "audio"]
     for track in audio:
@@ -198,6 +201,12 @@ def _subtitle_codec(codec: str, container: str) -> str | None:
 def _written_anew(track: Track) -> bool:
     """Chapter titles of mp4 (bin_data) and time codes (tmcd), which the muxer makes from chapters and tags."""
     return track.codec in ("bin_data", "none", "unknown", "tmcd", "")
+
+
+def _pictures_alone(source: Source) -> Belongings:
+    left = [f"{track}: pictures hold nothing else" for track in source.tracks]
+    left += ["timestamps: pictures hold none"] if not source.images else []
+    return Belongings((), (), (), (), tuple(left), ())
 
 
 def _codecs_of(container: str) -> frozenset[str]:
@@ -252,10 +261,15 @@ def mux_command(
         after += ["-tag:v:0", keep.tag]
     shift = origin(source, window)
     cut: list[str] = []
+    if source.images:
+        zero = ["-output_ts_offset", _seconds(-shift)] if shift else []
+        end: list[str | bytes] = [*container_options(container, source.time_base), children.safe_url(to)]
+        video_only: list[str | bytes] = ["-copyts", "-i", children.safe_url(video), "-map", "0:v:0", "-c", "copy"]
+        return [*children.start(executable), *video_only, *after, "-fflags", "+bitexact", *zero, *end]
     if window is not None:
-        end = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
+        stop = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
         # -copyts keeps the source's clock, so that -to is a time of the source as well.
-        cut = ["-ss", _seconds(shift), "-to", _seconds(end * source.time_base), "-seek_timestamp", "1"]
+        cut = ["-ss", _seconds(shift), "-to", _seconds(stop * source.time_base), "-seek_timestamp", "1"]
     return [
         *children.start(executable),
         "-copyts",

@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ffmpeg_filter.children import Executable
+from ffmpeg_filter.children import Executable, FfmpegError, run, start
 from ffmpeg_filter.pixels import has_pixel_format, pixel_format_of
 from vs_iconvsr.colour import Format
 
 # 8-bit sources band when upscaled and rounded back to 8 bits.
 LEAST_BITS = 10
+
+TRIAL_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,18 @@ def preset_for(name: str, source: Format, container: str, executable: Executable
             f"encoder: wanted one that {executable.path} has, got {name} ({preset.codec}); "
             "pass --ffmpeg with another build, or choose another --encoder"
         )
+    if name.startswith("nvenc"):
+        _check_opens(name, preset, executable)
     return name, preset
+
+
+def _check_opens(name: str, preset: Preset, executable: Executable) -> None:
+    """Two frames on trial: ffmpeg lists hardware encoders that this machine has no hardware or driver for."""
+    picture = ["-f", "lavfi", "-i", "color=gray:s=256x256:r=25", "-frames:v", "2", "-pix_fmt", "yuv420p"]
+    try:
+        run([*start(executable), *picture, "-c:v", preset.codec, "-f", "null", "-"], timeout_s=TRIAL_S)
+    except FfmpegError as error:
+        raise ValueError(f"encoder: {name} does not work on this machine ({error}); use x264, x265 or svtav1") from None
 
 
 def target_for(source: Format, name: str, preset: Preset, bits: int | None = None) -> tuple[Format, list[str]]:

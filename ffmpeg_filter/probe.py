@@ -83,7 +83,7 @@ class Source:
     pts: the presentation timestamp of every frame in units of time_base, strictly ascending. by_order: the container's
     timestamps cannot be matched to decoded frames, so frames are counted. start: the file's first timestamp in seconds.
     properties: colour of the first frame under VapourSynth's names. notes: what was repaired, for the user.
-    mastering_display, content_light: HDR10 metadata as x265 writes it.
+    mastering_display, content_light: HDR10 metadata as x265 writes it. images: the pictures of a series, see `images`.
     """
 
     path: Path
@@ -112,6 +112,7 @@ class Source:
     content_light: str | None
     lost: tuple[str, ...]
     notes: tuple[str, ...]
+    images: tuple[Path, ...] = ()
 
     @property
     def num_frames(self) -> int:

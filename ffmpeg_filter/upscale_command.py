@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Upscales a video x4. What an earlier run of the same command has finished is used again.",
         epilog="Options for ffmpeg's encoder may follow after --, for example: -- -tune grain",
     )
-    command.add_argument("input", type=Path, metavar="INPUT")
-    command.add_argument("output", type=Path, metavar="OUTPUT", help="a name ending in .mkv, .mp4 or .mov")
+    command.add_argument("input", type=Path, metavar="INPUT", help="a video, or pictures: a folder or in_%%05d.png")
+    command.add_argument("output", type=Path, metavar="OUTPUT", help="a .mkv, .mp4 or .mov, or pictures: out_%%05d.png")
     add_model_arguments(command)
     encoding = command.add_argument_group("encoding")
     encoding.add_argument("--encoder", default=DEFAULT_ENCODER, metavar="NAME", help=f"auto, {', '.join(PRESETS)}")
@@ -36,6 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     which = command.add_argument_group("which frames")
     which.add_argument("--start", type=float, metavar="S", help="begin here, in seconds from the first frame")
     which.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
+    which.add_argument("--rate", type=_rate, metavar="FPS", help="of numbered pictures: 24, 30000/1001, …")
     which.add_argument("--deinterlace", action="store_true", help="make progressive frames of interlaced ones first")
     which.add_argument("--ignore-interlaced", action="store_true", help="the source's interlaced flag is wrong")
     run_group = command.add_argument_group("the run")
@@ -92,12 +94,22 @@ def settings_from(options: argparse.Namespace) -> "Settings":
     return Settings(**given)
 
 
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"wanted frames per second, as 24 or 30000/1001, got {text}") from error
+    if rate <= 0:
+        raise argparse.ArgumentTypeError(f"wanted more than 0 frames per second, got {text}")
+    return rate
+
+
 def job_from(options: argparse.Namespace) -> "Job":
     """The job that the options ask for; what they leave open keeps the job's defaults."""
     from ffmpeg_filter.job import Job
 
     coding = ("input", "output", "encoder", "crf", "speed", "bits", "ffmpeg", "deinterlace", "ignore_interlaced")
-    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run")
+    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run", "rate")
     values = {name: getattr(options, name) for name in coding + running}
     values |= {name: value for name in ("model", "part_frames") if (value := getattr(options, name)) is not None}
     return Job(

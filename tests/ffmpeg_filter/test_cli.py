@@ -91,8 +91,12 @@ def test_no_such_file(command: Command, tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_as_input(command: Command, tmp_path: Path) -> None:
-    failed(command(tmp_path, tmp_path / "out.mkv"), r"input: wanted a video file, got a folder")
+def test_a_folder_without_pictures(command: Command, tmp_path: Path) -> None:
+    failed(command(tmp_path, tmp_path / "out.mkv"), r"input: wanted numbered pictures \(\.png, .*got none")
+
+
+def test_standard_input_has_a_command_of_its_own(command: Command, tmp_path: Path) -> None:
+    failed(command("-", tmp_path / "out.mkv"), r"input: wanted a file, got standard input; .*iconvsr pipe")
 
 
 def test_zero_bytes(command: Command, tmp_path: Path) -> None:
@@ -175,7 +179,10 @@ def test_output_folder_without_permission(
 
 def test_output_without_a_known_ending(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
-    failed(command(source, tmp_path / "out.gif"), r"output: wanted a name ending in \.mkv, \.mp4, .*, got out\.gif")
+    failed(
+        command(source, tmp_path / "out.gif"),
+        r"output: wanted a name ending in \.mkv, \.mp4, .*, or pictures .*, got out\.gif",
+    )
 
 
 def test_an_unknown_encoder(clip: Make, command: Command, tmp_path: Path) -> None:

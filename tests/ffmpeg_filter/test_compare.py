@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.compare import Measured, Moment, frame_of, measure, pick, png
+from ffmpeg_filter.compare import Measured, Moment, frame_of, measure, pick
 from ffmpeg_filter.decode import planes_of
+from ffmpeg_filter.images import encoded
 from ffmpeg_filter.probe import probe
 from vs_iconvsr.colour import Format
 
@@ -101,5 +102,5 @@ def test_planes_go_into_a_frame_and_back(chosen: Format) -> None:
 
 def test_a_png_is_lossless() -> None:
     planes = tuple(torch.randint(0, 256, (6, 8), dtype=torch.uint8) for _ in range(3))
-    with av.open(BytesIO(png(frame_of(planes, Format("RGB", "integer", 8), 8, 6)))) as container:
+    with av.open(BytesIO(encoded(frame_of(planes, Format("RGB", "integer", 8), 8, 6), ".png", 8))) as container:
         assert all(torch.equal(a, b) for a, b in zip(planes, planes_of(next(container.decode(video=0))), strict=True))

@@ -1,8 +1,9 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ffmpeg_filter.children import Executable
+from ffmpeg_filter.children import Executable, find_executable
 from ffmpeg_filter.pixels import pixel_format_of
 from ffmpeg_filter.presets import PRESETS, checked_extra, encoder_arguments, preset_for, target_for
 from vs_iconvsr.colour import Format
@@ -71,6 +72,14 @@ def test_a_container_that_cannot_hold_it_is_named(encoder: str, container: str, 
 def test_an_ffmpeg_without_the_encoder_is_named() -> None:
     with pytest.raises(ValueError, match=r"wanted one that ffmpeg has, got nvenc-hevc \(hevc_nvenc\)"):
         preset_for("nvenc-hevc", yuv(8), "mkv", replace(ALL, encoders=frozenset()))
+
+
+def test_a_hardware_encoder_without_its_hardware_is_found_by_trial() -> None:
+    found = find_executable()
+    if Path("/dev/nvidia0").exists() or "hevc_nvenc" not in found.encoders:
+        pytest.skip("wants an ffmpeg with NVENC on a machine without")
+    with pytest.raises(ValueError, match=r"nvenc-hevc does not work on this machine .*; use x264, x265 or svtav1"):
+        preset_for("nvenc-hevc", yuv(8), "mkv", found)
 
 
 @pytest.mark.parametrize("name", PRESETS)
