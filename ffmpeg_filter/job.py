@@ -86,10 +86,8 @@ class Job:
             container = mux.IMAGES
         if container is None:
             raise ValueError(
-                raise ValueError(
-                    f"output: wanted a name ending in {', '.join(mux.CONTAINERS)}, or pictures as in out_%05d.png, "
-                    f"got {self.output.name}"
-                )
+                f"output: wanted a name ending in {', '.join(mux.CONTAINERS)}, or pictures as in out_%05d.png, "
+                f"got {self.output.name}"
             )
         return container
 
