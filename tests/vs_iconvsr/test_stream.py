@@ -156,6 +156,34 @@ def test_8_threads_give_the_same_bytes_and_compute_each_segment_once(
         assert stream.counts.segments_begun == 6
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_frames_that_were_made_and_evicted_are_made_again_for_who_waits(
+    tiny_network: VideoNetwork, reference: list[Hr], seed: int
+) -> None:
+    """Four threads play forwards, backwards and at random with room for two hr frames: nobody waits for ever."""
+    with open_stream(tiny_network, in_flight=4) as stream:
+        stream._hr_capacity = 2
+        got: dict[int, Hr] = {}
+
+        def play(i: int) -> None:
+            order = list(range(i, NUM_FRAMES, 4))
+            if i == 1:
+                order.reverse()
+            elif i > 1:
+                random.Random(10 * seed + i).shuffle(order)
+            door = Door(stream)
+            for n in order:
+                got[n] = door[n]
+
+        threads = [threading.Thread(target=play, args=(i,), daemon=True) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=100)
+            assert not thread.is_alive()
+        assert all(equal(got[n], reference[n]) for n in range(NUM_FRAMES))
+
+
 def test_two_devices_give_the_same_bytes(tiny_network: VideoNetwork, reference: list[Hr]) -> None:
     with open_stream(tiny_network, device="cpu,cpu") as stream:
         door = Door(stream)
