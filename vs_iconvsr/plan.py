@@ -16,7 +16,7 @@ from vs_iconvsr.segments import Grid
 from vs_iconvsr.tiles import MIN_TILE_PX, tiles_of
 
 GIB = 2**30
-DEFAULT_HALO_PX = 32
+DEFAULT_HALO_PX = 48  # see scripts/seams.md
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,17 @@
 """The engine: the steps of a network one by one give what its forward gives, by every means and in tiles."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from vs_iconvsr import weights
 from vs_iconvsr.engine import Means, Propagation, Shape, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.plan import DEFAULT_HALO_PX
 from vs_iconvsr.segments import Segment
 
 CPU = torch.device("cpu")
@@ -112,3 +118,19 @@ def test_the_callers_network_stays_as_it_is(tiny_network: VideoNetwork, lr: Tens
 def test_a_precision_the_cpu_is_slow_at_is_refused(tiny_network: VideoNetwork, lr: Tensor, precision: str) -> None:
     with pytest.raises(ValueError, match=r"^precision: wanted .* got " + precision):
         upscaler(tiny_network, lr, precision=precision)
+
+
+@pytest.mark.needs_shared
+def test_joints_of_tiles_are_within_one_code_value_at_the_default_halo() -> None:
+    """On real footage, with the bundled network, within 4 lr px of the joint."""
+    folder = Path(__file__).parents[2].parent / "shared" / "clips" / "street_320x180"
+    pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))[:6]]
+    frames = torch.from_numpy(np.stack(pictures)[:, 40:104, 60:220]).permute(0, 3, 1, 2).float() / 255
+    segment = Segment(range(6), range(6))
+    network = weights.load("light")
+    whole = drained(upscaler(network, frames).propagate(segment, lambda n: frames[n], means=Means.KEEP))
+    tiled = upscaler(network, frames, tile=(80, 0), halo=DEFAULT_HALO_PX)
+    assert [len(tile.read_columns) for tile in tiled.tiles] == [128, 128]
+    hr = drained(tiled.propagate(segment, lambda n: frames[n], means=Means.KEEP))
+    near = slice(4 * (80 - 4), 4 * (80 + 4))
+    assert (hr - whole)[..., near].abs().max() <= 1 / 255
