@@ -62,6 +62,7 @@ _COMMANDS = {
     "pipe": "upscale what comes on standard input to standard output, between two ffmpegs",
     "compare": "hard moments of a video by several models, on one HTML page with sliders",
     "vpy": "write a ready VapourSynth script for a video, and say how to encode it",
+    "scenes": "list where the scenes of a video start",
     "models": "list, download, check and convert weights",
     "bench": "how fast this machine upscales, and with which settings it does so best",
     "doctor": "what works on this machine, and the remedy where something does not",

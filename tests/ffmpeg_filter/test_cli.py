@@ -219,12 +219,20 @@ def test_help_comes_without_torch() -> None:
     assert "upscale" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["models", "doctor", "train"])
+@pytest.mark.parametrize("name", ["upscale", "pipe", "compare", "vpy", "scenes", "bench", "models", "doctor", "train"])
 def test_every_command_of_the_house_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(["--help"])
     assert left.value.code == 0
     assert re.search(rf"^\s+{name} ", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["upscale", "pipe", "compare", "vpy", "scenes", "bench", "models", "doctor"])
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--log", "info", name, "--help"])
+    assert left.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
 
 
 def test_the_default_model_is_there_without_a_name(clip: Make, tmp_path: Path) -> None:
