@@ -269,6 +269,21 @@ def test_what_is_over_after_one_or_two_frames_is_not_a_scene(length: int) -> Non
     assert cuts_found(torch.cat([one[:5], other[5 : 5 + length], one[5 + length :]])) == ()
 
 
+def test_a_light_that_goes_out_is_not_a_cut() -> None:
+    assert cuts_found(Studio(np.random.default_rng(13)).scene() * weights(1, 1, 1, 1, 0.22)) == ()
+
+
+def test_a_cut_out_of_a_scene_with_little_but_noise_is_found() -> None:
+    studio = Studio(np.random.default_rng(14))
+    misty = 120 + 0.05 * studio.scene()
+    assert cuts_found(studio.noise(torch.cat([misty[:6], studio.scene()[6:]]), 8)) == (6,)
+
+
+def test_noise_that_is_shown_twice_is_no_series_of_cuts() -> None:
+    studio = Studio(np.random.default_rng(15))
+    assert cuts_found(studio.noise(120 + 0.05 * studio.scene(), 15).repeat_interleave(2, dim=0)) == ()
+
+
 def test_a_cut_to_black_and_from_black_is_found() -> None:
     one = Studio(np.random.default_rng(4)).scene()
     black = torch.zeros_like(one)
