@@ -32,6 +32,14 @@ def test_the_fast_algorithm_gives_the_convolution(h: int, w: int, narrow: int, w
     assert error.square().mean().sqrt() < 2e-5
 
 
+@pytest.mark.parametrize("side", [3, 7])
+def test_a_large_frame_goes_in_bands(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, quick = conv_pair(8, 8, side)
+    features = random(1, 8, 29, 20)
+    monkeypatch.setattr(fast, "BAND_PX", 9 * 20)
+    torch.testing.assert_close(quick(features), conv(features), atol=2e-4, rtol=0)
+
+
 def test_a_frame_does_not_depend_on_its_batch() -> None:
     _, quick = conv_pair(16, 16, 3)
     features = random(3, 16, 20, 24)
