@@ -109,7 +109,7 @@ class Propagation:
         read, kept = self.segment.read, self.segment.kept
         first = read.start if self._upscaler.network.coupled else kept.start
         for n in read:
-            lr = self._lr_frame(n).to(self._upscaler.dtype)[None]
+            lr = self._lr_frame(n)[None]  # float32 in any precision: what is added to lr keeps all its bits
             for track in self._tracks:
                 track.add_frame(lr)
         for n in reversed(range(first, read.stop)):

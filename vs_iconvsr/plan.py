@@ -123,7 +123,7 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         memory_bytes=budget,
         dither=settings.dither,
         working_bytes=network.working_values * largest * value_bytes + 12 * width * height * network.scale**2,
-        frame_bytes=(network.carried_channels + 3) * total * value_bytes,
+        frame_bytes=(network.carried_channels * value_bytes + 3 * 4) * total,
     )
 
 

@@ -50,14 +50,15 @@ class LightVSR(VideoNetwork):
         self._initialise()
 
     def flow(self, frame: Tensor, neighbour: Tensor) -> Tensor:
-        return self.flow_network(frame, neighbour)[-1].to(frame.dtype)
+        flows: list[Tensor] = self.flow_network(frame, neighbour)
+        return flows[-1]
 
     def backward_step(
         self, frame: Tensor, carried: Tensor | None, flow_to_next: Tensor | None, refill: Tensor | None
     ) -> Tensor:
         del refill
         carried = self._align(frame, carried, flow_to_next)
-        feature: Tensor = self.backward_trunk(torch.cat([frame, carried], dim=1))
+        feature: Tensor = self.backward_trunk(torch.cat([frame.to(carried.dtype), carried], dim=1))
         return feature
 
     def forward_step(
@@ -70,7 +71,7 @@ class LightVSR(VideoNetwork):
     ) -> Tensor:
         del refill
         carried = self._align(frame, carried, flow_to_prev)
-        feature: Tensor = self.forward_trunk(torch.cat([frame, backward, carried], dim=1))
+        feature: Tensor = self.forward_trunk(torch.cat([frame.to(carried.dtype), backward, carried], dim=1))
         return feature
 
     def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:
@@ -78,11 +79,12 @@ class LightVSR(VideoNetwork):
         detail = F.pixel_shuffle(self.tail_last(leaky_relu(self.tail_first(carried))), self.scale)
         # antialias=True changes nothing about enlarging but the kernel: MATLAB's (a = -0.5), and three times as fast.
         hr = F.interpolate(frame, scale_factor=self.scale, mode="bicubic", align_corners=False, antialias=True)
-        return hr + detail
+        return hr + detail.to(frame.dtype)
 
     def _align(self, frame: Tensor, carried: Tensor | None, flow: Tensor | None) -> Tensor:
         if carried is None or flow is None:
-            return frame.new_zeros(frame.shape[0], self.carried_channels, *frame.shape[-2:])
+            n, _, h, w = frame.shape
+            return frame.new_zeros(n, self.carried_channels, h, w, dtype=self.tail_last.weight.dtype)
         return warp(carried, flow, padding_mode="border")
 
     def _initialise(self) -> None:

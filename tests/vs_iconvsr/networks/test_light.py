@@ -79,3 +79,14 @@ def test_flow_sizes_double_from_level_to_level() -> None:
 def test_a_size_below_one_is_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: wanted at least 1, got 0"):
         LightVSR(**{name: 0})
+
+
+def test_half_weights_take_float32_frames_and_give_float32_hr() -> None:
+    torch.manual_seed(0)
+    network = LightVSR(mid_channels=8, num_blocks=1, flow_channels=8).eval().requires_grad_(False)
+    torch.nn.init.normal_(network.tail_last.weight, std=0.05)
+    lr = torch.rand(1, 3, 3, 16, 20)
+    plain = network(lr)
+    half = network.bfloat16()(lr)
+    assert half.dtype == torch.float32
+    assert 0 < (half - plain).square().mean() < 1e-4  # 40 dB
