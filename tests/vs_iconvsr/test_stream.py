@@ -413,3 +413,32 @@ def test_the_target_format_is_delivered(tiny_network: VideoNetwork) -> None:
     assert hr.planes[0].dtype == torch.uint16
     assert int(hr.planes[0].int().max()) > 255
     assert hr.properties["_Matrix"] == 6
+
+
+def test_a_frame_asked_for_while_its_segment_ends_is_made_again(
+    tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_end, go_on = threading.Event(), threading.Event()
+    delivered = Stream._delivered
+
+    def slow_at_the_end(stream: Stream, job: object, n: int, rgb: torch.Tensor) -> Hr:
+        if n == 3 and not at_the_end.is_set():
+            at_the_end.set()
+            assert go_on.wait(60)
+        return delivered(stream, job, n, rgb)
+
+    monkeypatch.setattr(Stream, "_delivered", slow_at_the_end)
+    with open_stream(tiny_network, 4, segment=4, context=0) as stream:
+        stream._hr_capacity = 1
+        door = Door(stream)
+        last = threading.Thread(target=lambda: door[3], daemon=True)
+        last.start()
+        assert at_the_end.wait(60)
+        assert stream.missing(0) == []  # made long ago, thrown away; its segment is still there
+        go_on.set()
+        found: list[Hr] = []
+        first = threading.Thread(target=lambda: found.append(stream.frame(0)), daemon=True)
+        first.start()
+        first.join(60)
+        last.join(60)
+    assert len(found) == 1
