@@ -21,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return subprocess.run([sys.executable, "-m", "training", *given[1:]], check=False).returncode
     ours, extra = _split(given)
     options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
+    if extra and options.command != "upscale":
+        print(f"iconvsr: {options.command}: wanted nothing after --, got {' '.join(extra)}", file=sys.stderr)
+        return EXIT_FAILED
     options.extra, options.say, options.stop = extra, print, stop_on_interrupt
     try:
         logging.basicConfig(level=_level(options), format="%(levelname)s %(name)s: %(message)s")
@@ -94,7 +97,7 @@ def _level(options: argparse.Namespace) -> int:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    expected = (ValueError, OSError)
+    expected = (ValueError, OSError, MemoryError)
     named = type(error).__module__.startswith(("ffmpeg_filter", "vs_iconvsr"))
     return text if named or isinstance(error, expected) else f"unexpected {type(error).__name__}: {text} (--traceback)"
 

@@ -13,18 +13,25 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import ffmpeg
-from ffmpeg.dag import topo_sort
-from ffmpeg.nodes import (
-    FilterNode,
-    GlobalNode,
-    InputNode,
-    MergeOutputsNode,
-    OutputNode,
-    Stream,
-    filter_operator,
-    get_stream_spec_nodes,
-    output_operator,
-)
+
+try:
+    from ffmpeg.dag import topo_sort
+    from ffmpeg.nodes import (
+        FilterNode,
+        GlobalNode,
+        InputNode,
+        MergeOutputsNode,
+        OutputNode,
+        Stream,
+        filter_operator,
+        get_stream_spec_nodes,
+        output_operator,
+    )
+except ImportError as error:  # several packages install a module of this name
+    raise ImportError(
+        f"ffmpeg: wanted the package ffmpeg-python, got another one at {ffmpeg.__file__}; "
+        "pip uninstall it and pip install --force-reinstall ffmpeg-python"
+    ) from error
 
 from ffmpeg_filter import children
 from ffmpeg_filter.children import Child, Executable, FfmpegError

@@ -202,6 +202,11 @@ def test_ffmpeg_options_that_would_break_the_job(clip: Make, command: Command, t
     failed(command(source, tmp_path / "out.mkv", "--", "-map", "0"), r"ffmpeg options: -map would change the muxing")
 
 
+def test_ffmpeg_options_for_a_command_that_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["scenes", "in.mkv", "--", "-tune", "grain"]) == 1
+    assert capsys.readouterr().err == "iconvsr: scenes: wanted nothing after --, got -tune grain\n"
+
+
 def test_a_mistake_leaves_nothing_behind(command: Command, tmp_path: Path) -> None:
     (tmp_path / "in.mkv").write_text("no video")
     command(tmp_path / "in.mkv", tmp_path / "out.mkv")

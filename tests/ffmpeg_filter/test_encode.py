@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,8 +76,10 @@ def test_planes_reach_a_lossless_encoder_unchanged(chosen: Format, encoded: Call
 
 def test_an_encoder_without_the_format_fails_instead_of_converting(encoded: Callable[..., Path]) -> None:
     chosen = Format("YUV", "integer", 10, 0, 1)
+    boastful = replace(PRESETS["ffv1"], lacks=())
+    arguments = encoder_arguments("ffv1", boastful, chosen, crf=None, speed=None, threads=1, hdr=[])
     with pytest.raises(FfmpegError):
-        encoded(encoding(chosen, ("-c:v", "ffv1", "-pix_fmt", "+yuv440p10le")), [noise(chosen, 0)], [0])
+        encoded(encoding(chosen, tuple(arguments)), [noise(chosen, 0)], [0])
 
 
 def test_there_are_formats_to_send() -> None:
@@ -165,8 +168,6 @@ def put_many(encoder: FrameEncoder, planes: Planes) -> None:
 
 
 def test_hdr_metadata_goes_to_x265_itself_where_ffmpeg_is_old(executable: Executable) -> None:
-    from dataclasses import replace
-
     old = replace(executable, options=frozenset())
     assert hdr_options(old, "libx265", "G(1,2)", "10,20")[1] == [
         "master-display=G(1,2)",
