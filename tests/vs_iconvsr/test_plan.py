@@ -93,8 +93,6 @@ def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> Non
         ({"memory_bytes": 1000}, "memory"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(
-    tiny_network: VideoNetwork, change: dict[str, object], message: str
-) -> None:
+def test_what_cannot_be_is_refused_by_name(tiny_network: VideoNetwork, change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^{message}: wanted .* got"):
         plan_for(settings(**change), tiny_network, 64, 64)
