@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.vs_iconvsr.networks.deterministic import filled
+from tests.vs_iconvsr.networks.goldens import WHOLE, whole_difference
 from vs_iconvsr.networks import fast
+from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 pytestmark = pytest.mark.skipif(not fast.is_available(), reason="this torch has no NNPACK for this processor")
@@ -81,3 +85,17 @@ def test_a_network_stays_the_same_function(tiny_network: VideoNetwork) -> None:
     fast.use_fast_convolutions(quick)
     lr = torch.rand(1, 4, 3, 20, 28, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(quick(lr), tiny_network(lr), atol=5e-5, rtol=0)
+
+
+def test_a_narrow_network_is_still_the_authors() -> None:
+    network = filled(BasicVSR(mid_channels=16, num_blocks=2))
+    fast.use_fast_convolutions(network)
+    assert whole_difference(network, "basic_mid16_b2_t6_64x64") <= WHOLE
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "name"), [(IconVSR, "icon_t6_64x64"), (BasicVSR, "basic_t6_64x64")])
+def test_the_published_networks_are_still_the_authors(kind: type[IconVSR | BasicVSR], name: str) -> None:
+    network = filled(kind())
+    fast.use_fast_convolutions(network)
+    assert whole_difference(network, name) <= WHOLE
