@@ -210,11 +210,10 @@ class Stream:
     def _begin_request(self, n: int) -> None:
         self._interest[n] = self._asked
         self._asked += 1
-        sequential = not self._recent or n - 1 in self._recent or n - 2 in self._recent
-        if n == 0 or (sequential and self._recent):
+        if n - 1 in self._recent or n - 2 in self._recent:  # threads swap neighbours
             self._front = n if self._front is None else max(n, self._front)
-        elif not sequential:
-            self._front = None
+        else:
+            self._front = n if n == 0 else None  # who asks for the first frame will go on
         self._recent.append(n)
 
     def _end_request(self, n: int) -> None:

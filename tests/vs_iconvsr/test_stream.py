@@ -273,6 +273,14 @@ def test_a_jump_is_not_followed_by_look_ahead(tiny_network: VideoNetwork) -> Non
         assert not wait_until(lambda: stream.counts.steps != steps, seconds=0.3)
 
 
+def test_starting_over_looks_ahead_from_the_start(tiny_network: VideoNetwork) -> None:
+    with open_stream(tiny_network) as stream:
+        door = Door(stream)
+        for n in (0, 1, 33, 34, 0, 1):
+            door[n]
+        assert stream._front == 1
+
+
 def test_stores_stay_bounded_over_a_long_clip(tiny_network: VideoNetwork) -> None:
     clip = CLIP * 12
     with open_stream(tiny_network, num_frames=len(clip)) as stream:
