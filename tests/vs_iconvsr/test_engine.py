@@ -10,6 +10,8 @@ from torch import Tensor
 
 from vs_iconvsr import weights
 from vs_iconvsr.engine import Means, Propagation, Shape, Upscaler
+from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import DEFAULT_HALO_PX
 from vs_iconvsr.segments import Segment
@@ -54,6 +56,23 @@ def test_context_is_propagated_through_and_thrown_away(tiny_network: VideoNetwor
     torch.testing.assert_close(hr, expected, atol=1e-5, rtol=0)
     without = drained(propagate(tiny_network, lr, range(3, 6), range(3, 6)))
     assert (hr - without).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["IconVSR", "BasicVSR"])
+@pytest.mark.parametrize("means", list(Means))
+def test_the_authors_networks_are_streamed_to_what_their_forward_gives(kind: str, means: Means) -> None:
+    """Keyframes counted from the first frame read, refill, padding to multiples of 4, branches that are not coupled."""
+    torch.manual_seed(0)
+    network: VideoNetwork = (
+        IconVSR(mid_channels=8, num_blocks=1, edvr_channels=8)
+        if kind == "IconVSR"
+        else BasicVSR(mid_channels=8, num_blocks=1)
+    )
+    network.eval().requires_grad_(False)
+    lr = torch.rand(11, 3, 18, 22)
+    hr = drained(propagate(network, lr, range(3, 8), range(1, 10), means))
+    assert hr.shape == (5, 3, 72, 88)
+    torch.testing.assert_close(hr, network(lr[None, 1:10])[0, 2:7], atol=5e-5, rtol=0)
 
 
 def test_a_propagation_starts_with_one_backward_step_a_frame(tiny_network: VideoNetwork, lr: Tensor) -> None:
