@@ -220,10 +220,10 @@ def _numbers(properties: Mapping[str, Sequence[int | float | str]]) -> dict[str,
 
 
 def _plan(clip: Clip, arguments: Arguments) -> dict[str, list[str]]:
-    """What Upscale would do with the same arguments, as the line that it logs and as JSON."""
+    """What Upscale would do with the same arguments, as JSON; "text" in it is the line that it logs."""
     _constant_format(clip)
     made = plan.plan_for(_settings(arguments), _network(arguments), clip[1], clip[2])
-    return {"text": [made.describe()], "json": [json.dumps(asdict(made))]}
+    return {"json": [json.dumps({"text": made.describe()} | asdict(made))]}
 
 
 def _network(arguments: Arguments) -> VideoNetwork:

@@ -191,10 +191,10 @@ def logged(make: Callable[[], object]) -> list[str]:
 def test_the_plan_is_logged_before_frame_0_and_can_be_asked_for(tiny_model: Path) -> None:
     source = make_source()
     told = logged(lambda: core.iconvsr.Upscale(source, model=str(tiny_model), **ARGUMENTS))
-    asked = core.iconvsr.Plan(source, model=str(tiny_model), **ARGUMENTS)
+    asked = json.loads(core.iconvsr.Plan(source, model=str(tiny_model), **ARGUMENTS))
     assert told == [f"Upscale: {asked['text']}"]
     assert "8 frames + 2" in asked["text"]
-    assert json.loads(asked["json"])["segment"] == 8
+    assert asked["segment"] == 8
 
 
 @pytest.mark.parametrize(

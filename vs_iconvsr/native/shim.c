@@ -438,7 +438,7 @@ VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI
     api->configPlugin("org.vs_iconvsr.iconvsr", "iconvsr", "IconVSR and BasicVSR video super-resolution",
                       VS_MAKE_VERSION(0, 1), VAPOURSYNTH_API_VERSION, 0, plugin);
     api->registerFunction("Upscale", UPSCALE_ARGUMENTS, "clip:vnode;", create_filter, "Upscale", plugin);
-    api->registerFunction("Plan", UPSCALE_ARGUMENTS, "text:data;json:data;", answer, "Plan", plugin);
+    api->registerFunction("Plan", UPSCALE_ARGUMENTS, "json:data;", answer, "Plan", plugin);
     api->registerFunction("SceneDetect", "clip:vnode;sc_threshold:float:opt;", "clip:vnode;", create_filter,
                           "SceneDetect", plugin);
     api->registerFunction("Models", "", "name:data[];description:data[];", answer, "Models", plugin);
