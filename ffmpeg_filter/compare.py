@@ -7,6 +7,7 @@ import string
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from ffmpeg_filter.pixels import pixel_format_of, plane_order
 from ffmpeg_filter.probe import Source
 from ffmpeg_filter.progress import Progress, clock
 from vs_iconvsr import weights
-from vs_iconvsr.colour import Format, Planes
+from vs_iconvsr.colour import Format, Planes, colour_of, from_rgb, output_colour, to_rgb
 from vs_iconvsr.plan import Settings
 from vs_iconvsr.stream import Stream
 
 BICUBIC = "bicubic"
 SHOWN = Format("RGB", "integer", 8)
+_ENLARGED = Format("RGB", "integer", 16)  # more than is shown: FFmpeg's enlarging rounds once, not twice
 
 # Places looked at when hard moments are picked: more take longer, and neighbours look alike anyway.
 PLACES = 60
@@ -80,7 +82,7 @@ def compare(
     rendered = []
     for name in models:
         images, fps = (
-            _enlarged(source, chosen, progress)
+            _enlarged(source, chosen, settings, progress)
             if name == BICUBIC
             else _upscaled(source, chosen, name, settings, progress)
         )
@@ -124,13 +126,19 @@ def _luma(source: Source, picture: Picture) -> torch.Tensor:
     return plane * (255.0 if layout.sample == "float" else 1 / (1 << (layout.bits - 8)))
 
 
-def _enlarged(source: Source, moments: Sequence[Moment], progress: Progress) -> tuple[list[bytes], None]:
-    """What a player does: bicubic, by FFmpeg."""
+def _enlarged(
+    source: Source, moments: Sequence[Moment], settings: Settings, progress: Progress
+) -> tuple[list[bytes], None]:
+    """What a player does: bicubic, by FFmpeg; from the RGB that the models are given, so that only detail differs."""
     images = []
     for moment in moments:
         picture = next(pictures(source, moment.frame, Damage(), ignore_interlaced=True))
-        small = frame_of(picture.planes, source.layout.format, source.width, source.height)
-        size = {"width": source.width * 4, "height": source.height * 4}
+        layout, width, height = source.layout.format, source.width, source.height
+        colour, _ = colour_of(picture.properties, layout, width, height, matrix=settings.matrix)
+        rgb = to_rgb(picture.planes, layout, colour)
+        target = output_colour(colour, layout, _ENLARGED, width, height)
+        small = frame_of(from_rgb(rgb, _ENLARGED, target, dither="none"), _ENLARGED, width, height)
+        size = {"width": width * 4, "height": height * 4}
         images.append(encoded(small.reformat(**size, format="rgb24", interpolation="BICUBIC"), ".png", 8))
         progress.advance()
     return images, None
@@ -192,18 +200,33 @@ def page(source: Source, moments: Sequence[Moment], rendered: Sequence[Rendered]
     sections = "\n".join(_section(source, moment, i, rendered) for i, moment in enumerate(moments))
     return string.Template(template).substitute(
         title=html.escape(f"{source.path.name}: {', '.join(r.name for r in rendered)}"),
-        facts=html.escape(f"{source.width}×{source.height} → ×4, {source.num_frames} frames, {clock(source.seconds)}"),
-        speeds="\n".join(f"<li>{html.escape(_speed(source, r))}</li>" for r in rendered),
+        facts=html.escape(_facts(source)),
+        speeds="\n".join(_speed(source, r) for r in rendered),
         sections=sections,
     )
 
 
+def _facts(source: Source) -> str:
+    facts = f"{source.width}×{source.height} → ×4, {source.num_frames} frames, {clock(source.seconds)}"
+    return facts + (f", shown without its rotation of {source.rotation}°" if source.rotation else "")
+
+
 def _speed(source: Source, rendered: Rendered) -> str:
+    """A row of the table."""
     if rendered.fps is None:
-        return f"{rendered.name}: what a player does"
-    hours = source.num_frames / rendered.fps / 3600
-    whole = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
-    return f"{rendered.name}: about {rendered.fps:.2f} fps on this machine, about {whole} for the whole video"
+        fps, whole = "", "as a player does it"
+    else:
+        fps, whole = f"{rendered.fps:.2f}", f"about {_duration(source.num_frames / rendered.fps)}"
+    return f'<tr><td>{html.escape(rendered.name)}</td><td class="number">{fps}</td><td>{whole}</td></tr>'
+
+
+def _duration(seconds: float) -> str:
+    """'40 s', '12 min', '7.5 hours': no finer than an estimate is worth."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} hours"
 
 
 def _section(source: Source, moment: Moment, number: int, rendered: Sequence[Rendered]) -> str:
@@ -214,4 +237,6 @@ def _section(source: Source, moment: Moment, number: int, rendered: Sequence[Ren
     )
     when = clock(source.time_of(moment.frame) - source.time_of(0))
     heading = html.escape(f"{when} (frame {moment.frame}): {moment.why}")
-    return f'<section><h2>{heading}</h2><div class="stage">{images}</div></section>'
+    aspect = (source.sample_aspect_ratio or 1) * Fraction(source.width, source.height)
+    shape = f"{aspect.numerator} / {aspect.denominator}"
+    return f'<section><h2>{heading}</h2><div class="stage" style="--shape: {shape}">{images}</div></section>'

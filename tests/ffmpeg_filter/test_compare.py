@@ -1,16 +1,22 @@
 import base64
+import html
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 import torch
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.compare import Measured, Moment, frame_of, measure, pick
+from ffmpeg_filter.compare import Measured, Moment, Rendered, frame_of, measure, page, pick
 from ffmpeg_filter.decode import planes_of
 from ffmpeg_filter.images import encoded
 from ffmpeg_filter.probe import probe
@@ -55,7 +61,109 @@ def test_the_page_holds_every_picture_and_nothing_from_elsewhere(
     assert outside.links == []
     assert "&lt;b&gt;in.mkv" in text
     assert "<b>in.mkv" not in text
-    assert re.search(r"tiny: about \d+\.\d\d fps on this machine, about \d+ minutes for the whole video", text)
+    assert re.search(r'<td>tiny</td><td class="number">\d+\.\d\d</td><td>about \d+ s</td>', text)
+
+
+@pytest.mark.parametrize(
+    ("fps", "told"), [(10.0, "about 2 s"), (0.01, "about 33 min"), (0.001, "about 5.6 hours"), (1e6, "about 1 s")]
+)
+def test_the_time_for_the_whole_video_is_told_in_fitting_units(clip: Make, fps: float, told: str) -> None:
+    source = probe(clip("in.mkv", "-c:v", "libx264", frames=20))
+    assert f"<td>{told}</td>" in page(source, [], [Rendered("light", (), fps)])
+
+
+def test_wide_pixels_are_shown_wide(clip: Make) -> None:
+    source = probe(clip("in.mkv", "-c:v", "libx264", "-vf", "setsar=4/3"))
+    assert source.sample_aspect_ratio == Fraction(4, 3)
+    assert 'style="--shape: 2 / 1"' in page(source, [Moment(0, "chosen")], [Rendered("a", (b"",), None)])
+
+
+@pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
+def test_bicubic_has_the_colours_of_the_source(ffmpeg: Make, matrix: str, tmp_path: Path) -> None:
+    tagged = f"color=0xd02010:s=32x32:d=0.2,format=gbrp,scale=out_color_matrix={matrix}:out_range=tv,format=yuv444p"
+    source = ffmpeg("in.mkv", "-f", "lavfi", "-i", tagged, "-c:v", "ffv1", "-colorspace", matrix, "-color_range", "tv")
+    target = tmp_path / "page.html"
+    assert cli.main(["compare", str(source), str(target), "--models", "bicubic", "--frames", "0"]) == 0
+    image = re.findall(r"data:image/png;base64,([^\"]+)", target.read_text())[0]
+    with av.open(BytesIO(base64.b64decode(image))) as container:
+        shown = next(container.decode(video=0)).to_ndarray(format="rgb24")[64, 64].tolist()
+    assert all(abs(a - b) <= 3 for a, b in zip(shown, (0xD0, 0x20, 0x10), strict=True)), shown
+
+
+# What a person would find out with a mouse; told in the page's title, which --dump-dom writes out.
+VISIT = """<script>
+addEventListener("load", () => {
+  const section = document.querySelector("section"), stage = section.querySelector(".stage");
+  const control = label => section.querySelector(`[aria-label="${label}"]`);
+  const change = (label, value) => { control(label).value = value; control(label).dispatchEvent(new Event("input")); };
+  const drag = (share, buttons) => {
+    const box = stage.getBoundingClientRect();
+    stage.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + box.width * share, buttons }));
+  };
+  const seen = () => {
+    const left = stage.querySelector("img.left"), right = stage.querySelector("img.right");
+    const edge = section.querySelector(".edge").getBoundingClientRect(), box = stage.getBoundingClientRect();
+    return {
+      left: left && left.dataset.name, right: right.dataset.name, clip: left && getComputedStyle(left).clipPath,
+      edge: Math.round(100 * (edge.left + edge.width / 2 - box.left) / box.width),
+      labels: [...section.querySelectorAll(".label")].map(label => label.textContent),
+      width: Math.round(box.width), shown: stage.querySelectorAll("img.left, img.right").length,
+      fits: document.documentElement.scrollWidth <= innerWidth,
+    };
+  };
+  const found = { loaded: [...document.images].map(image => [image.naturalWidth, image.naturalHeight]) };
+  found.first = seen();
+  drag(0.25, 1); found.dragged = seen();
+  drag(0.75, 0); found.hovered = seen();
+  change("where the pictures meet", 900); found.slid = seen();
+  change("left picture", 1); found.chosen = seen();
+  change("right picture", 1); found.same = seen();
+  change("zoom", 8); found.zoomed = seen();
+  const frame = section.querySelector(".frame");
+  found.middle = (frame.scrollLeft + frame.clientWidth / 2) / stage.offsetWidth;
+  document.title = JSON.stringify(found);
+});
+</script></body>"""
+
+
+@pytest.fixture
+def visited(clip: Make, tmp_path: Path) -> dict[str, Any]:
+    """What was seen in a real browser on a page of one moment, 192x128, by red, green and blue "models"."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    source = probe(clip("in.mkv", "-c:v", "libx264"))
+    images = []
+    for lit in range(3):
+        planes = tuple(torch.full((128, 192), 255 if i == lit else 0, dtype=torch.uint8) for i in range(3))
+        images.append(encoded(frame_of(planes, Format("RGB", "integer", 8), 192, 128), ".png", 8))
+    rendered = [Rendered(n, (image,), 1.0) for n, image in zip(("red", "green", "blue"), images, strict=True)]
+    written = tmp_path / "page.html"
+    written.write_text(page(source, [Moment(3, "motion")], rendered).replace("</body>", VISIT), encoding="utf-8")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'browser'}"]
+    flags += ["--window-size=600,800", "--virtual-time-budget=3000", "--dump-dom", written.as_uri()]
+    done = subprocess.run([browser, "--headless", *flags], capture_output=True, text=True, timeout=60, check=True)
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title, done.stderr
+    found = json.loads(html.unescape(title.group(1)))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_browser_shows_the_page_as_promised(visited: dict[str, Any]) -> None:
+    assert visited["loaded"] == [[192, 128]] * 3
+    first = visited["first"]
+    assert (first["left"], first["right"], first["labels"]) == ("red", "blue", ["red", "blue"])
+    assert (first["clip"], first["edge"]) == ("inset(0px 50% 0px 0px)", 50)
+    assert (first["width"], first["shown"], first["fits"]) == (192, 2, True)
+    assert (visited["dragged"]["clip"], visited["dragged"]["edge"]) == ("inset(0px 75% 0px 0px)", 25)
+    assert visited["hovered"] == visited["dragged"]
+    assert (visited["slid"]["clip"], visited["slid"]["edge"]) == ("inset(0px 10% 0px 0px)", 90)
+    assert (visited["chosen"]["left"], visited["chosen"]["labels"]) == ("green", ["green", "blue"])
+    assert (visited["same"]["left"], visited["same"]["right"], visited["same"]["shown"]) == (None, "green", 1)
+    assert (visited["zoomed"]["width"], visited["zoomed"]["fits"]) == (192 * 8, True)
+    assert visited["middle"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_hard_moments_are_moving_detailed_or_dark() -> None:
