@@ -65,6 +65,7 @@ class Propagation:
     """One segment on its way through the network: backward branch first, then hr frames one by one.
 
     Each `step` is one step of one tile. `rewind` starts the forward branch again; the backward one is not repeated.
+    Nothing in it points back at it: a segment's features are gone with its last user, not when garbage is collected.
     """
 
     def __init__(self, upscaler: Upscaler, segment: Segment, lr_frame: Callable[[int], Tensor], means: Means) -> None:
@@ -73,9 +74,8 @@ class Propagation:
         self.backward_done = False
         self._upscaler = upscaler
         self._tracks = [_Track(upscaler.network, tile, segment, means) for tile in upscaler.tiles]
-        self._lr_frame = lr_frame
-        self._backward = self._run_backward()
-        self._forward = self._run_forward()
+        self._backward = _backward_branch(self._tracks, segment, lr_frame, coupled=upscaler.network.coupled)
+        self._forward = _forward_branch(self._tracks, segment, upscaler)
 
     @property
     def finished(self) -> bool:
@@ -103,36 +103,38 @@ class Propagation:
         for track in self._tracks:
             track.rewind()
         self.next_kept = self.segment.kept.start
-        self._forward = self._run_forward()
+        self._forward = _forward_branch(self._tracks, self.segment, self._upscaler)
 
-    def _run_backward(self) -> Iterator[None]:
-        read, kept = self.segment.read, self.segment.kept
-        first = read.start if self._upscaler.network.coupled else kept.start
-        for n in read:
-            lr = self._lr_frame(n)[None]  # float32 in any precision: what is added to lr keeps all its bits
-            for track in self._tracks:
-                track.add_frame(lr)
-        for n in reversed(range(first, read.stop)):
-            for track in self._tracks:
-                track.backward(n - read.start)
-                yield None
 
-    def _run_forward(self) -> Iterator[Tensor | None]:
-        read, kept = self.segment.read, self.segment.kept
-        for n in range(read.start, kept.start):
-            for track in self._tracks:
-                track.forward(n - read.start)
-                yield None
-        for n in kept:
-            hr = self._empty_hr()
-            for i, track in enumerate(self._tracks):
-                track.forward(n - read.start)
-                track.paste(hr, n - read.start)
-                yield hr if i + 1 == len(self._tracks) else None
+def _backward_branch(
+    tracks: list["_Track"], segment: Segment, lr_frame: Callable[[int], Tensor], *, coupled: bool
+) -> Iterator[None]:
+    """Steps over all frames read, last first; down to the first kept one only where none before it needs a feature."""
+    read = segment.read
+    first = read.start if coupled else segment.kept.start
+    for n in read:
+        lr = lr_frame(n)[None]  # float32 in any precision: what is added to lr keeps all its bits
+        for track in tracks:
+            track.add_frame(lr)
+    for n in reversed(range(first, read.stop)):
+        for track in tracks:
+            track.backward(n - read.start)
+            yield None
 
-    def _empty_hr(self) -> Tensor:
-        shape, scale = self._upscaler.shape, self._upscaler.network.scale
-        return torch.empty(3, scale * shape.height, scale * shape.width, device=self._upscaler.device)
+
+def _forward_branch(tracks: list["_Track"], segment: Segment, upscaler: Upscaler) -> Iterator[Tensor | None]:
+    """Steps up to the last kept frame; an hr frame when its last tile is done."""
+    shape, scale, first = upscaler.shape, upscaler.network.scale, segment.read.start
+    for n in range(first, segment.kept.start):
+        for track in tracks:
+            track.forward(n - first)
+            yield None
+    for n in segment.kept:
+        hr = torch.empty(3, scale * shape.height, scale * shape.width, device=upscaler.device)
+        for i, track in enumerate(tracks):
+            track.forward(n - first)
+            track.paste(hr, n - first)
+            yield hr if i + 1 == len(tracks) else None
 
 
 class _Track:

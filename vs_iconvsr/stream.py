@@ -423,9 +423,10 @@ class Stream:
 
     def _propagation(self, job: "_Job") -> Propagation:
         upscaler = self._upscalers[job.worker]
+        frames = job.frames  # not the job itself, which would then keep itself alive
 
         def lr_frame(n: int) -> Tensor:
-            source = job.frames[n]
+            source = frames[n]
             planes = tuple(plane.to(upscaler.device) for plane in source.planes)
             return colours.to_rgb(planes, self.source, source.colour)
 

@@ -61,12 +61,16 @@ class Worker:
     def _run(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        while (step := self._wait_for_step()) is not None:
+        while True:
+            step = self._wait_for_step()
+            if step is None:
+                return
             try:
                 step()
             except BaseException:  # a source reports its own failures; what comes here must not end the others' work
                 logger.exception("a step on %s failed", self.device)
             finally:
+                del step  # it holds a segment, with all its features, as long as this thread would wait for the next
                 with self._changed:
                     self._running = None
                     self._changed.notify_all()

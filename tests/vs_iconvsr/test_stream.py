@@ -1,17 +1,20 @@
 """The stream: hr frame n is a function of n, frames are asked for once, segments computed once, stores bounded."""
 
+import gc
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
 
 from vs_iconvsr import colour
 from vs_iconvsr.colour import Format, Planes
-from vs_iconvsr.engine import Means, Propagation
+from vs_iconvsr.engine import Means, Propagation, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings
 from vs_iconvsr.stream import Hr, Stream
@@ -271,6 +274,31 @@ def test_a_jump_is_not_followed_by_look_ahead(tiny_network: VideoNetwork) -> Non
         steps = stream.counts.steps
         assert stream.ahead(22) == []
         assert not wait_until(lambda: stream.counts.steps != steps, seconds=0.3)
+
+
+def test_a_segments_features_go_with_its_last_frame_not_with_the_next_garbage_collection(
+    tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Propagation]] = []
+    propagate = Upscaler.propagate
+
+    def noted(self: Upscaler, *arguments: Any, **options: Any) -> Propagation:
+        propagation = propagate(self, *arguments, **options)
+        made.append(weakref.ref(propagation))
+        return propagation
+
+    monkeypatch.setattr(Upscaler, "propagate", noted)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_stream(tiny_network) as stream:
+            door = Door(stream)
+            for n in range(NUM_FRAMES):
+                door[n]
+            assert len(made) == 6
+            assert wait_until(lambda: all(propagation() is None for propagation in made))
+    finally:
+        gc.enable()
 
 
 def test_starting_over_looks_ahead_from_the_start(tiny_network: VideoNetwork) -> None:
