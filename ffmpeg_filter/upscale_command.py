@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from ffmpeg_filter.progress import clock, progress_for
 
 if TYPE_CHECKING:
     from ffmpeg_filter.job import Job, Summary
+    from ffmpeg_filter.verify import Quality
     from vs_iconvsr.plan import Settings
 
 EXIT_INTERRUPTED = 130
@@ -47,6 +49,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run_group.add_argument("--strict", action="store_true", help="fail at damaged frames")
     run_group.add_argument("--part-frames", type=int, metavar="N", help="frames in a part, what a crash may cost")
     run_group.add_argument("--dry-run", action="store_true", help="tell the plan and the commands, do nothing")
+    run_group.add_argument(
+        "--verify",
+        action="store_true",
+        help="at the end, make OUTPUT small again and tell PSNR, SSIM and VMAF (where ffmpeg has it) against INPUT",
+    )
     run_group.add_argument(
         "--progress", choices=("auto", "bar", "plain", "json"), default="auto", help="json writes to standard output"
     )
@@ -123,24 +130,47 @@ def job_from(options: argparse.Namespace) -> "Job":
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 130 when interrupted; everything else is raised."""
+    from ffmpeg_filter import verify
     from ffmpeg_filter.job import run as run_job
     from ffmpeg_filter.pipeline import Interrupted
 
     stop = options.stop()
     progress = progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr)
     job = job_from(options)
+    if options.verify:
+        verify.check(job)
     try:
         summary = run_job(job, progress, stop)
     except Interrupted:
         progress.note(f"stopped; finished parts are kept in {job.work}. Run the same command to go on.")
         return EXIT_INTERRUPTED
+    quality = None
+    if options.verify and not job.dry_run:
+        quality, summary = _verified(job, summary)
     if options.progress == "json":
         values = {**dataclasses.asdict(summary), "output": str(summary.output), "fps": summary.fps}
+        if quality is not None:
+            psnr_db = quality.psnr_db if math.isfinite(quality.psnr_db) else None  # JSON knows no infinity
+            values["quality"] = {**dataclasses.asdict(quality), "psnr_db": psnr_db}
         options.say(json.dumps({"event": "summary", **values}))
         return 0
     for line in lines_of(summary, dry_run=job.dry_run):
         progress.note(line)
+    if quality is not None:
+        progress.note(f"verified: {quality}")
     return 0
+
+
+def _verified(job: "Job", summary: "Summary") -> "tuple[Quality | None, Summary]":
+    """The quality, or a warning more: the output is whole, whether or not it could be compared."""
+    from ffmpeg_filter import verify
+    from ffmpeg_filter.children import FfmpegError
+    from ffmpeg_filter.probe import DiscontinuityError, SourceError
+
+    try:
+        return verify.measure(job, summary.frames), summary
+    except (FfmpegError, SourceError, DiscontinuityError) as error:
+        return None, dataclasses.replace(summary, warnings=(*summary.warnings, f"not verified: {error}"))
 
 
 def lines_of(summary: "Summary", *, dry_run: bool = False) -> list[str]:

@@ -1,0 +1,100 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ffmpeg_filter import cli
+from ffmpeg_filter.children import Executable, FfmpegError
+from ffmpeg_filter.job import Job
+from ffmpeg_filter.verify import measure
+
+pytestmark = pytest.mark.needs_ffmpeg
+
+Make = Callable[..., Path]
+FAST = ["--device", "cpu", "--threads", "1", "--segment", "4", "--context", "1", "--encoder", "ffv1"]
+
+
+@pytest.fixture
+def grey(ffmpeg: Make) -> Callable[..., Path]:
+    """grey("a.mkv", 100, …): 12 frames of one luma, 96x64, or of another size, depth and range."""
+
+    def make(
+        name: str, luma: int, size: str = "96x64", form: str = "yuv420p", span: str = "tv", frames: int = 12
+    ) -> Path:
+        flat = f"color=black:s={size}:r=25,format={form},geq=lum={luma}:cb=128:cr=128,setparams=range={span}"
+        return ffmpeg(name, "-f", "lavfi", "-i", flat, "-frames:v", str(frames), "-c:v", "ffv1", "-color_range", span)
+
+    return make
+
+
+def test_equal_pictures_are_equal_though_size_and_depth_differ(grey: Make) -> None:
+    found = measure(Job(grey("in.mkv", 100), grey("out.mkv", 400, "384x256", "yuv420p10le")), 12)
+    assert (found.frames, found.psnr_db, found.ssim) == (12, math.inf, 1.0)
+
+
+def test_psnr_is_that_of_the_difference(grey: Make) -> None:
+    found = measure(Job(grey("in.mkv", 100), grey("out.mkv", 410, "384x256", "yuv420p10le")), 12)
+    assert found.psnr_db == pytest.approx(20 * math.log10(1023 / 10), abs=0.01)
+
+
+def test_full_range_meets_full_range_of_another_depth(grey: Make) -> None:
+    source, output = grey("in.mkv", 255, span="pc"), grey("out.mkv", 1023, "384x256", "yuv420p10le", "pc")
+    assert measure(Job(source, output), 12).psnr_db == math.inf
+
+
+def test_vmaf_is_told_where_ffmpeg_has_it(clip: Make, executable: Executable) -> None:
+    source = clip("in.mkv", "-c:v", "ffv1", size="96x64")
+    found = measure(Job(source, source), 12)
+    if "libvmaf" not in executable.filters:
+        assert found.vmaf is None
+    else:
+        assert found.vmaf is not None
+        assert found.vmaf > 90
+
+
+def test_a_frame_less_is_noticed(grey: Make) -> None:
+    with pytest.raises(FfmpegError, match="wanted 12 pairs of frames, got 11"):
+        measure(Job(grey("in.mkv", 100, frames=11), grey("out.mkv", 100, "384x256", frames=11)), 12)
+    with pytest.raises(FfmpegError, match="wanted 11 pairs of frames, got 12"):
+        measure(Job(grey("in.mkv", 100), grey("out.mkv", 100, "384x256", frames=11)), 11)
+
+
+def test_the_frames_of_a_preview_meet_their_own_source_frames(ffmpeg: Make) -> None:
+    ramp = "color=black:s=96x64:r=25,format=yuv420p,geq=lum=40+10*N:cb=128:cr=128"
+    source = ffmpeg("in.mkv", "-f", "lavfi", "-i", ramp, "-frames:v", "12", "-c:v", "ffv1")
+    output = ffmpeg("out.mkv", "-i", source, "-vf", "trim=start_frame=5,setpts=PTS-STARTPTS", "-c:v", "ffv1")
+    assert measure(Job(source, output, start_s=0.2), 7).psnr_db == math.inf
+    assert measure(Job(source, output, duration_s=0.28), 7).psnr_db < 20
+
+
+def test_the_command_tells_the_quality_at_the_end(
+    clip: Make, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "upscale",
+        str(clip("in.mkv", "-c:v", "ffv1")),
+        str(tmp_path / "out.mkv"),
+        "--model",
+        str(tiny_model),
+        *FAST,
+    ]
+    assert cli.main([*words, "--verify", "--progress", "json"]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["quality"]["frames"] == 12
+    assert 5 < summary["quality"]["psnr_db"] < 100
+    assert cli.main([*words, "--verify", "--overwrite"]) == 0
+    assert "verified: made small again and compared with the source: PSNR " in capsys.readouterr().err
+
+
+def test_what_cannot_be_compared_is_a_warning_after_and_pictures_are_refused_before(
+    ffmpeg: Make, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ffmpeg("in.mkv", "-f", "lavfi", "-i", "testsrc2=s=48x32:d=0.2,format=gbrp", "-c:v", "ffv1")
+    words = ["upscale", str(source), str(tmp_path / "out.mkv"), "--model", str(tiny_model), *FAST, "--verify"]
+    assert cli.main(words) == 0
+    assert "WARNING: not verified: verify: wanted a YUV source, got RGB" in capsys.readouterr().err
+    words[2] = str(tmp_path / "out_%05d.png")
+    assert cli.main(words) == 1
+    assert "verify: wanted a video file in and out, got pictures" in capsys.readouterr().err
