@@ -32,6 +32,9 @@ _ENLARGED = Format("RGB", "integer", 16)  # more than is shown: FFmpeg's enlargi
 # Places looked at when hard moments are picked: more take longer, and neighbours look alike anyway.
 PLACES = 60
 
+# Moments are at least one part in so many of the video from each other: neighbours look alike.
+_APART = 12
+
 _BLACK, _DARK = 20, 70  # mean luma of 255: below the first nothing can be seen, above the second it is not dark
 
 
@@ -105,18 +108,22 @@ def measure(source: Source, places: int = PLACES) -> list[Measured]:
 
 
 def pick(measured: Sequence[Measured], count: int = 2) -> list[Moment]:
-    """Up to `count` moments of each kind: most motion, most detail, dark but not black; no frame twice."""
+    """Up to `count` moments of each kind: most motion, most detail, dark but not black; none close to another."""
     seen = [m for m in measured if m.brightness >= _BLACK] or list(measured)
     kinds = (
         ("motion", sorted(seen, key=lambda m: -m.motion)),
         ("detail", sorted(seen, key=lambda m: -m.detail)),
         ("darkness", sorted((m for m in seen if m.brightness <= _DARK), key=lambda m: -m.detail)),
     )
-    moments: dict[int, Moment] = {}
+    frames = [m.frame for m in measured]
+    apart = max(1, (max(frames) - min(frames)) // _APART)
+    moments: list[Moment] = []
     for why, ranked in kinds:
-        fresh = [m.frame for m in ranked if m.frame not in moments]
-        moments |= {n: Moment(n, why) for n in fresh[:count]}
-    return sorted(moments.values(), key=lambda moment: moment.frame)
+        wanted = len(moments) + count
+        for m in ranked:
+            if len(moments) < wanted and all(abs(m.frame - other.frame) >= apart for other in moments):
+                moments.append(Moment(m.frame, why))
+    return sorted(moments, key=lambda moment: moment.frame)
 
 
 def _luma(source: Source, picture: Picture) -> torch.Tensor:
@@ -235,7 +242,8 @@ def _section(source: Source, moment: Moment, number: int, rendered: Sequence[Ren
         f'src="data:image/png;base64,{base64.b64encode(r.images[number]).decode()}">'
         for r in rendered
     )
-    when = clock(source.time_of(moment.frame) - source.time_of(0))
+    seconds = source.time_of(moment.frame) - source.time_of(0)
+    when = f"{clock(int(seconds))}.{int(seconds * 10) % 10}"
     heading = html.escape(f"{when} (frame {moment.frame}): {moment.why}")
     aspect = (source.sample_aspect_ratio or 1) * Fraction(source.width, source.height)
     shape = f"{aspect.numerator} / {aspect.denominator}"

@@ -177,6 +177,21 @@ def test_hard_moments_are_moving_detailed_or_dark() -> None:
     assert pick(measured, count=1) == [Moment(10, "motion"), Moment(20, "detail"), Moment(30, "darkness")]
 
 
+def test_neighbours_are_not_shown_twice() -> None:
+    measured = [Measured(n, motion=n, detail=n, brightness=120) for n in range(121)]
+    assert pick(measured) == [
+        Moment(90, "detail"),
+        Moment(100, "detail"),
+        Moment(110, "motion"),
+        Moment(120, "motion"),
+    ]
+
+
+def test_the_time_of_a_moment_is_told_to_a_tenth(clip: Make) -> None:
+    source = probe(clip("in.mkv", "-c:v", "libx264", rate="5"))
+    assert "<h2>0:01.8 (frame 9): motion</h2>" in page(source, [Moment(9, "motion")], [Rendered("a", (b"",), None)])
+
+
 def test_a_black_video_still_has_moments() -> None:
     assert pick([Measured(0, 0, 0, 0), Measured(5, 0, 0, 0)])
 
