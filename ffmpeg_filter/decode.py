@@ -186,7 +186,8 @@ def _read(source: Source, frame: VideoFrame, index: int, *, ignore_interlaced: b
 def planes_of(frame: VideoFrame) -> Planes:
     """Copies of the frame's planes in our order, without the padding behind each line."""
     layout = layout_of(frame.format.name)
-    unpacked = frame.reformat(format=layout.decode_as) if layout.decode_as else frame
+    # One thread: swscale's slices race, and the last row of one may spill into the first of the next (seen with p010).
+    unpacked = frame.reformat(format=layout.decode_as, threads=1) if layout.decode_as else frame
     sizes = layout.format.plane_sizes(frame.width, frame.height)
     planes = []
     for number, (width, height) in zip(layout.order, sizes, strict=True):

@@ -125,7 +125,7 @@ def numbered(files: Sequence[Path], first: int) -> Iterator[tuple[int, VideoFram
 def encoded(frame: VideoFrame, suffix: str, bits: int) -> bytes:
     """The frame as a file of that kind, RGB of 8 or 16 bits. RGB of the same depth goes in without loss."""
     codec, formats = WRITTEN[suffix.lower()]
-    packed = frame.reformat(format=formats[bits])
+    packed = frame.reformat(format=formats[bits], threads=1)
     encoder = av.CodecContext.create(codec, "w")
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = packed.width, packed.height, formats[bits]

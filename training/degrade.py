@@ -106,10 +106,10 @@ def encode_decode(lr: Tensor, degradation: Degradation, *, random: Random) -> Te
     context.thread_count = 1
     _ENCODERS[encoder](context, degradation, random)
 
-    packets = []
+    packets = []  # one thread everywhere: swscale's and the codecs' slices must not make a resumed run another one
     for i, picture in enumerate(padded.permute(0, 2, 3, 1).contiguous().numpy()):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace="ITU709", interpolation="BICUBIC"
+            format="yuv420p", dst_colorspace="ITU709", interpolation="BICUBIC", threads=1
         )
         frame.pts = i
         frame.time_base = context.time_base
@@ -122,7 +122,7 @@ def encode_decode(lr: Tensor, degradation: Degradation, *, random: Random) -> Te
     if len(frames) != t:
         raise RuntimeError(f"{encoder}: wanted {t} frames back, got {len(frames)}")
     pictures = [
-        frame.reformat(format="rgb24", src_colorspace="ITU709", interpolation="BICUBIC").to_ndarray()
+        frame.reformat(format="rgb24", src_colorspace="ITU709", interpolation="BICUBIC", threads=1).to_ndarray()
         for frame in frames
     ]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)[..., :h, :w].contiguous()

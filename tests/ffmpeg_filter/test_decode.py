@@ -107,9 +107,10 @@ def test_packed_formats_are_unpacked_without_loss(pixels: str, planar: str) -> N
         if planar.endswith("10le"):
             noise[1::2] &= 3
         plane.update(noise.numpy().tobytes())
-    packed = whole.reformat(format=pixels)
-    back = planes_of(packed)
-    assert all(torch.equal(a, b) for a, b in zip(back, planes_of(whole), strict=True))
+    packed = whole.reformat(format=pixels, threads=1)
+    for _ in range(20):  # what races is seen now and then
+        back = planes_of(packed)
+        assert all(torch.equal(a, b) for a, b in zip(back, planes_of(whole), strict=True))
 
 
 def test_padding_behind_the_lines_is_not_picture() -> None:

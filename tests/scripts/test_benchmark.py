@@ -1,6 +1,7 @@
 """scripts/benchmark.py at its smallest: it runs, and what it writes can be read."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_the_doors_are_measured_on_the_same_frames() -> None:
     settings = benchmark.Settings(segment=2, context=1, device="cpu", threads=1)
     found = benchmark.doors(benchmark.Case("light", 24, 16, 8), settings, programs=False, turns=1)
     assert list(found) == ["engine", "stream"]
-    assert min(spent.clock for spent in found.values()) > 0
+    assert all(math.isfinite(spent.clock) for spent in found.values())  # differences of two runs: noise may win here
 
 
 def test_json_and_plot_are_written(tmp_path: Path) -> None:
