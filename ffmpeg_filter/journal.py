@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -234,9 +233,3 @@ def series_identity(files: Sequence[Path]) -> dict[str, Any]:
     """The same for numbered pictures: their names, sizes and times of change."""
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return {"pictures": len(files), "names, sizes, times": hashlib.sha256(repr(facts).encode()).hexdigest()}
-
-
-def free_bytes(path: Path) -> int:
-    """Free space where the path lies, for this user."""
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize

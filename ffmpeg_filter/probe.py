@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -424,8 +423,3 @@ def _reason(error: Exception) -> str:
     log = getattr(error, "log", None)
     said = log[2].strip() if log and len(log) > 2 else ""
     return f"{said or text}"
-
-
-def writable_folder(path: Path) -> bool:
-    """Whether files can be made beside this path."""
-    return path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)

@@ -19,7 +19,6 @@ from training.resize import (
 )
 
 KINDS = ("bi", "bd", "bd-pfnl", "blur", "x264", "video")
-QUANTISER_STEP = 118  # ffmpeg counts quantisers in units of this (FF_QP2LAMBDA)
 
 Random = np.random.Generator
 

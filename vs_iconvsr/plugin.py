@@ -27,7 +27,7 @@ type Clip = tuple[int, int, int, int]
 """Format id (0 for a clip of variable format), width and height (0 for variable size), number of frames."""
 type Log = Callable[[int, str], None]
 
-DEBUG, INFORMATION, WARNING = 0, 1, 2  # VSMessageType
+INFORMATION, WARNING = 1, 2  # of VSMessageType
 
 
 def call(

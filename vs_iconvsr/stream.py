@@ -52,7 +52,6 @@ class Hr:
 class Counts:
     """What has been done so far; tests hold the stream to its promises with these."""
 
-    frames_put: int = 0
     segments_begun: int = 0
     steps: int = 0
     hr_frames: int = 0
@@ -165,7 +164,6 @@ class Stream:
             self._warned.update(fresh)
             if n not in self._frames:
                 self._frames[n] = source
-                self.counts.frames_put += 1
                 self._evict_frames()
                 self._begin_next_jobs()
         for text in fresh:
@@ -398,7 +396,8 @@ class Stream:
         try:
             if job.propagation is None:
                 job.propagation = self._propagation(job)
-                self.counts.segments_begun += 1
+                with self._lock:
+                    self.counts.segments_begun += 1
             number = job.propagation.next_kept
             rgb = job.propagation.step()
             if rgb is not None:
