@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 
@@ -17,12 +17,11 @@ from ffmpeg_filter.children import Executable, FfmpegError
 from ffmpeg_filter.decode import Damage, Picture
 from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options, sync
 from ffmpeg_filter.journal import Journal, Manifest
-from ffmpeg_filter.pipeline import Feed, Interrupted, Writer, upscale
+from ffmpeg_filter.pipeline import Feed, Interrupted, Spent, Stages, Writer, upscale
 from ffmpeg_filter.probe import DiscontinuityError, Source, SourceError, probe
 from ffmpeg_filter.progress import Progress
 from vs_iconvsr import weights
 from vs_iconvsr.colour import Format, colour_of, output_colour
-from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Plan, Settings, plan_for
 from vs_iconvsr.stream import Stream
 
@@ -104,6 +103,7 @@ class Summary:
     kept: tuple[str, ...]
     left: tuple[str, ...]
     warnings: tuple[str, ...]
+    stages: Stages = field(default_factory=Stages)
 
     @property
     def fps(self) -> float:
@@ -117,7 +117,7 @@ class Prepared:
     job: Job
     executable: Executable
     source: Source
-    network: VideoNetwork
+    scale: int
     plan: Plan
     encoding: Encoding
     keep: mux.Belongings
@@ -127,16 +127,50 @@ class Prepared:
 
     @property
     def hr_size(self) -> tuple[int, int]:
-        return self.source.width * self.network.scale, self.source.height * self.network.scale
+        return self.source.width * self.scale, self.source.height * self.scale
 
     @property
     def whole(self) -> bool:
         return len(self.window) == self.source.num_frames
 
 
-def run(job: Job, progress: Progress, stop: threading.Event) -> Summary:
+@dataclass(frozen=True)
+class Made:
+    """What making parts came to. frames: how many were upscaled. warnings: for the user."""
+
+    frames: int
+    stages: Stages
+    warnings: tuple[str, ...] = ()
+
+
+class Crew(Protocol):
+    """Who settles a job and makes its parts: this machine, or those of a cluster."""
+
+    def settle(self, job: Job, source: Source) -> Prepared:
+        """See `settle`."""
+
+    def make(
+        self, prepared: Prepared, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
+    ) -> Made:
+        """See `make_parts`."""
+
+
+class ThisMachine:
+    """The crew of a job that is done where it was started."""
+
+    def settle(self, job: Job, source: Source) -> Prepared:
+        return settle(job, source)
+
+    def make(
+        self, prepared: Prepared, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
+    ) -> Made:
+        return make_parts(prepared, work, todo, progress, stop)
+
+
+def run(job: Job, progress: Progress, stop: threading.Event, *, crew: Crew | None = None) -> Summary:
     """Does the job, or goes on with it where an earlier run ended. `stop` asks it to end soon.
 
+    crew: who makes the parts, None for this machine.
     Raises JobError, SourceError, FfmpegError, MuxError, JournalError, WeightsError, ValueError, OSError, Interrupted.
     """
     started = time.monotonic()
@@ -147,12 +181,13 @@ def run(job: Job, progress: Progress, stop: threading.Event) -> Summary:
         done = _finished_before(job, opened)
         if done is not None:
             return done
-        prepared = prepare(job, opened)
+        crew = crew or ThisMachine()
+        prepared = crew.settle(job, _probed(job, opened))
         for text in prepared.notes:
             progress.note(text)
         if job.dry_run:
             return _foretold(prepared, progress)
-        return _carried_out(prepared, Journal(job.work, prepared.encoding.suffix), progress, stop, started)
+        return _carried_out(prepared, crew, Journal(job.work, prepared.encoding.suffix), progress, stop, started)
 
 
 def check_paths(job: Job) -> None:
@@ -186,14 +221,13 @@ def _finished_before(job: Job, opened: Journal) -> Summary | None:
         return None
     opened.remove()
     said = noted[0]
-    lists = {name: tuple(said[name]) for name in ("kept", "left", "warnings")}
-    return Summary(job.output, said["frames"], 0, 0.0, said["size_bytes"], **lists)
+    kept, left, warnings = (tuple(said[name]) for name in ("kept", "left", "warnings"))
+    return Summary(job.output, said["frames"], 0, 0.0, said["size_bytes"], kept, left, warnings)
 
 
-def prepare(job: Job, opened: Journal) -> Prepared:
-    """Reads the source and settles everything. Raises as `run` does; writes nothing but a rewrapped source."""
+def settle(job: Job, source: Source) -> Prepared:
+    """Settles everything as this machine would do it. Raises as `run` does; writes nothing."""
     executable = children.find_executable(job.ffmpeg)
-    source = _probed(job, opened, executable)
     if source.interlaced and not (job.deinterlace or job.ignore_interlaced):
         raise SourceError(
             f"input: wanted progressive video, got interlaced: {job.input}; "
@@ -241,7 +275,7 @@ def prepare(job: Job, opened: Journal) -> Prepared:
     manifest = _manifest(job, source, plan, encoding, executable, window)
     left = [f"video: {text}" for text in lost]
     keep = mux.Belongings(**{**vars(keep), "left": (*keep.left, *left), "tag": preset.tag})
-    return Prepared(job, executable, source, network, plan, encoding, keep, manifest, window, source.notes)
+    return Prepared(job, executable, source, network.scale, plan, encoding, keep, manifest, window, source.notes)
 
 
 def _picture_target(job: Job, executable: Executable) -> tuple[str, presets.Preset, Format, list[str]]:
@@ -275,7 +309,8 @@ def part_boundaries(window: range, segment: int, part_frames: int) -> tuple[int,
     return (window.start, *(n for n in range(0, window.stop, length) if n > window.start), window.stop)
 
 
-def _probed(job: Job, opened: Journal, executable: Executable) -> Source:
+def _probed(job: Job, opened: Journal) -> Source:
+    """The source; one whose timestamps jump is rewrapped first, into the work directory."""
     if images.is_series(job.input):
         return images.probe_images(job.input, job.rate)
     try:
@@ -287,7 +322,7 @@ def _probed(job: Job, opened: Journal, executable: Executable) -> Source:
             temporary = rewrapped.with_name(rewrapped.name + journal.TEMPORARY)
             children.run(
                 [
-                    *children.start(executable),
+                    *children.start(children.find_executable(job.ffmpeg)),
                     *("-protocol_whitelist", children.INPUT_PROTOCOLS, "-i", children.safe_url(job.input)),
                     *("-map", "0", "-map", "-0:d?", "-c", "copy", "-f", "matroska", children.safe_url(temporary)),
                 ]
@@ -327,7 +362,7 @@ def _manifest(
     machine = {key: shaping[key] for key in _MACHINE if key in shaping}
     machine |= {"ffmpeg": executable.version, "av": av.__version__}
     return Manifest(
-        source=journal.series_identity(source.images) if source.images else journal.source_identity(job.input),
+        source=identity_of(job, source),
         settings=settings,
         machine=machine,
         time_base=str(source.time_base),
@@ -335,6 +370,11 @@ def _manifest(
         last_duration=source.last_duration,
         boundaries=part_boundaries(window, plan.segment, job.part_frames),
     )
+
+
+def identity_of(job: Job, source: Source) -> dict[str, Any]:
+    """What tells this source from a changed one."""
+    return journal.series_identity(source.images) if source.images else journal.source_identity(job.input)
 
 
 def _foretold(prepared: Prepared, progress: Progress) -> Summary:
@@ -355,7 +395,7 @@ def _foretold(prepared: Prepared, progress: Progress) -> Summary:
 
 
 def _carried_out(
-    prepared: Prepared, work: Journal, progress: Progress, stop: threading.Event, started: float
+    prepared: Prepared, crew: Crew, work: Journal, progress: Progress, stop: threading.Event, started: float
 ) -> Summary:
     job, manifest = prepared.job, prepared.manifest
     warnings = work.begin(manifest, allow_mixed=job.allow_mixed)
@@ -365,11 +405,11 @@ def _carried_out(
         progress.note(f"resuming: {done} of {len(prepared.window)} frames are there from an earlier run")
     progress.note(prepared.plan.describe())
     progress.begin(len(prepared.window), done)
-    upscaled = 0
+    made = Made(0, Stages())
     try:
         if todo:
-            upscaled = _make_parts(prepared, work, todo, progress, stop)
-        warnings += _damage_report(prepared, work)
+            made = crew.make(prepared, work, todo, progress, stop)
+        warnings += [*made.warnings, *_damage_report(prepared, work)]
         if stop.is_set():
             raise Interrupted
         if job.container == mux.IMAGES:
@@ -381,12 +421,13 @@ def _carried_out(
     summary = Summary(
         output=job.output,
         frames=len(prepared.window),
-        upscaled=upscaled,
+        upscaled=made.frames,
         seconds=time.monotonic() - started,
         size_bytes=size,
         kept=kept_of(prepared),
         left=prepared.keep.left,
         warnings=tuple(warnings),
+        stages=made.stages,
     )
     if job.container == mux.IMAGES:
         work.remove()
@@ -399,15 +440,15 @@ def _carried_out(
     return summary
 
 
-def _make_parts(
+def make_parts(
     prepared: Prepared, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
-) -> int:
-    """Upscales and encodes the parts that are missing; returns how many frames these were."""
+) -> Made:
+    """Upscales and encodes the parts `todo`, in order, and commits each to `work`."""
     source, manifest, job = prepared.source, prepared.manifest, prepared.job
     ranges = [(n, manifest.frames_of(n)) for n in todo]
     damage = Damage()
     stream = Stream(
-        prepared.network,
+        weights.load(job.model),
         job.settings,
         source=source.layout.format,
         width=source.width,
@@ -426,8 +467,17 @@ def _make_parts(
     feed = Feed(decoded)
     writer = Writer(parts, ranges, source.pts)
     frames = (n for _, part in ranges for n in part)
-    upscale(stream, feed, writer, frames, stop=stop, delivered=lambda _: progress.advance())
-    return sum(len(part) for _, part in ranges)
+
+    def stages() -> Stages:
+        engine = Spent(stream.counts.hr_frames, stream.counts.busy_s / len(stream.plan.devices))
+        return Stages(feed.spent, engine, writer.spent)
+
+    def delivered(_: int) -> None:
+        progress.measured(stages().rates())
+        progress.advance()
+
+    upscale(stream, feed, writer, frames, stop=stop, delivered=delivered)
+    return Made(sum(len(part) for _, part in ranges), stages())
 
 
 class _Parts:
@@ -453,8 +503,13 @@ class _Parts:
         }
         if self._prepared.job.strict and any(hurt.values()):
             raise SourceError(_damage_text(self._prepared.source, hurt) + "; --strict does not accept that")
-        self._work.note(f"damage_{part:06d}", hurt)
+        self._work.note(damage_name(part), hurt)
         self._work.commit(part, len(frames))
+
+
+def damage_name(part: int) -> str:
+    """Under which the damage that was found while decoding a part is noted."""
+    return f"damage_{part:06d}"
 
 
 def _damage_report(prepared: Prepared, work: Journal) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -85,21 +85,16 @@ class Journal:
     def restart(self) -> None:
         """Throws away what earlier runs left, all but the lock and the rewrapped source."""
         for path in self.folder.iterdir():
-            if path.name == LOCK or path.name.startswith(REWRAPPED):
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if path.name != LOCK and not path.name.startswith(REWRAPPED):
+                _drop(path)
 
     def begin(self, manifest: Manifest, *, allow_mixed: bool) -> list[str]:
         """Writes the manifest, or compares it with the one of the run to be resumed; drops what is half written.
 
         Returns warnings. Raises JournalError naming the first value that differs.
         """
-        for path in self.folder.glob(f"*{TEMPORARY}"):
-            path.unlink()
-        earlier = self._read_manifest()
+        self.sweep()
+        earlier = self.manifest()
         if earlier is None:
             self.restart()  # parts without a manifest belong to nobody
             self._write_manifest(manifest)
@@ -127,8 +122,35 @@ class Journal:
             warnings.append(f"mixed parts: {text}")
         if warnings:
             mixed = {**manifest.machine, "mixed": [*earlier.machine.get("mixed", []), *warnings]}
-            self._write_manifest(Manifest(**{**vars(manifest), "machine": mixed}))
+            self._write_manifest(replace(manifest, machine=mixed))
         return warnings
+
+    def manifest(self) -> Manifest | None:
+        """That of the run to be resumed. Raises JournalError for one that cannot be read."""
+        path = self.folder / MANIFEST
+        try:
+            values = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise JournalError(f"{path}: damaged; pass --restart to begin anew") from error
+        if values.pop("format", None) != FORMAT:
+            raise JournalError(f"{path}: written by another version; pass --restart to begin anew")
+        values["pts"], values["boundaries"] = tuple(values["pts"]), tuple(values["boundaries"])
+        return Manifest(**values)
+
+    def admit(self, mixed: Sequence[str]) -> None:
+        """Records in the manifest how parts differ that the user lets in."""
+        manifest = self.manifest()
+        assert manifest is not None, "parts follow the manifest"
+        known = manifest.machine.get("mixed", [])
+        if new := [text for text in mixed if text not in known]:
+            self._write_manifest(replace(manifest, machine={**manifest.machine, "mixed": [*known, *new]}))
+
+    def sweep(self) -> None:
+        """Takes away what is half made: it counts for nothing."""
+        for path in self.folder.glob(f"*{TEMPORARY}"):
+            _drop(path)
 
     def part(self, number: int) -> Path:
         return self.folder / f"part_{number:06d}.{self._suffix}"
@@ -159,6 +181,18 @@ class Journal:
         temporary.replace(self.part(number))
         write_atomically(self._sidecar(number), json.dumps(said).encode())
 
+    def adopt(self, number: int, frames: int, maker: "Journal") -> None:
+        """Takes over a part that somebody else has committed to a journal of theirs on the same file system.
+
+        Raises JournalError if it is not whole.
+        """
+        if not maker.is_done(number, frames):
+            raise JournalError(f"{maker.folder}: wanted a whole part {number}, got none")
+        maker.part(number).replace(self.part(number))
+        maker._sidecar(number).replace(self._sidecar(number))
+        sync(self.folder)
+        maker.remove()
+
     def discard(self, number: int) -> None:
         self.temporary_part(number).unlink(missing_ok=True)
 
@@ -180,18 +214,12 @@ class Journal:
     def _write_manifest(self, manifest: Manifest) -> None:
         write_atomically(self.folder / MANIFEST, json.dumps({"format": FORMAT, **asdict(manifest)}).encode())
 
-    def _read_manifest(self) -> Manifest | None:
-        path = self.folder / MANIFEST
-        try:
-            values = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise JournalError(f"{path}: damaged; pass --restart to begin anew") from error
-        if values.pop("format", None) != FORMAT:
-            raise JournalError(f"{path}: written by another version; pass --restart to begin anew")
-        values["pts"], values["boundaries"] = tuple(values["pts"]), tuple(values["boundaries"])
-        return Manifest(**values)
+
+def _drop(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

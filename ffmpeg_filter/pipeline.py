@@ -2,9 +2,11 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ffmpeg_filter.children import FfmpegError
@@ -28,6 +30,37 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
 
 class Broken(Exception):  # noqa: N818 - carries the real cause as its __cause__
     """The other end of a conveyor is gone."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of work on so many frames; waiting for the neighbours is no work."""
+
+    frames: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, more: "Spent") -> "Spent":
+        return Spent(self.frames + more.frames, self.seconds + more.seconds)
+
+    @property
+    def fps(self) -> float:
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What each stage could do if it never had to wait; the slowest sets the pace."""
+
+    decode: Spent = field(default_factory=Spent)
+    upscale: Spent = field(default_factory=Spent)
+    encode: Spent = field(default_factory=Spent)
+
+    def __add__(self, more: "Stages") -> "Stages":
+        return Stages(self.decode + more.decode, self.upscale + more.upscale, self.encode + more.encode)
+
+    def rates(self) -> dict[str, float]:
+        """fps of each stage by name, without those that had nothing to do."""
+        return {name: round(spent.fps, 3) for name, spent in vars(self).items() if spent.frames}
 
 
 class Conveyor[Item]:
@@ -90,6 +123,7 @@ class Feed:
         self._conveyor: Conveyor[Picture] | None = None
         self._thread: threading.Thread | None = None
         self._next = 0
+        self.spent = Spent()
 
     def get(self, n: int) -> Picture:
         """Frame n. Raises what the decoder raised."""
@@ -118,8 +152,11 @@ class Feed:
 
         def decode_on() -> None:
             try:
+                began = time.monotonic()
                 for picture in self._decode(n):
+                    self.spent += Spent(1, time.monotonic() - began)
                     conveyor.put(picture)
+                    began = time.monotonic()
                 conveyor.end()
             except Broken:
                 return
@@ -150,6 +187,7 @@ class Writer:
         self._open: set[FrameEncoder] = set()
         self._thread = threading.Thread(target=self._work, name="encode", daemon=True)
         self._failure: BaseException | None = None
+        self.spent = Spent()
         self._thread.start()
 
     def put(self, planes: Planes) -> None:
@@ -183,25 +221,34 @@ class Writer:
         with ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher:
             try:
                 for part, frames in self._ranges:
+                    began = time.monotonic()
                     encoder = self._parts.open(part)
                     self._open.add(encoder)
+                    self.spent += Spent(0, time.monotonic() - began)
                     for n in frames:
                         if finishing is not None and finishing.done():
                             finishing.result()
                         planes = self._conveyor.take()
                         if planes is None:
                             raise FfmpegError(f"part {part}: wanted {len(frames)} frames, got {encoder.count}")
+                        began = time.monotonic()
                         encoder.put(planes, self._pts[n])
+                        self.spent += Spent(1, time.monotonic() - began)
                     if finishing is not None:
-                        finishing.result()
+                        self._await(finishing)
                     finishing, encoder = finisher.submit(self._finish, part, encoder), None
                 if finishing is not None:
-                    finishing.result()
+                    self._await(finishing)
             except BaseException as error:
                 self._failure = error if not isinstance(error, Broken) else None
                 self._conveyor.break_off(error)
                 if encoder is not None:
                     encoder.kill()
+
+    def _await(self, finishing: Future[None]) -> None:
+        began = time.monotonic()
+        finishing.result()
+        self.spent += Spent(0, time.monotonic() - began)
 
     def _finish(self, part: int, encoder: FrameEncoder) -> None:
         try:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Protocol, TextIO
 
 PLAIN_EVERY_S = 10.0
@@ -21,6 +22,9 @@ class Progress(Protocol):
 
     def advance(self) -> None:
         """One frame more."""
+
+    def measured(self, rates: Mapping[str, float]) -> None:
+        """The fps that each stage could do up to now if it never waited for the others."""
 
     def stage(self, name: str) -> None:
         """What comes after the last frame: joining, muxing, checking."""
@@ -80,6 +84,9 @@ class PlainProgress:
             self._said = now
             self.note(line_of(counter.done, counter.total, counter.fps, counter.remaining_s))
 
+    def measured(self, rates: Mapping[str, float]) -> None:
+        del rates
+
     def stage(self, name: str) -> None:
         self.note(name)
 
@@ -106,6 +113,7 @@ class JsonProgress:
     def __init__(self, stream: TextIO, every_s: float = JSON_EVERY_S) -> None:
         self._stream, self._every_s = stream, every_s
         self._counter = _Counter()
+        self._rates: Mapping[str, float] = {}
         self._said = float("-inf")
 
     def note(self, text: str) -> None:
@@ -123,8 +131,16 @@ class JsonProgress:
             return
         self._said = now
         self._write(
-            event="progress", frames=counter.done, total=counter.total, fps=counter.fps, remaining_s=counter.remaining_s
+            event="progress",
+            frames=counter.done,
+            total=counter.total,
+            fps=counter.fps,
+            remaining_s=counter.remaining_s,
+            stages=dict(self._rates),
         )
+
+    def measured(self, rates: Mapping[str, float]) -> None:
+        self._rates = rates
 
     def stage(self, name: str) -> None:
         self._write(event="stage", name=name)
@@ -167,6 +183,9 @@ class BarProgress:
     def advance(self) -> None:
         self._counter.advance()
         self._bar.update(self._task, completed=self._counter.done, fps=self._counter.fps)  # type: ignore[arg-type]
+
+    def measured(self, rates: Mapping[str, float]) -> None:
+        del rates
 
     def stage(self, name: str) -> None:
         if self._task is not None:

@@ -149,6 +149,7 @@ def run(options: argparse.Namespace) -> int:
         quality, summary = _verified(job, summary)
     if options.progress == "json":
         values = {**dataclasses.asdict(summary), "output": str(summary.output), "fps": summary.fps}
+        values["stages"] = summary.stages.rates()
         if quality is not None:
             psnr_db = quality.psnr_db if math.isfinite(quality.psnr_db) else None  # JSON knows no infinity
             values["quality"] = {**dataclasses.asdict(quality), "psnr_db": psnr_db}
@@ -181,6 +182,11 @@ def lines_of(summary: "Summary", *, dry_run: bool = False) -> list[str]:
             f"{summary.output}: {summary.frames} frames, {summary.size_bytes / 2**20:.1f} MiB, "
             f"{clock(summary.seconds)}, {summary.fps:.2f} fps"
         )
+        if rates := summary.stages.rates():
+            told = ", ".join(f"{name} {fps:.2f}" for name, fps in rates.items())
+            lines.append(
+                f"fps that each stage could do alone: {told}; {min(rates, key=rates.__getitem__)} sets the pace"
+            )
     lines += [f"kept: {text}" for text in summary.kept]
     lines += [f"NOT kept: {text}" for text in summary.left]
     lines += [f"WARNING: {text}" for text in summary.warnings]

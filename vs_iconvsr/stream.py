@@ -6,6 +6,7 @@ planes and engine exists so that the two doors cannot differ. hr frame n does no
 
 import logging
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -50,10 +51,11 @@ class Hr:
 
 @dataclass
 class Counts:
-    """What has been done so far; tests hold the stream to its promises with these."""
+    """What has been done so far; tests hold the stream to its promises with these. busy_s: of all devices together."""
 
     segments_begun: int = 0
     steps: int = 0
+    busy_s: float = 0.0
     hr_frames: int = 0
     means_changed: int = 0
 
@@ -393,6 +395,7 @@ class Stream:
         hr = None
         number = -1
         failure: Exception | None = None
+        began = time.monotonic()
         try:
             if job.propagation is None:
                 job.propagation = self._propagation(job)
@@ -408,6 +411,7 @@ class Stream:
             failure = error
         with self._lock:
             self.counts.steps += 1
+            self.counts.busy_s += time.monotonic() - began
             job.running = False
             job.failure = failure
             if hr is not None and not self._closed:
