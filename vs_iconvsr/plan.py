@@ -119,7 +119,7 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         halo=settings.halo,
         precision=precision,
         devices=tuple(str(device) for device in devices),
-        threads=settings.threads or _usual_threads(),
+        threads=settings.threads or usual_threads(),
         memory_bytes=budget,
         dither=settings.dither,
         working_bytes=network.working_values * largest * value_bytes + 12 * width * height * network.scale**2,
@@ -177,7 +177,7 @@ def _usual_budget(device: torch.device) -> int:
     return int((1 << (gib.bit_length() - 1)) * GIB)
 
 
-def _usual_threads() -> int:
+def usual_threads() -> int:
     """As many as OMP_NUM_THREADS says, the usual way to leave cores to others, else as many as this process may use."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     if told.isdigit() and int(told) > 0:

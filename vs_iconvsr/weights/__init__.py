@@ -38,6 +38,7 @@ __all__ = [
     "info",
     "load",
     "load_part",
+    "locate",
     "models_directory",
     "save",
     "verify",
