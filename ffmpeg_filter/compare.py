@@ -12,16 +12,15 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from av.video.frame import VideoFrame
 
 from ffmpeg_filter.decode import Damage, Picture, pictures
+from ffmpeg_filter.frames import frame_of
 from ffmpeg_filter.images import encoded
 from ffmpeg_filter.pipeline import Feed
-from ffmpeg_filter.pixels import pixel_format_of, plane_order
 from ffmpeg_filter.probe import Source
 from ffmpeg_filter.progress import Progress, clock
 from vs_iconvsr import weights
-from vs_iconvsr.colour import Format, Planes, colour_of, from_rgb, output_colour, to_rgb
+from vs_iconvsr.colour import Format, colour_of, from_rgb, output_colour, to_rgb
 from vs_iconvsr.plan import Settings
 from vs_iconvsr.stream import Stream
 
@@ -187,18 +186,6 @@ def _upscaled(
     finally:
         feed.close()
     return images, fps
-
-
-def frame_of(planes: Planes, layout: Format, width: int, height: int) -> VideoFrame:
-    """Planes as a frame of FFmpeg's."""
-    frame = VideoFrame(width, height, pixel_format_of(layout))
-    for target, number in zip(frame.planes, plane_order(layout), strict=True):
-        plane = planes[number].contiguous()
-        padded = torch.zeros(plane.shape[0], target.line_size // plane.element_size(), dtype=plane.dtype)
-        padded[:, : plane.shape[1]] = plane
-        content = padded.view(torch.uint8).numpy().tobytes()
-        target.update(content.ljust(target.buffer_size, b"\0")[: target.buffer_size])
-    return frame
 
 
 def page(source: Source, moments: Sequence[Moment], rendered: Sequence[Rendered]) -> str:

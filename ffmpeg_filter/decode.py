@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import av
-import torch
 from av.container import InputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ffmpeg_filter import images
-from ffmpeg_filter.pixels import layout_of
+from ffmpeg_filter import images, light
+from ffmpeg_filter.frames import planes_of
 from ffmpeg_filter.probe import Source, SourceError, colour_properties, open_file, video_stream
 from vs_iconvsr.colour import Planes
 
@@ -179,20 +178,8 @@ def _read(source: Source, frame: VideoFrame, index: int, *, ignore_interlaced: b
             f"input: wanted progressive video, got an interlaced frame {index} ({source.time_of(index):.3f} s); "
             "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
         )
-    properties = colour_properties(frame, source.layout)
-    return planes_of(frame), properties | {"_FieldBased": 0}
-
-
-def planes_of(frame: VideoFrame) -> Planes:
-    """Copies of the frame's planes in our order, without the padding behind each line."""
-    layout = layout_of(frame.format.name)
-    # One thread: swscale's slices race, and the last row of one may spill into the first of the next (seen with p010).
-    unpacked = frame.reformat(format=layout.decode_as, threads=1) if layout.decode_as else frame
-    sizes = layout.format.plane_sizes(frame.width, frame.height)
-    planes = []
-    for number, (width, height) in zip(layout.order, sizes, strict=True):
-        plane = unpacked.planes[number]
-        whole = torch.frombuffer(plane, dtype=layout.format.dtype)
-        line = plane.line_size // layout.format.dtype.itemsize
-        planes.append(whole[: line * height].view(height, line)[:, :width].clone())
-    return tuple(planes)
+    planes, properties = planes_of(frame), colour_properties(frame, source.layout) | {"_FieldBased": 0}
+    if source.peak is None:
+        return planes, properties
+    coded = tuple(light.coded(plane, source.peak) for plane in planes)
+    return tuple(plane.to(source.layout.format.dtype) for plane in coded), properties | {"_Transfer": light.CODED}

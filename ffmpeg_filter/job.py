@@ -67,6 +67,7 @@ class Job:
     allow_mixed: bool = False
     dry_run: bool = False
     rate: Fraction | None = None
+    peak: float | None = None
 
     @property
     def work(self) -> Path:
@@ -206,10 +207,6 @@ def check_paths(job: Job) -> None:
         raise JobError(f"output: wanted another file than the input, got the same: {job.output}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise JobError(f"output: wanted a writable folder, got no permission to write in {folder}")
-    if job.container == mux.IMAGES and images.name_of(job.output, 0).exists() and not job.overwrite:
-        raise JobError(
-            f"output: it exists already: {images.name_of(job.output, 0)}; pass --overwrite to replace pictures"
-        )
     if job.output.exists() and not job.overwrite and not (job.work / "finished.json").exists():
         raise JobError(f"output: it exists already: {job.output}; pass --overwrite to replace it")
 
@@ -272,6 +269,10 @@ def settle(job: Job, source: Source) -> Prepared:
         raise ValueError(
             f"encoder: wanted one that holds full range, as the source has, got {name}; use dnxhr-hqx or ffv1"
         )
+    if job.container == mux.IMAGES:
+        images.check_written(job.output, target.bits, encoding.colour.transfer)
+        begun = journal.Journal(job.work, preset.part).noted("pictures")
+        images.refuse_taken(job.output, window, source, overwrite=job.overwrite or bool(begun))
     manifest = _manifest(job, source, plan, encoding, executable, window)
     left = [f"video: {text}" for text in lost]
     keep = mux.Belongings(**{**vars(keep), "left": (*keep.left, *left), "tag": preset.tag})
@@ -283,8 +284,6 @@ def _picture_target(job: Job, executable: Executable) -> tuple[str, presets.Pres
     if job.encoder not in ("auto", "ffv1"):
         raise ValueError(f"encoder: wanted none for pictures, got {job.encoder}; leave it out")
     bits = job.bits or 16
-    if bits not in (8, 16):
-        raise ValueError(f"bits: wanted 8 or 16 for pictures, got {bits}")
     name, preset = presets.preset_for("ffv1", Format("RGB", "integer", bits), "mkv", executable)
     return name, preset, Format("RGB", "integer", bits), []
 
@@ -312,7 +311,7 @@ def part_boundaries(window: range, segment: int, part_frames: int) -> tuple[int,
 def _probed(job: Job, opened: Journal) -> Source:
     """The source; one whose timestamps jump is rewrapped first, into the work directory."""
     if images.is_series(job.input):
-        return images.probe_images(job.input, job.rate)
+        return images.probe_images(job.input, job.rate, job.peak)
     try:
         return probe(job.input)
     except DiscontinuityError as error:
@@ -358,6 +357,7 @@ def _manifest(
         "frames": [window.start, window.stop],
         "part frames": job.part_frames,
         "deinterlace": job.deinterlace,
+        "peak": source.peak,
     }
     machine = {key: shaping[key] for key in _MACHINE if key in shaping}
     machine |= {"ffmpeg": executable.version, "av": av.__version__}
@@ -413,7 +413,7 @@ def _carried_out(
         if stop.is_set():
             raise Interrupted
         if job.container == mux.IMAGES:
-            size = _write_pictures(prepared, work, progress)
+            size = _write_pictures(prepared, work, progress, stop)
         else:
             size = _assemble(prepared, work, progress, warnings)
     finally:
@@ -562,16 +562,29 @@ def _assemble(prepared: Prepared, work: Journal, progress: Progress, warnings: l
     return job.partial.stat().st_size
 
 
-def _write_pictures(prepared: Prepared, work: Journal, progress: Progress) -> int:
-    """The frames of all parts as pictures, each whole under its name; numbers count from 0. Returns their bytes."""
+def _write_pictures(prepared: Prepared, work: Journal, progress: Progress, stop: threading.Event) -> int:
+    """The frames of all parts as pictures, each whole under its name; numbered as the source's, or from 0.
+
+    Returns their bytes.
+    """
     progress.stage("writing pictures")
-    output, bits = prepared.job.output, prepared.encoding.format.bits
+    work.note("pictures", True)  # those that are there already are ours from now on
+    output, encoding, source = prepared.job.output, prepared.encoding, prepared.source
     size = 0
     for part in range(prepared.manifest.num_parts):
         with av.open(children.safe_name(work.part(part))) as container:
             for n, frame in zip(prepared.manifest.frames_of(part), container.decode(video=0), strict=True):
-                content = images.encoded(frame, output.suffix, bits)
-                journal.write_atomically(images.name_of(output, n), content)
+                if stop.is_set():
+                    raise Interrupted
+                content = images.encoded(
+                    frame,
+                    output.suffix,
+                    encoding.format.bits,
+                    aspect=source.sample_aspect_ratio,
+                    transfer=encoding.colour.transfer,
+                    peak=source.peak or 1.0,
+                )
+                journal.write_atomically(images.name_of(output, source.first_number + n), content)
                 size += len(content)
     return size
 

@@ -186,7 +186,7 @@ def belongings(source: Source, container: str) -> Belongings:
             left.append(f"{track}: only one video stream is upscaled")
         elif track.kind == "data" and not _written_anew(track):
             left.append(f"{track}: a data stream, which ffmpeg cannot copy into .{container}")
-    left += [f"{text}: made for the small picture, and not carried to the large one" for text in source.lost]
+    left += _lost(source)
     return Belongings(tuple(audio), tuple(subtitles), tuple(attachments), tuple(covers), tuple(left), tuple(changed))
 
 
@@ -206,7 +206,15 @@ def _written_anew(track: Track) -> bool:
 def _pictures_alone(source: Source) -> Belongings:
     left = [f"{track}: pictures hold nothing else" for track in source.tracks]
     left += ["timestamps: pictures hold none"] if not source.images else []
-    return Belongings((), (), (), (), tuple(left), ())
+    left += [f"{source.chapters} chapters: pictures hold none"] if source.chapters else []
+    left += [f"rotation by {source.rotation}°: pictures are written as they are stored"] if source.rotation else []
+    if source.mastering_display or source.content_light:
+        left.append("HDR10 mastering metadata: pictures hold none")
+    return Belongings((), (), (), (), (*left, *_lost(source)), ())
+
+
+def _lost(source: Source) -> list[str]:
+    return [f"{text}: made for the small picture, and not carried to the large one" for text in source.lost]
 
 
 def _codecs_of(container: str) -> frozenset[str]:

@@ -15,7 +15,8 @@ from av.stream import Stream as AvStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ffmpeg_filter.decode import THREAD_TYPE, THREADS, planes_of
+from ffmpeg_filter.decode import THREAD_TYPE, THREADS
+from ffmpeg_filter.frames import planes_of
 from ffmpeg_filter.pipeline import Broken, Conveyor
 from ffmpeg_filter.pixels import Layout, layout_of, pixel_format_of, plane_order
 from ffmpeg_filter.presets import LEAST_BITS

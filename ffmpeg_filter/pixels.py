@@ -122,6 +122,7 @@ def _planar_formats() -> dict[str, Format]:
             formats[f"yuv{name}p{bits}le"] = Format("YUV", "integer", bits, *_SUBSAMPLING[name])
     for bits in (10, 12):
         formats[f"yuv440p{bits}le"] = Format("YUV", "integer", bits, 0, 1)
-    formats["grayf32le"] = Format("GRAY", "float", 32)
-    formats["gbrpf32le"] = Format("RGB", "float", 32)
+    for bits in (16, 32):
+        formats[f"grayf{bits}le"] = Format("GRAY", "float", bits)
+        formats[f"gbrpf{bits}le"] = Format("RGB", "float", bits)
     return formats

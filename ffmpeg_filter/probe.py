@@ -53,6 +53,7 @@ _METADATA_NOT_CARRIED = {
     "STEREO3D": "stereo 3D layout",
     "SPHERICAL": "spherical projection",
     "S12M_TIMECODE": "timecodes inside the picture",
+    "ICC_PROFILE": "embedded colour profile (ICC)",
 }
 
 
@@ -82,7 +83,8 @@ class Source:
     pts: the presentation timestamp of every frame in units of time_base, strictly ascending. by_order: the container's
     timestamps cannot be matched to decoded frames, so frames are counted. start: the file's first timestamp in seconds.
     properties: colour of the first frame under VapourSynth's names. notes: what was repaired, for the user.
-    mastering_display, content_light: HDR10 metadata as x265 writes it. images: the pictures of a series, see `images`.
+    mastering_display, content_light: HDR10 metadata as x265 writes it. images: the pictures of a series, see `images`;
+    first_number: of its names; peak: the linear light that goes to the models as white, None where values are coded.
     """
 
     path: Path
@@ -112,6 +114,8 @@ class Source:
     lost: tuple[str, ...]
     notes: tuple[str, ...]
     images: tuple[Path, ...] = ()
+    first_number: int = 0
+    peak: float | None = None
 
     @property
     def num_frames(self) -> int:
@@ -208,7 +212,7 @@ def _described(path: Path, container: InputContainer, packets: Sequence[_Stamp])
         seeks=not table.by_order and container.format.name.split(",")[0] not in _SEEKS_LATE,
         start=min((start for s in container.streams if (start := _start_of(s)) is not None), default=Fraction(0)),
         sample_aspect_ratio=exact(stream.sample_aspect_ratio),
-        rotation=_rotation(first),
+        rotation=rotation_of(first),
         interlaced=any(f.interlaced_frame for f in frames),
         properties=colour_properties(first, layout),
         tags={k: v for k, v in stream.metadata.items() if k.lower().split("-")[0] not in STALE_TAGS and k[0] != "_"},
@@ -217,7 +221,7 @@ def _described(path: Path, container: InputContainer, packets: Sequence[_Stamp])
         chapters=len(container.chapters()),
         mastering_display=_mastering_display(first),
         content_light=_content_light(first),
-        lost=tuple(sorted({text for f in frames for text in _lost_side_data(f)})),
+        lost=tuple(sorted({text for f in frames for text in lost_side_data(f)})),
         notes=table.notes,
     )
 
@@ -331,7 +335,7 @@ def _is_shown(stream: VideoStream, head: bytes) -> bool:
     return stream.codec_context.name not in ("vp8", "libvpx") or not head or bool(head[0] & 0x10)
 
 
-def _rotation(frame: VideoFrame) -> int:
+def rotation_of(frame: VideoFrame) -> int:
     return int(frame.rotation) % 360
 
 
@@ -361,7 +365,7 @@ def _side_data(frame: VideoFrame, name: str) -> bytes | None:
     return next((bytes(data) for key, data in _side_data_items(frame) if key == name), None)
 
 
-def _lost_side_data(frame: VideoFrame) -> Iterator[str]:
+def lost_side_data(frame: VideoFrame) -> Iterator[str]:
     for name, _ in _side_data_items(frame):
         if name in _METADATA_NOT_CARRIED:
             yield _METADATA_NOT_CARRIED[name]

@@ -40,6 +40,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     which.add_argument("--start", type=float, metavar="S", help="begin here, in seconds from the first frame")
     which.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
     which.add_argument("--rate", type=_rate, metavar="FPS", help="of numbered pictures: 24, 30000/1001, …")
+    which.add_argument(
+        "--peak", type=float, metavar="LIGHT", help="of .exr pictures: the light that is white; brighter is clipped"
+    )
     which.add_argument("--deinterlace", action="store_true", help="make progressive frames of interlaced ones first")
     which.add_argument("--ignore-interlaced", action="store_true", help="the source's interlaced flag is wrong")
     run_group = command.add_argument_group("the run")
@@ -116,7 +119,7 @@ def job_from(options: argparse.Namespace) -> "Job":
     from ffmpeg_filter.job import Job
 
     coding = ("input", "output", "encoder", "crf", "speed", "bits", "ffmpeg", "deinterlace", "ignore_interlaced")
-    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run", "rate")
+    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run", "rate", "peak")
     values = {name: getattr(options, name) for name in coding + running}
     values |= {name: value for name in ("model", "part_frames") if (value := getattr(options, name)) is not None}
     return Job(

@@ -12,7 +12,7 @@ import torch
 import vapoursynth as vs
 
 from ffmpeg_filter import children
-from ffmpeg_filter.decode import planes_of
+from ffmpeg_filter.frames import planes_of
 from ffmpeg_filter.job import Job, run
 from ffmpeg_filter.probe import probe
 from ffmpeg_filter.progress import PlainProgress

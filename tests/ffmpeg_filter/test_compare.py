@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.compare import Measured, Moment, Rendered, frame_of, measure, page, pick
-from ffmpeg_filter.decode import planes_of
+from ffmpeg_filter.compare import Measured, Moment, Rendered, measure, page, pick
+from ffmpeg_filter.frames import frame_of, planes_of
 from ffmpeg_filter.images import encoded
 from ffmpeg_filter.probe import probe
 from vs_iconvsr.colour import Format

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ffmpeg_filter import decode
-from ffmpeg_filter.decode import Damage, Picture, pictures, planes_of
+from ffmpeg_filter.decode import Damage, Picture, pictures
+from ffmpeg_filter.frames import planes_of
 from ffmpeg_filter.probe import Source, SourceError, probe
 from vs_iconvsr.colour import Format
 

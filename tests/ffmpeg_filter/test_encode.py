@@ -9,8 +9,8 @@ import torch
 
 from ffmpeg_filter import children, mux
 from ffmpeg_filter.children import Executable, FfmpegError
-from ffmpeg_filter.decode import planes_of
 from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options
+from ffmpeg_filter.frames import planes_of
 from ffmpeg_filter.pixels import pixel_format_of
 from ffmpeg_filter.presets import PRESETS, encoder_arguments
 from vs_iconvsr.colour import Colour, Format, Planes

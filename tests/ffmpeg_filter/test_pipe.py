@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ffmpeg_filter.children import Executable
-from ffmpeg_filter.decode import Damage, pictures, planes_of
+from ffmpeg_filter.decode import Damage, pictures
+from ffmpeg_filter.frames import planes_of
 from ffmpeg_filter.pipe import Delivered, upscale_pipe
 from ffmpeg_filter.probe import SourceError, probe
 from vs_iconvsr import weights
