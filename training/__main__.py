@@ -2,9 +2,12 @@
 
 import argparse
 import contextlib
+import datetime
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,14 +31,18 @@ from training.evaluate import (
 )
 from training.export import Card, export
 from training.frames import LAYOUTS, FrameFolders, open_frames
+from training.means import Means, Stopped, TrainingError
 from training.prepare import Preparation, find_videos, prepare
 from training.recipe import Recipe, read_recipe
 from training.sequences import open_sequences
 from training.start import starting_network
 from training.synthesise import contact_sheet, synthesise
-from training.train import Means, TrainingError, train
+from training.train import train
 from training.train_flow import FlowGateError
 from vs_iconvsr import weights
+
+CONFIGS = Path(__file__).parent / "configs"
+RGB_LAYOUTS = ("reds", "reds4")  # measured in RGB; all others on luma
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,17 +86,26 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     recipe = _recipe(options)
-    device = _join_processes(options.device)
-    with _first_process_first():
-        start = starting_network(recipe, options.out, options.data)
-    done = train(
-        recipe,
-        options.out,
-        train_set=open_sequences(options.data / recipe.data.train, recipe.data.layout),
-        held_out_set=open_sequences(options.data / recipe.data.held_out, recipe.data.held_out_layout),
-        start=start,
-        means=Means(device=device, workers=options.workers, tensorboard=options.tensorboard),
+    means = Means(
+        device=_join_processes(options.device),
+        workers=options.workers,
+        recompute=options.recompute,
+        until=time.monotonic() + 60.0 * options.minutes if options.minutes else math.inf,
+        tensorboard=options.tensorboard,
     )
+    try:
+        with _first_process_first():
+            start = starting_network(recipe, options.out, options.data, means=means)
+        done = train(
+            recipe,
+            options.out,
+            train_set=open_sequences(options.data / recipe.data.train, recipe.data.layout),
+            held_out_set=open_sequences(options.data / recipe.data.held_out, recipe.data.held_out_layout),
+            start=start,
+            means=means,
+        )
+    except Stopped:
+        done = False
     if dist.is_initialized():
         dist.destroy_process_group()
     if not done:
@@ -102,7 +118,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     clips = open_frames(options.clips, layout=options.layout)
     protocol = Protocol(
         convention=options.convention,
-        channels=options.channels,
+        channels=options.channels or ("rgb" if options.layout in RGB_LAYOUTS else "y"),
         crop_px=options.crop,
         mirrored=options.layout == "vimeo90k-test",
         frames=options.frames,
@@ -168,7 +184,9 @@ def _join_processes(device: str) -> str:
     """Under torchrun: join the other processes; each takes its own GPU."""
     if "WORLD_SIZE" not in os.environ:
         return device
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    # They wait for the first one while it evaluates or pretrains flow: longer than torch finds natural.
+    wait = datetime.timedelta(hours=12)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=wait)
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
 
 
@@ -184,7 +202,18 @@ def _first_process_first() -> Iterator[None]:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    return read_recipe(options.recipe, overrides=tuple(options.set))
+    return read_recipe(recipe_path(options.recipe), overrides=tuple(options.set))
+
+
+def recipe_path(given: str) -> Path:
+    """A recipe's file, or one of ours by its name."""
+    path, ours = Path(given), CONFIGS / f"{given}.yaml"
+    if path.is_file():
+        return path
+    if not ours.exists():
+        names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+        raise ValueError(f"{given}: wanted a recipe's file or one of {names}; found neither")
+    return ours
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -198,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     def with_recipe(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made.add_argument("recipe", type=Path, help="a YAML file; see training/configs")
+        made.add_argument("recipe", help="a recipe's name (see training/configs), or your own YAML file")
         made.add_argument("--data", type=Path, required=True, help="the folder that the recipe's data lies in")
         made.add_argument("--set", action="append", default=[], metavar="KEY.KEY=VALUE", help="instead of the recipe's")
         return made
@@ -218,7 +247,9 @@ def _parser() -> argparse.ArgumentParser:
     training = with_recipe(command("train", "train by a recipe; the same command again goes on after a stop"))
     training.add_argument("--out", type=Path, required=True, help="the run's folder")
     training.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
-    training.add_argument("--tensorboard", action="store_true", help="write scalars for TensorBoard, too")
+    training.add_argument("--recompute", action="store_true", help="half the speed, a fraction of the memory")
+    training.add_argument("--minutes", type=float, default=0.0, metavar="N", help="save and end after so long")
+    training.add_argument("--tensorboard", action="store_true", help="write scalars and pictures for TensorBoard")
     training.set_defaults(run=_train)
     _add_evaluate(command("evaluate", "PSNR and SSIM of a model on folders of frames, beside bicubic"))
     exporting = with_recipe(command("export", "a run as a weight file for the filter, with a card beside it"))
@@ -236,7 +267,7 @@ def _add_evaluate(evaluating: argparse.ArgumentParser) -> None:
     evaluating.add_argument("--layout", default="any", choices=LAYOUTS, help="how the folder is laid out")
     evaluating.add_argument("--degradation", default="bi", help="bi, bd, bd-pfnl, or x264:CRF for BI and that encoder")
     evaluating.add_argument("--convention", default="basicsr", choices=CONVENTIONS, help="whose rounding")
-    evaluating.add_argument("--channels", default="y", choices=CHANNELS, help="luma, or RGB as for REDS4")
+    evaluating.add_argument("--channels", choices=CHANNELS, help="default: rgb for REDS, y (luma) for all others")
     evaluating.add_argument("--crop", type=int, default=0, metavar="PX", help="border that does not count")
     evaluating.add_argument("--frames", type=int, default=0, metavar="N", help="the first N of each clip; 0: all")
     evaluating.add_argument("--json", type=Path, help="write the figures here, too")

@@ -51,10 +51,10 @@ def export(
     network = trained(recipe, folder)
     gains = held_out.gains(network, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     before = held_out.gains(start, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
-    if not force and _mean(gains) <= _mean(before):
+    if not force and held_out.mean(gains) <= held_out.mean(before):
         raise WorseError(
-            f"{folder}: wanted held-out gains above those before training ({_mean(before):+.3f} dB), "
-            f"got {_mean(gains):+.3f} dB; nothing was written (--force writes it all the same)"
+            f"{folder}: wanted held-out gains above those before training ({held_out.mean(before):+.3f} dB), "
+            f"got {held_out.mean(gains):+.3f} dB; nothing was written (--force writes it all the same)"
         )
     provenance = {
         "name": card.name,
@@ -118,10 +118,6 @@ def _data_line(recipe: Recipe) -> str:
         f"{generator.clips} clips of {generator.frames} frames, drawn and filmed by `synthesise` "
         f"(seed {generator.seed}); no footage of anybody"
     )
-
-
-def _mean(gains: dict[str, float]) -> float:
-    return sum(gains.values()) / len(gains)
 
 
 def _version() -> str:

@@ -13,6 +13,8 @@ from training.resize import imresize, to_bytes
 from training.sequences import Sequences
 from vs_iconvsr.networks.propagation import VideoNetwork
 
+BEST_PSNR_DB = 50.0  # errors below one code value: what is nearer to the truth, up to equal, is not worth more
+PICTURE_FRAMES = 7  # read for the one that is shown
 _SEED = 0x4E1D  # one fixed draw of each degradation, whatever the recipe's seed
 
 
@@ -23,19 +25,33 @@ def gains(
     found: dict[str, list[float]] = {}
     for k, degradation in enumerate(degradations):
         for i in range(min(watch.held_out_sequences, len(sequences))):
-            frames, h, w = sequences.shape(i)
-            kept, scale = min(frames, watch.held_out_frames), network.scale
-            gt = sequences.read(i, range(kept), slice(0, h - h % scale), slice(0, w - w % scale))
-            random = np.random.default_rng(np.random.SeedSequence([_SEED, k, i]))
-            lr = degrade(gt, degradation, network.scale, random=random)
+            gt, lr = _degraded(sequences, i, (k, degradation), scale=network.scale, frames=watch.held_out_frames)
             gain = mean_psnr(upscaled(network, lr, device=device), gt) - mean_psnr(enlarged(lr, network.scale), gt)
             found.setdefault(degradation.kind, []).append(gain)
     return {kind: float(np.mean(values)) for kind, values in found.items()}
 
 
+def mean(gains: dict[str, float]) -> float:
+    """Over the kinds of degradation, each counted once whatever its share."""
+    return float(np.mean(list(gains.values())))
+
+
+def pictures(
+    network: VideoNetwork, sequences: Sequences, degradations: Sequence[Degradation], *, device: str
+) -> dict[str, Tensor]:
+    """Bicubic enlargement, hr and gt side by side (3, H, 3W) uint8: a frame of the first sequence, by kind."""
+    shown = {}
+    for k, degradation in enumerate(degradations):
+        gt, lr = _degraded(sequences, 0, (k, degradation), scale=network.scale, frames=PICTURE_FRAMES)
+        hr = upscaled(network, lr, device=device)
+        middle = len(gt) // 2
+        shown[degradation.kind] = torch.cat([enlarged(lr, network.scale)[middle], hr[middle], gt[middle]], dim=2)
+    return shown
+
+
 def mean_psnr(ours: Tensor, truth: Tensor) -> float:
-    """On luma, mean over the frames of two sequences (t, 3, h, w) in 0..255."""
-    return float(np.mean([psnr(luma(a), luma(b)) for a, b in zip(ours, truth, strict=True)]))
+    """On luma, at most BEST_PSNR_DB, mean over the frames of two sequences (t, 3, h, w) in 0..255."""
+    return float(np.mean([min(psnr(luma(a), luma(b)), BEST_PSNR_DB) for a, b in zip(ours, truth, strict=True)]))
 
 
 def upscaled(network: VideoNetwork, lr: Tensor, *, device: str) -> Tensor:
@@ -51,3 +67,13 @@ def upscaled(network: VideoNetwork, lr: Tensor, *, device: str) -> Tensor:
 def enlarged(lr: Tensor, scale: int) -> Tensor:
     """lr (t, 3, h, w) uint8 → uint8 by MATLAB's bicubic: what every gain here is measured against."""
     return to_bytes(imresize(lr, float(scale)))
+
+
+def _degraded(
+    sequences: Sequences, i: int, degradation: tuple[int, Degradation], *, scale: int, frames: int
+) -> tuple[Tensor, Tensor]:
+    """gt and lr of a sequence's first frames by the k-th degradation: always the same draw."""
+    k, how = degradation
+    length, h, w = sequences.shape(i)
+    gt = sequences.read(i, range(min(length, frames)), slice(0, h - h % scale), slice(0, w - w % scale))
+    return gt, degrade(gt, how, scale, random=np.random.default_rng(np.random.SeedSequence([_SEED, k, i])))

@@ -15,7 +15,7 @@ from vs_iconvsr.networks.propagation import VideoNetwork
 ARCHITECTURES: dict[str, type[VideoNetwork]] = {"LightVSR": LightVSR, "BasicVSR": BasicVSR, "IconVSR": IconVSR}
 
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,8 @@ class Optimiser:
     flow_share: learning rate of the flow network over that of the rest. frozen: steps before the parts that may come
     pretrained, flow and refill networks, move at all.
     average: decay of the moving average of the weights, which is what is evaluated and kept; 0 for none.
-    clip_norm: largest norm of the gradient; 0 for no limit. precision: of the convolutions; weights stay float32.
+    clip_norm: largest norm of the gradient; 0 for no limit. precision: of the convolutions; weights stay float32;
+    float16 wants a GPU. compiled: steps go through torch.compile, which rounds otherwise than eager torch.
     """
 
     steps: int
@@ -97,6 +98,7 @@ class Optimiser:
     average: float = 0.998
     clip_norm: float = 1.0
     precision: str = "float32"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

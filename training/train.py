@@ -1,14 +1,11 @@
 """The training loop: set up, resume, step, log, evaluate, save."""
 
-import contextlib
 import json
 import logging
 import math
 import os
-import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training import checkpoint, held_out
 from training.config import as_json, fingerprint
+from training.means import Means, TrainingError, batches, stop_requests
 from training.recipe import Optimiser, Recipe
 from training.sequences import Batch, BatchSource, Sequences
+from training.steps import stepwise
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 logger = logging.getLogger(__name__)
@@ -29,22 +28,7 @@ logger = logging.getLogger(__name__)
 FLOW_PARTS = ("flow_network.", "spynet.")  # parameters that learn at flow_share of the rate
 REFILL_PARTS = ("edvr.",)
 MAX_ROLLBACKS = 3
-
-
-@dataclass(frozen=True)
-class Means:
-    """What a run may do differently without other results: where it computes, how data gets there, what it shows.
-
-    tensorboard: write scalars for TensorBoard into the run's folder, too.
-    """
-
-    device: str = "cpu"
-    workers: int = 0
-    tensorboard: bool = False
-
-
-class TrainingError(RuntimeError):
-    """A run cannot go on; the message says why and what to change."""
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def train(
@@ -53,11 +37,13 @@ def train(
     """Train `start` (which is changed) by the recipe, going on from the checkpoint in `folder` if there is one.
 
     Writes last.pt and previous.pt (checkpoints), average.safetensors (the averaged weights where held-out gain was
-    best) and metrics.jsonl. Returns whether all steps are done: False after SIGTERM or SIGINT, which save first.
+    best) and metrics.jsonl. Returns whether all steps are done: False where it was stopped, having saved.
     On a CPU with one process a run that was killed and resumed gives the same bits as one that was not.
     """
     run = _Run(recipe, folder, start, means)
     run.resume()
+    if run.step == 0:
+        run.measure_start(held_out_set)
     source = BatchSource(
         train_set,
         recipe.patches,
@@ -67,9 +53,9 @@ def train(
         rank=run.rank,
         world=run.world,
     )
-    with _stop_signals() as stopped:
+    with stop_requests(means) as stopped:
         while run.step < recipe.optimiser.steps:
-            for batch in run.timed(_batches(source, range(run.step, recipe.optimiser.steps), means)):
+            for batch in run.timed(batches(source, range(run.step, recipe.optimiser.steps), means)):
                 if not run.learn(batch):
                     break  # rolled back: the batches go on from an earlier step
                 stop = run.any_process(stopped())
@@ -93,14 +79,16 @@ class _Run:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         # Weights in this order suit the vector units, of CPUs as of GPUs.
         self.network = network.to(means.device).to(memory_format=torch.channels_last).train().requires_grad_(True)
-        self.forward: nn.Module = self.network
+        self.forward: nn.Module = stepwise(self.network, recompute=means.recompute, compiled=recipe.optimiser.compiled)
         if self.world > 1:
-            self.forward = DistributedDataParallel(self.network, find_unused_parameters=True)
+            self.forward = DistributedDataParallel(self.forward, find_unused_parameters=True)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimiser = torch.optim.Adam(_parameter_groups(self.network), betas=recipe.optimiser.betas)
+        self.scaler = _scaler(recipe.optimiser, means)
         self.step = 0
         self.rollbacks = 0
         self.best_gain = -math.inf
+        self.start_gains: dict[str, float] = {}  # of the weights that were given, by degradation; none for fresh ones
         self.loss = 0.0  # moving average, for the log
         self.since = (time.monotonic(), 0)  # moment and step of the last log line
         self.waited_s = 0.0  # for data, since then
@@ -112,19 +100,22 @@ class _Run:
         rate = learning_rate(settings, self.step) * 0.5**self.rollbacks
         for group in self.optimiser.param_groups:
             group["lr"] = rate * (settings.flow_share if group["flow"] else 1.0)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        with self._precision():
             hr = self.forward(batch.lr.to(self.device))
         loss = charbonnier(hr, batch.gt.to(self.device), epsilon=settings.epsilon)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.any_process(not bool(torch.isfinite(loss.detach()))):
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or math.inf)
+        # Gradients too large for float16 are the scaler's to pass over: it lowers its scale and keeps the weights.
+        finite = torch.isfinite(loss.detach()) & (torch.isfinite(norm) | self.scaler.is_enabled())
+        if self.any_process(not bool(finite)):
             self._roll_back()
             return False
-        if settings.clip_norm:
-            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         if self.step < settings.frozen:
             _forget_gradients(self.network, FLOW_PARTS + REFILL_PARTS)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self._move_average(settings.average)
         self.step += 1
         value = float(loss.detach())
@@ -155,24 +146,33 @@ class _Run:
                 "step %d of %d, loss %.5f, %.2f s a step, %.0f min left", self.step, total, self.loss, seconds, left
             )
 
+    def measure_start(self, sequences: Sequences) -> None:
+        """Held-out gain of weights that were given: what training must be better than."""
+        if self.rank == 0 and self.recipe.start.weights is not None:
+            self.start_gains = self._gains(sequences)
+            logger.info("held out, over bicubic, before training: %s", _told(self.start_gains))
+
     def evaluate(self, sequences: Sequences) -> None:
         """Held-out gain of the averaged weights; the best are kept as average.safetensors."""
         if self.rank:
             return
         raw = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(self.average)
-        gains = held_out.gains(
-            self.network,
-            sequences,
-            self.recipe.degradations,
-            watch=self.recipe.watch,
-            device=self.device,
-        )
+        gains = self._gains(sequences)
+        if self.board is not None:
+            pictures = held_out.pictures(self.network, sequences, self.recipe.degradations, device=self.device)
+            for kind, picture in pictures.items():
+                self.board.add_image(f"bicubic, hr, gt/{kind}", picture, self.step)
         self.network.load_state_dict(raw)
-        mean = sum(gains.values()) / len(gains)
-        self._write(**{f"gain_{kind}_db": round(gain, 4) for kind, gain in gains.items()}, gain_db=round(mean, 4))
-        shown = ", ".join(f"{kind} {gain:+.2f} dB" for kind, gain in gains.items())
-        logger.info("step %d, held out, against bicubic: %s", self.step, shown)
+        mean = held_out.mean(gains)
+        over_start = {kind: gain - self.start_gains[kind] for kind, gain in gains.items() if self.start_gains}
+        self._write(
+            **{f"gain_{kind}_db": round(gain, 4) for kind, gain in gains.items()},
+            gain_db=round(mean, 4),
+            **({"gain_over_start_db": round(held_out.mean(over_start), 4)} if over_start else {}),
+        )
+        beside = f"; over the start: {_told(over_start)}" if over_start else ""
+        logger.info("step %d, held out, over bicubic: %s%s", self.step, _told(gains), beside)
         if mean > self.best_gain:
             self.best_gain = mean
             _write_whole(self.folder / "average.safetensors", safetensors.torch.save(self._contiguous_average()))
@@ -208,8 +208,20 @@ class _Run:
             "random": torch.get_rng_state(),
             "rollbacks": self.rollbacks,
             "best_gain": self.best_gain,
+            "start_gains": self.start_gains,
+            "scaler": self.scaler.state_dict(),
             "loss": self.loss,
         }
+
+    def _gains(self, sequences: Sequences) -> dict[str, float]:
+        return held_out.gains(
+            self.network, sequences, self.recipe.degradations, watch=self.recipe.watch, device=self.device
+        )
+
+    def _precision(self) -> torch.autocast:
+        precision = self.recipe.optimiser.precision
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, HALVES.get(precision), enabled=precision in HALVES)
 
     def _take(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
@@ -218,7 +230,8 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         self.step, self.rollbacks = state["step"], state["rollbacks"]
-        self.best_gain, self.loss = state["best_gain"], state["loss"]
+        self.best_gain, self.loss, self.start_gains = state["best_gain"], state["loss"], state["start_gains"]
+        self.scaler.load_state_dict(state["scaler"])
         self.since = (time.monotonic(), self.step)
 
     def _roll_back(self) -> None:
@@ -227,13 +240,15 @@ class _Run:
         state = checkpoint.load(self.folder)
         if state is None or rollbacks > MAX_ROLLBACKS:
             raise TrainingError(
-                f"step {failed}: wanted a finite loss, got none after {rollbacks - 1} rollbacks; "
+                f"step {failed}: wanted a finite loss and gradient, got none after {rollbacks - 1} rollbacks; "
                 "lower the learning rate: --set optimiser.learning_rate=…"
             )
         self._take(state)
         self.rollbacks = rollbacks
         self.save()
-        logger.warning("step %d: the loss was not finite; back to step %d at half the rate", failed, self.step)
+        logger.warning(
+            "step %d: the loss or its gradient was not finite; back to step %d at half the rate", failed, self.step
+        )
         self._write(rolled_back_from=failed)
 
     def any_process(self, flag: bool) -> bool:
@@ -283,6 +298,21 @@ def charbonnier(hr: Tensor, gt: Tensor, *, epsilon: float) -> Tensor:
     return ((hr - gt).square() + epsilon**2).sqrt().mean()
 
 
+def _scaler(settings: Optimiser, means: Means) -> torch.amp.GradScaler:
+    """Keeps gradients within float16's range; passes everything through for the other precisions."""
+    kind = torch.device(means.device).type
+    if settings.precision == "float16" and kind != "cuda":
+        raise TrainingError(
+            f"precision: wanted a CUDA device for float16, got {means.device}; "
+            "--device cuda, or --set optimiser.precision=bfloat16"
+        )
+    return torch.amp.GradScaler(kind, enabled=settings.precision == "float16")
+
+
+def _told(gains: dict[str, float]) -> str:
+    return ", ".join(f"{kind} {gain:+.2f} dB" for kind, gain in gains.items())
+
+
 def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -303,36 +333,6 @@ def _forget_gradients(network: nn.Module, parts: tuple[str, ...]) -> None:
     for name, parameter in network.named_parameters():
         if name.startswith(parts):
             parameter.grad = None
-
-
-def _batches(source: BatchSource, steps: range, means: Means) -> Iterator[Batch]:
-    """Batches of these steps in order."""
-    if means.workers == 0:
-        yield from (source[step] for step in steps)
-        return
-    loader = torch.utils.data.DataLoader(
-        source,
-        batch_size=None,
-        sampler=steps,
-        num_workers=means.workers,
-        prefetch_factor=4,
-        multiprocessing_context="forkserver",  # a fork of a process whose torch has threads may hang
-    )
-    yield from loader
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[Any]:
-    """A function that says whether SIGTERM or SIGINT has come; the handlers that were there come back."""
-    came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda got, _: came.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -72,3 +72,31 @@ def test_mistakes_are_one_line(
 def test_missing_clips_say_how_to_make_them(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
     assert "make one: python -m training synthesise" in capsys.readouterr().err
+
+
+def test_a_time_limit_ends_with_its_own_code_and_the_same_command_goes_on(recipe: Path, tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    common = [str(recipe), "--data", str(data)]
+    main(["synthesise", *common])
+    assert main(["train", *common, "--out", str(run), "--minutes", "0.0001"]) == 3
+    assert (run / "last.pt").exists()
+    assert main(["train", *common, "--out", str(run), "--recompute"]) == 0
+
+
+@pytest.mark.parametrize(("layout", "shown"), [("reds4", "RGB"), ("vid4", "Y"), ("udm10", "Y"), ("vimeo90k-test", "Y")])
+def test_each_benchmark_is_measured_as_in_the_paper(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str, shown: str
+) -> None:
+    """Layouts as the archives unpack; RGB for REDS4, luma for the others; mirrored and one frame for Vimeo-90K-T."""
+    clip = {"reds4": "train_sharp/011", "vimeo90k-test": "sequences/00001/0001"}.get(layout, "GT/one")
+    (tmp_path / clip).mkdir(parents=True)
+    (tmp_path / "sep_testlist.txt").write_text("00001/0001\n")
+    texture = np.random.default_rng(1).integers(0, 256, (24, 60, 3), dtype=np.uint8)
+    for k in range(7):
+        Image.fromarray(np.ascontiguousarray(texture[:, k : k + 32])).save(tmp_path / clip / f"im{k + 1}.png")
+    assert main(["evaluate", "light", str(tmp_path), "--layout", layout, "--json", str(tmp_path / "found.json")]) == 0
+    assert f"bi, {shown}, basicsr rounding" in capsys.readouterr().out
+    bicubic, ours = json.loads((tmp_path / "found.json").read_text())
+    assert [bicubic["upscaler"], ours["upscaler"]] == ["bicubic", "light"]
+    assert ours["scores"][0]["frames"] == (1 if layout == "vimeo90k-test" else 7)
+    assert ours["protocol"]["mirrored"] == (layout == "vimeo90k-test")

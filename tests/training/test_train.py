@@ -1,5 +1,6 @@
 """The loop: learns, resumes to the bit, survives kill and NaN, stops when told to, in two processes as in one."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,13 +15,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from training import checkpoint
+from training import checkpoint, held_out
+from training import train as module
 from training.degrade import Degradation
-from training.recipe import Data, Network, Optimiser, Recipe, Watch
+from training.means import Means, TrainingError
+from training.recipe import Data, Network, Optimiser, Recipe, Start, Watch
 from training.sequences import Batch, GeneratedSet, Patches
 from training.start import build
 from training.synthesise import Generator, synthesise
-from training.train import Means, TrainingError, charbonnier, learning_rate, train
+from training.train import charbonnier, learning_rate, train
+from vs_iconvsr import weights
 
 ARGUMENTS = {"mid_channels": 8, "num_blocks": 1, "flow_channels": 8, "scale": 4}
 
@@ -43,10 +47,17 @@ def recipe(*, steps: int = 12, evaluate: int = 6, save: int = 3, rate: float = 1
     )
 
 
-def run(settings: Recipe, clips: Path, folder: Path) -> bool:
+def run(settings: Recipe, clips: Path, folder: Path, *, means: Means = Means()) -> bool:  # noqa: B008 (frozen)
     torch.manual_seed(settings.seed)
     sequences = GeneratedSet(clips)
-    return train(settings, folder, train_set=sequences, held_out_set=sequences, start=build(settings), means=Means())
+    return train(settings, folder, train_set=sequences, held_out_set=sequences, start=build(settings), means=means)
+
+
+def stopped_after(looks: int, monkeypatch: pytest.MonkeyPatch) -> Means:
+    """Means whose time is over when it has been looked at so often: once a step."""
+    left = iter(range(looks))
+    monkeypatch.setattr(module, "stop_requests", lambda _: contextlib.nullcontext(lambda: next(left, None) is None))
+    return Means()
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -70,7 +81,8 @@ def command(settings: Recipe, clips: Path, folder: Path) -> list[str]:
         from training.recipe import Recipe
         from training.sequences import GeneratedSet
         from training.start import build
-        from training.train import Means, train
+        from training.means import Means
+        from training.train import train
         torch.set_num_threads(1)
         settings = read(Path(sys.argv[1]), Recipe)
         torch.manual_seed(settings.seed)
@@ -154,8 +166,6 @@ def test_another_recipe_does_not_go_on_from_this_checkpoint(clips: Path, tmp_pat
 def test_a_loss_that_is_not_finite_rolls_back_at_half_the_rate(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import train as module
-
     calls = []
 
     def once_broken(hr: torch.Tensor, gt: torch.Tensor, *, epsilon: float) -> torch.Tensor:
@@ -176,18 +186,14 @@ def test_a_loss_that_is_not_finite_rolls_back_at_half_the_rate(
 def test_a_loss_that_stays_broken_ends_the_run_with_its_remedy(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import train as module
-
     monkeypatch.setattr(module, "charbonnier", lambda hr, gt, *, epsilon: (hr - gt).mean() * float("inf") + epsilon)
     with pytest.raises(
-        TrainingError, match=r"wanted a finite loss, got none after 0 rollbacks; lower the learning rate"
+        TrainingError, match=r"wanted a finite loss and gradient, got none after 0 rollbacks; lower the learning rate"
     ):
         run(recipe(), clips, tmp_path)
 
 
 def test_the_loop_learns_one_batch_by_heart(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import train as module
-
     class Same(module.BatchSource):
         def __getitem__(self, step: int) -> Batch:
             del step
@@ -226,3 +232,124 @@ def test_two_processes_learn_what_one_learns(clips: Path, tmp_path: Path) -> Non
     assert one.keys() == two.keys()
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
     assert float((one["tail_last.weight"]).abs().max()) > 1e-3
+
+
+def test_recomputing_changes_no_bit_of_the_weights(clips: Path, tmp_path: Path) -> None:
+    run(recipe(steps=4), clips, tmp_path / "kept")
+    run(recipe(steps=4), clips, tmp_path / "again", means=Means(recompute=True))
+    assert_same(weights_of(tmp_path / "kept"), weights_of(tmp_path / "again"))
+
+
+def test_a_run_whose_time_is_over_saves_and_goes_on_to_the_same_bits(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe(steps=6), clips, tmp_path / "straight")
+    assert not run(recipe(steps=6), clips, tmp_path / "stopped", means=Means(until=time.monotonic()))
+    assert _step(tmp_path / "stopped") == 1
+    with monkeypatch.context() as patch:
+        assert not run(recipe(steps=6), clips, tmp_path / "stopped", means=stopped_after(2, patch))
+    assert _step(tmp_path / "stopped") == 4
+    assert run(recipe(steps=6), clips, tmp_path / "stopped")
+    assert_same(weights_of(tmp_path / "straight"), weights_of(tmp_path / "stopped"))
+
+
+def test_float16_wants_a_gpu_and_says_so(clips: Path, tmp_path: Path) -> None:
+    settings = with_precision("float16", steps=1)
+    with pytest.raises(TrainingError, match=r"wanted a CUDA device for float16, got cpu; .*precision=bfloat16"):
+        run(settings, clips, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_resumes_to_the_bit_with_the_scale_of_its_gradients(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """float16 as on a GPU: a loss scaler that grows every second step."""
+    enabled = precision == "float16"
+    monkeypatch.setattr(
+        module, "_scaler", lambda *_: torch.amp.GradScaler("cpu", growth_interval=2, enabled=enabled, init_scale=64.0)
+    )
+    settings = with_precision(precision, steps=6)
+    run(settings, clips, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        assert not run(settings, clips, tmp_path / "stopped", means=stopped_after(2, patch))
+    run(settings, clips, tmp_path / "stopped")
+    assert_same(weights_of(tmp_path / "straight"), weights_of(tmp_path / "stopped"))
+    states = [checkpoint.load(tmp_path / name) or {} for name in ("straight", "stopped")]
+    assert states[0]["scaler"] == states[1]["scaler"]
+    assert states[0]["scaler"].get("scale") == (512.0 if enabled else None)
+
+
+def test_gradients_beyond_float16_lower_the_scale_and_keep_the_weights(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**60))
+    settings = with_precision("float16", steps=1)
+    run(settings, clips, tmp_path)
+    fresh = build(settings).state_dict()
+    assert_same({name: weights_of(tmp_path)[name] for name in fresh}, fresh)
+    assert (checkpoint.load(tmp_path) or {})["scaler"]["scale"] == 2.0**59
+
+
+def with_precision(precision: str, *, steps: int) -> Recipe:
+    settings = recipe(steps=steps)
+    return dataclasses.replace(settings, optimiser=dataclasses.replace(settings.optimiser, precision=precision))
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_gradient_that_is_not_finite_rolls_back_too(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_norm: float
+) -> None:
+    calls = []
+
+    def once_broken(hr: torch.Tensor, gt: torch.Tensor, *, epsilon: float) -> torch.Tensor:
+        calls.append(1)
+        loss = charbonnier(hr, gt, epsilon=epsilon)
+        if len(calls) == 5:
+            hr.register_hook(lambda gradient: gradient * float("nan"))
+        return loss
+
+    monkeypatch.setattr(module, "charbonnier", once_broken)
+    settings = recipe()
+    settings = dataclasses.replace(settings, optimiser=dataclasses.replace(settings.optimiser, clip_norm=clip_norm))
+    assert run(settings, clips, tmp_path)
+    assert (checkpoint.load(tmp_path) or {})["rollbacks"] == 1
+    assert all(bool(torch.isfinite(value).all()) for value in weights_of(tmp_path).values())
+
+
+def test_given_weights_are_what_the_gain_is_told_over(clips: Path, tmp_path: Path) -> None:
+    settings = recipe(steps=4, evaluate=2)
+    given = build(settings)
+    torch.nn.init.normal_(given.get_parameter("tail_last.weight"), std=0.02)
+    weights.save(given, tmp_path / "given.safetensors", provenance={})
+    settings = dataclasses.replace(settings, network=None, start=Start(weights=str(tmp_path / "given.safetensors")))
+    run(settings, clips, tmp_path / "run")
+    before = held_out.gains(given, GeneratedSet(clips), settings.degradations, watch=settings.watch, device="cpu")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [line for line in lines if "gain_db" in line]
+    assert len(evaluated) == 2
+    for line in evaluated:
+        assert line["gain_over_start_db"] == pytest.approx(line["gain_db"] - held_out.mean(before), abs=2e-4)
+
+
+def test_tensorboard_shows_bicubic_hr_and_gt_side_by_side(clips: Path, tmp_path: Path) -> None:
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run(recipe(steps=2, evaluate=1), clips, tmp_path, means=Means(tensorboard=True))
+    events = reading.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert sorted(events.Tags()["images"]) == ["bicubic, hr, gt/bi", "bicubic, hr, gt/video"]
+    shown = events.Images("bicubic, hr, gt/bi")
+    assert [(event.step, event.width, event.height) for event in shown] == [(1, 3 * 64, 64), (2, 3 * 64, 64)]
+    assert "gain_db" in events.Tags()["scalars"]
+
+
+@pytest.mark.long
+def test_compiled_steps_resume_to_the_bit(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = recipe(steps=4)
+    settings = dataclasses.replace(settings, optimiser=dataclasses.replace(settings.optimiser, compiled=True))
+    run(settings, clips, tmp_path / "straight")
+    torch.compiler.reset()
+    with monkeypatch.context() as patch:
+        assert not run(settings, clips, tmp_path / "stopped", means=stopped_after(1, patch))
+    torch.compiler.reset()
+    assert run(settings, clips, tmp_path / "stopped")
+    assert_same(weights_of(tmp_path / "straight"), weights_of(tmp_path / "stopped"))

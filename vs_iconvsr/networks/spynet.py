@@ -43,17 +43,23 @@ class SPyNet(nn.Module):
         return torch.stack([flow[:, 0] * (w / stretched_w), flow[:, 1] * (h / stretched_h)], dim=1)
 
     def search(self, frame: Tensor, neighbour: Tensor) -> Tensor:
-        """As forward, for multiples of SIZE_MULTIPLE: each level, from coarse to fine, adds to the flow."""
+        """As forward, for multiples of SIZE_MULTIPLE."""
+        return self.refinements(frame, neighbour)[-1]
+
+    def refinements(self, frame: Tensor, neighbour: Tensor) -> list[Tensor]:
+        """The flow after each level, coarsest first, in px of its own level: every one adds to the one before."""
         dtype = next(self.parameters()).dtype
         frames, neighbours = self.pyramid(frame.to(dtype)), self.pyramid(neighbour.to(dtype))
         n, _, h, w = frames[0].shape
         flow = torch.zeros(n, 2, h, w, device=frame.device, dtype=torch.promote_types(dtype, torch.float32))
+        flows = []
         for level, refine in enumerate(self.basic_module):
             if level > 0:
                 flow = 2.0 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             moved = warp(neighbours[level], flow, padding_mode="border")
             flow = flow + refine(torch.cat([frames[level], moved, flow.to(dtype)], dim=1))
-        return flow
+            flows.append(flow)
+        return flows
 
     def pyramid(self, frame: Tensor) -> list[Tensor]:
         """The normalised frame at every level's size, coarsest first."""
