@@ -5,7 +5,7 @@ import html
 import itertools
 import string
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import resources
@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from ffmpeg_filter.decode import Damage, Picture, pictures
-from ffmpeg_filter.frames import frame_of
+from ffmpeg_filter.frames import frame_of, planes_of
 from ffmpeg_filter.images import encoded
 from ffmpeg_filter.pipeline import Feed
 from ffmpeg_filter.probe import Source
 from ffmpeg_filter.progress import Progress, clock
 from vs_iconvsr import weights
-from vs_iconvsr.colour import Format, colour_of, from_rgb, output_colour, to_rgb
+from vs_iconvsr.colour import Format, Planes, colour_of, from_rgb, output_colour, to_rgb
 from vs_iconvsr.plan import Settings
 from vs_iconvsr.stream import Stream
 
@@ -82,11 +82,18 @@ def compare(
     chosen = [Moment(n, "chosen") for n in moments] if moments is not None else pick(measure(source))
     progress.begin(len(chosen) * len(models), 0)
     rendered = []
+    told: set[str] = set()
+
+    def warn(text: str) -> None:
+        if text not in told:  # each model finds out the same about the same source
+            told.add(text)
+            progress.note(text)
+
     for name in models:
         images, fps = (
             _enlarged(source, chosen, settings, progress)
             if name == BICUBIC
-            else _upscaled(source, chosen, name, settings, progress)
+            else _upscaled(source, chosen, name, settings, progress, warn)
         )
         rendered.append(Rendered(Path(name).stem, tuple(images), fps))
     progress.end()
@@ -145,13 +152,19 @@ def _enlarged(
         target = output_colour(colour, layout, _ENLARGED, width, height)
         small = frame_of(from_rgb(rgb, _ENLARGED, target, dither="none"), _ENLARGED, width, height)
         size = {"width": width * 4, "height": height * 4}
-        images.append(encoded(small.reformat(**size, format="rgb24", interpolation="BICUBIC"), ".png", 8))
+        large = small.reformat(**size, format="rgb24", interpolation="BICUBIC", threads=1)
+        images.append(_png(planes_of(large), source))
         progress.advance()
     return images, None
 
 
 def _upscaled(
-    source: Source, moments: Sequence[Moment], model: str, settings: Settings, progress: Progress
+    source: Source,
+    moments: Sequence[Moment],
+    model: str,
+    settings: Settings,
+    progress: Progress,
+    warn: Callable[[str], None],
 ) -> tuple[list[bytes], float]:
     """hr frames as the whole job would give them, and hr frames a second over whole segments."""
 
@@ -171,21 +184,26 @@ def _upscaled(
             height=source.height,
             num_frames=source.num_frames,
             target=SHOWN,
-            warn=progress.note,
+            warn=warn,
         ) as stream:
             for moment in moments:
                 while wanted := stream.missing(moment.frame):
                     for n in wanted:
                         picture = feed.get(n)
                         stream.put(n, picture.planes, picture.properties)
-                hr = stream.frame(moment.frame).planes
-                images.append(encoded(frame_of(hr, SHOWN, hr[0].shape[1], hr[0].shape[0]), ".png", 8))
+                images.append(_png(stream.frame(moment.frame).planes, source))
                 progress.advance()
             # Every step is one frame in one direction: an hr frame takes a step backward and one forward.
             fps = stream.counts.steps / 2 / (time.monotonic() - started)
     finally:
         feed.close()
     return images, fps
+
+
+def _png(planes: Planes, source: Source) -> bytes:
+    """An 8-bit RGB frame as a player shows it, turned by the source's rotation."""
+    upright = tuple(torch.rot90(plane, source.rotation // 90) for plane in planes)  # both turn counterclockwise
+    return encoded(frame_of(upright, SHOWN, upright[0].shape[1], upright[0].shape[0]), ".png", 8)
 
 
 def page(source: Source, moments: Sequence[Moment], rendered: Sequence[Rendered]) -> str:
@@ -202,7 +220,7 @@ def page(source: Source, moments: Sequence[Moment], rendered: Sequence[Rendered]
 
 def _facts(source: Source) -> str:
     facts = f"{source.width}×{source.height} → ×4, {source.num_frames} frames, {clock(source.seconds)}"
-    return facts + (f", shown without its rotation of {source.rotation}°" if source.rotation else "")
+    return facts + (f", turned by {source.rotation}° as players do" if source.rotation else "")
 
 
 def _speed(source: Source, rendered: Rendered) -> str:
@@ -233,5 +251,7 @@ def _section(source: Source, moment: Moment, number: int, rendered: Sequence[Ren
     when = f"{clock(int(seconds))}.{int(seconds * 10) % 10}"
     heading = html.escape(f"{when} (frame {moment.frame}): {moment.why}")
     aspect = (source.sample_aspect_ratio or 1) * Fraction(source.width, source.height)
+    if source.rotation % 180:
+        aspect = 1 / aspect
     shape = f"{aspect.numerator} / {aspect.denominator}"
     return f'<section><h2>{heading}</h2><div class="stage" style="--shape: {shape}">{images}</div></section>'

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +150,8 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     quality = None
     if options.verify and not job.dry_run:
-        quality, summary = _verified(job, summary)
+        quality, summary = _verified(job, summary, stop)
+    code = EXIT_INTERRUPTED if stop.is_set() and options.verify and quality is None else 0
     if options.progress == "json":
         values = {**dataclasses.asdict(summary), "output": str(summary.output), "fps": summary.fps}
         values["stages"] = summary.stages.rates()
@@ -157,24 +159,28 @@ def run(options: argparse.Namespace) -> int:
             psnr_db = quality.psnr_db if math.isfinite(quality.psnr_db) else None  # JSON knows no infinity
             values["quality"] = {**dataclasses.asdict(quality), "psnr_db": psnr_db}
         options.say(json.dumps({"event": "summary", **values}))
-        return 0
+        return code
     for line in lines_of(summary, dry_run=job.dry_run):
         progress.note(line)
     if quality is not None:
         progress.note(f"verified: {quality}")
-    return 0
+    return code
 
 
-def _verified(job: "Job", summary: "Summary") -> "tuple[Quality | None, Summary]":
+def _verified(job: "Job", summary: "Summary", stop: threading.Event) -> "tuple[Quality | None, Summary]":
     """The quality, or a warning more: the output is whole, whether or not it could be compared."""
     from ffmpeg_filter import verify
     from ffmpeg_filter.children import FfmpegError
+    from ffmpeg_filter.pipeline import Interrupted
     from ffmpeg_filter.probe import DiscontinuityError, SourceError
 
     try:
-        return verify.measure(job, summary.frames), summary
+        return verify.measure(job, summary.frames, stop=stop), summary
+    except Interrupted:
+        why = "stopped; the output is whole"
     except (FfmpegError, SourceError, DiscontinuityError) as error:
-        return None, dataclasses.replace(summary, warnings=(*summary.warnings, f"not verified: {error}"))
+        why = str(error)
+    return None, dataclasses.replace(summary, warnings=(*summary.warnings, f"not verified: {why}"))
 
 
 def lines_of(summary: "Summary", *, dry_run: bool = False) -> list[str]:

@@ -1,16 +1,20 @@
 """How near an upscaled file, made small again, comes to its source: PSNR, SSIM and VMAF of the luma, by ffmpeg."""
 
 import re
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffmpeg_filter import children
-from ffmpeg_filter.children import Executable, FfmpegError
+from ffmpeg_filter.children import Child, Executable, FfmpegError
 from ffmpeg_filter.job import Job, window_of
 from ffmpeg_filter.mux import IMAGES
+from ffmpeg_filter.pipeline import Interrupted
 from ffmpeg_filter.probe import Source, SourceError, probe
 
 _LEAST_VMAF_PX = 64  # its coarsest scale is a sixteenth
 _BITS = 10
+_LOOK_EVERY_S = 0.1
 # Nothing may be converted but size and depth, and ffmpeg converts where tags differ.
 _SAME_COLOUR = "setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 
@@ -37,21 +41,35 @@ def check(job: Job) -> None:
         raise ValueError("verify: wanted the source's own frames, got deinterlaced ones; leave out --verify")
 
 
-def measure(job: Job, num_frames: int) -> Quality:
+def measure(job: Job, num_frames: int, *, stop: threading.Event | None = None) -> Quality:
     """Compares the finished output of the job, num_frames long, with its source, frame by frame.
 
-    Raises SourceError for a source that cannot be compared, FfmpegError where ffmpeg fails or finds other frames.
+    Raises SourceError for a source that cannot be compared, FfmpegError where ffmpeg fails or finds other frames,
+    Interrupted soon after `stop` is set.
     """
     executable = children.find_executable(job.ffmpeg)
     source = probe(job.input)
     if source.layout.format.family != "YUV":
         raise SourceError(f"verify: wanted a YUV source, got {source.layout.format}")
-    said = children.run(command(executable, job, source, probe(job.output)))
+    said = _run(command(executable, job, source, probe(job.output)), stop or threading.Event())
     frames = int(_last(r"frame=\s*(\d+)", said))
     if frames != num_frames:
         raise FfmpegError(f"verify: wanted {num_frames} pairs of frames, got {frames}; source or output has others")
     vmaf = float(_last(r"VMAF score: ([\d.]+)", said)) if _with_vmaf(executable, source) else None
     return Quality(frames, float(_last(r"PSNR y:(\S+)", said)), float(_last(r"SSIM Y:([\d.]+)", said)), vmaf)
+
+
+def _run(words: Sequence[str | bytes], stop: threading.Event) -> list[str]:
+    """What ffmpeg said in the end; it is killed when `stop` is set."""
+    child = Child(words)
+    try:
+        while child.process.poll() is None:
+            if stop.wait(_LOOK_EVERY_S):
+                raise Interrupted
+        child.finish()
+    finally:
+        child.kill()
+    return child.said
 
 
 def command(executable: Executable, job: Job, source: Source, output: Source) -> list[str | bytes]:

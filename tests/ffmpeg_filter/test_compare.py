@@ -1,5 +1,6 @@
 import base64
 import html
+import io
 import json
 import re
 import shutil
@@ -16,11 +17,13 @@ import pytest
 import torch
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.compare import Measured, Moment, Rendered, measure, page, pick
+from ffmpeg_filter.compare import Measured, Moment, Rendered, compare, measure, page, pick
 from ffmpeg_filter.frames import frame_of, planes_of
 from ffmpeg_filter.images import encoded
 from ffmpeg_filter.probe import probe
+from ffmpeg_filter.progress import PlainProgress
 from vs_iconvsr.colour import Format
+from vs_iconvsr.plan import Settings
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -164,6 +167,41 @@ def test_a_browser_shows_the_page_as_promised(visited: dict[str, Any]) -> None:
     assert (visited["same"]["left"], visited["same"]["right"], visited["same"]["shown"]) == (None, "green", 1)
     assert (visited["zoomed"]["width"], visited["zoomed"]["fits"]) == (192 * 8, True)
     assert visited["middle"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("angle", [0, 90, 180, 270])
+def test_a_turned_video_is_shown_upright(clip: Make, ffmpeg: Make, tiny_model: Path, angle: int) -> None:
+    flat = clip("flat.mp4", "-c:v", "libx264", "-qp", "0", "-vf", "setsar=2", frames=2)
+    source = ffmpeg("in.mp4", "-display_rotation", str(angle), "-i", flat, "-c", "copy")
+    shown = ffmpeg("shown.png", "-i", source, "-frames:v", "1")  # ffmpeg turns by itself, as players do
+    text = compare(probe(source), ["bicubic", str(tiny_model)], Settings(device="cpu"), PlainProgress(io.StringIO()))
+    wanted = mean_of(probe_image(shown.read_bytes()))
+    pages = [base64.b64decode(image) for image in re.findall(r"data:image/png;base64,([^\"]+)", text)]
+    bicubic = probe_image(pages[0])
+    assert (bicubic.width, bicubic.height) == ((128, 192) if angle % 180 else (192, 128))
+    assert (mean_of(bicubic) - wanted).abs().max() < 25  # turned wrongly it is over 100
+    assert len({(frame.width, frame.height) for frame in map(probe_image, pages)}) == 1
+    assert f'style="--shape: {"1 / 3" if angle % 180 else "3 / 1"}"' in text
+
+
+def probe_image(content: bytes) -> av.VideoFrame:
+    with av.open(BytesIO(content)) as container:
+        return next(container.decode(video=0))
+
+
+def mean_of(frame: av.VideoFrame) -> torch.Tensor:
+    """The frame in 4x4 patches, each its mean colour."""
+    pixels = torch.from_numpy(frame.to_ndarray(format="rgb24")).float().permute(2, 0, 1)
+    return torch.nn.functional.adaptive_avg_pool2d(pixels, 4)
+
+
+def test_what_every_model_would_say_is_said_once(clip: Make, tiny_model: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "twin.safetensors"
+    twin.write_bytes(tiny_model.read_bytes())
+    said = io.StringIO()
+    source = probe(clip("in.mkv", "-c:v", "libx264"))
+    compare(source, [str(tiny_model), str(twin)], Settings(device="cpu"), PlainProgress(said), moments=[0])
+    assert said.getvalue().count("matrix: the clip does not say") == 1
 
 
 def test_hard_moments_are_moving_detailed_or_dark() -> None:

@@ -1,13 +1,16 @@
 import json
 import math
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ffmpeg_filter import cli
+from ffmpeg_filter import cli, verify
 from ffmpeg_filter.children import Executable, FfmpegError
 from ffmpeg_filter.job import Job
+from ffmpeg_filter.pipeline import Interrupted
 from ffmpeg_filter.verify import measure
 
 pytestmark = pytest.mark.needs_ffmpeg
@@ -67,6 +70,36 @@ def test_the_frames_of_a_preview_meet_their_own_source_frames(ffmpeg: Make) -> N
     output = ffmpeg("out.mkv", "-i", source, "-vf", "trim=start_frame=5,setpts=PTS-STARTPTS", "-c:v", "ffv1")
     assert measure(Job(source, output, start_s=0.2), 7).psnr_db == math.inf
     assert measure(Job(source, output, duration_s=0.28), 7).psnr_db < 20
+
+
+def test_a_comparison_that_is_stopped_ends_at_once(clip: Make) -> None:
+    source = clip("in.mkv", "-c:v", "libx264", "-preset", "ultrafast", size="1920x1080", frames=250)
+    stop = threading.Event()
+    stopped: list[float] = []
+    threading.Timer(0.5, lambda: (stopped.append(time.monotonic()), stop.set())).start()
+    with pytest.raises(Interrupted):
+        measure(Job(source, source), 250, stop=stop)
+    assert time.monotonic() - stopped[0] < 5
+
+
+def test_a_stop_while_verifying_keeps_the_output_and_says_so(
+    clip: Make, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = threading.Event()
+    monkeypatch.setattr(cli, "stop_on_interrupt", lambda: stop)
+
+    def stopped(*_: object) -> list[str]:
+        stop.set()
+        raise Interrupted
+
+    monkeypatch.setattr(verify, "_run", stopped)
+    words = ["upscale", str(clip("in.mkv", "-c:v", "ffv1")), str(tmp_path / "out.mkv"), "--model", str(tiny_model)]
+    assert cli.main([*words, *FAST, "--verify"]) == 130
+    said = capsys.readouterr().err
+    assert "WARNING: not verified: stopped; the output is whole" in said
+    assert "kept: 12 frames" in said
+    assert (tmp_path / "out.mkv").exists()
+    assert not (tmp_path / "out.mkv.iconvsr").exists()
 
 
 def test_the_command_tells_the_quality_at_the_end(
