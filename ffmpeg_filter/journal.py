@@ -224,7 +224,7 @@ def _drop(path: Path) -> None:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """(name, value before, value now) of each entry that differs; "mixed" only records earlier differences."""
-    now = json.loads(json.dumps(now))
+    before, now = (json.loads(json.dumps(dict(values))) for values in (before, now))
     for name in sorted({*before, *now} - {"mixed"}):
         if before.get(name) != now.get(name):
             yield name, before.get(name), now.get(name)

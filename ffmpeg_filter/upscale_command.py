@@ -1,6 +1,7 @@
 """`iconvsr upscale`: its arguments, and how its end is told."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffmpeg_filter.presets import DEFAULT_ENCODER, PRESETS
-from ffmpeg_filter.progress import clock, progress_for
+from ffmpeg_filter.progress import Progress, clock, progress_for
 
 if TYPE_CHECKING:
-    from ffmpeg_filter.job import Job, Summary
+    from ffmpeg_filter.job import Crew, Job, Summary
     from ffmpeg_filter.verify import Quality
     from vs_iconvsr.plan import Settings
 
@@ -52,6 +53,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run_group.add_argument("--allow-mixed", action="store_true", help="resume though machine or versions differ")
     run_group.add_argument("--strict", action="store_true", help="fail at damaged frames")
     run_group.add_argument("--part-frames", type=int, metavar="N", help="frames in a part, what a crash may cost")
+    run_group.add_argument(
+        "--cluster", metavar="ADDRESS", help="let a Ray cluster make the parts: auto, or ray://HOST:10001"
+    )
     run_group.add_argument("--dry-run", action="store_true", help="tell the plan and the commands, do nothing")
     run_group.add_argument(
         "--verify",
@@ -144,7 +148,8 @@ def run(options: argparse.Namespace) -> int:
     if options.verify:
         verify.check(job)
     try:
-        summary = run_job(job, progress, stop)
+        with _crew(options.cluster, progress, stop) as crew:
+            summary = run_job(job, progress, stop, crew=crew)
     except Interrupted:
         progress.note(f"stopped; finished parts are kept in {job.work}. Run the same command to go on.")
         return EXIT_INTERRUPTED
@@ -165,6 +170,16 @@ def run(options: argparse.Namespace) -> int:
     if quality is not None:
         progress.note(f"verified: {quality}")
     return code
+
+
+def _crew(
+    address: str | None, progress: Progress, stop: threading.Event
+) -> "contextlib.AbstractContextManager[Crew | None]":
+    if address is None:
+        return contextlib.nullcontext()
+    from ffmpeg_filter.cluster import Cluster
+
+    return Cluster(address, progress, stop)
 
 
 def _verified(job: "Job", summary: "Summary", stop: threading.Event) -> "tuple[Quality | None, Summary]":
