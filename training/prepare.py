@@ -33,6 +33,8 @@ SWSCALE_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # H.273 → what swscal
 DUPLICATE = 0.25  # mean difference in code values below which a frame is the one before over again
 BLACK = 20.0  # luma (16..235) that nearly all of a black frame stays below
 SOFT = 0.004  # share of the contrast that half the size loses: less is blurred, or was enlarged before
+PLAIN = 0.6  # share of a page of writing that is its ground
+WRITTEN = 0.6  # share of a scene's frames that are pages of writing: credits
 COMBED = 1.2  # rows differ so much more from the next than from the next but one: two fields in one frame
 
 
@@ -61,13 +63,14 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Look:
-    """One frame, looked at. difference: from the frame before, in code values; detail, combing: see `look_at`."""
+    """One frame, looked at. difference: from the frame before, in code values; the others: see `look_at`."""
 
     signature: Tensor
     difference: float
     brightest: float
     detail: float
     combing: float
+    written: bool
     flagged_interlaced: bool
 
 
@@ -146,6 +149,7 @@ def look_at(picture: Tensor, before: Tensor | None, *, interlaced: bool = False)
 
     detail: share of the contrast lost by halving and enlarging again. combing: difference of rows next to each other
     over that of rows two apart, where it is largest among the eighths of the picture; 1 and less in whole frames.
+    written: `is_page`.
     """
     y = luma(picture)[0]
     h, w = y.shape
@@ -156,7 +160,8 @@ def look_at(picture: Tensor, before: Tensor | None, *, interlaced: bool = False)
         difference=float("inf") if before is None else float((picture.float() - before.float()).abs().mean()),
         brightest=float(y.float().flatten()[:: max(1, y.numel() // 100_000)].quantile(0.99)),
         detail=float(loss / (even.var() + 1e-3)),
-        combing=_combing(y),
+        combing=combing(y),
+        written=is_page(y),
         flagged_interlaced=interlaced,
     )
 
@@ -167,6 +172,8 @@ def verdict(looks: Sequence[Look], preparation: Preparation) -> str:
         return "interlaced: deinterlace it first"
     if np.median([look.brightest for look in looks]) < BLACK:
         return "black"
+    if sum(look.written for look in looks) > WRITTEN * len(looks):
+        return "credits: writing on a plain ground"
     moving = [look for look in looks if look.difference > DUPLICATE]
     if len(moving) < preparation.frames:
         return f"too short: {len(moving)} frames that differ, {preparation.frames} wanted"
@@ -293,7 +300,29 @@ def _write(piece: Tensor, name: str, folder: Path, preparation: Preparation) -> 
     return len(chosen)
 
 
-def _combing(y: Tensor) -> float:
+def is_page(y: Tensor) -> bool:
+    """Whether a frame's luma (h, w) is a page of writing: thin strokes, many in a row, in lines, on a plain ground.
+
+    Writing over a moving picture is not taken for one: there is something to learn around it.
+    """
+    h = len(y)
+    ground = 4.0 * float(torch.histc(y.float(), bins=64, min=0.0, max=256.0).argmax()) + 2.0
+    far = (y - ground).abs()
+    ink = far > 40.0
+    plain, share = float((far < 10.0).double().mean()), float(ink.double().mean())
+    between = 1.0 - plain - share  # soft edges of letters; a picture has more of it
+    if plain < PLAIN or not 0.004 < share < 1.0 - PLAIN or between > max(0.02, share):
+        return False
+    thickest = 2 * max(2, h // 50) + 1
+    inside = -F.max_pool2d(-ink.float()[None, None], thickest, stride=1)
+    rows = ink.any(dim=1).nonzero().flatten()
+    strokes = float((ink[:, 1:] & ~ink[:, :-1]).sum()) / len(rows)  # in a row of a line of writing
+    empty = 1.0 - len(rows) / float(rows[-1] - rows[0] + 1)  # between lines
+    one_line = len(rows) < 0.2 * h
+    return float(inside.sum()) < 0.05 * float(ink.sum()) and strokes > 4.0 and (one_line or empty > 0.1)
+
+
+def combing(y: Tensor) -> float:
     h = y.shape[0] - y.shape[0] % 8
     if h < 16:
         return 0.0

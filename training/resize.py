@@ -21,12 +21,13 @@ def bicubic_matrix(length: int, wanted: int, scale: float) -> Tensor:
 
     scale: output size over input size, below or above 1.
     """
-    shrink = min(scale, 1.0)  # antialiasing: the kernel is as much wider as the picture gets smaller
-    centres = (np.arange(wanted) + 0.5) / scale - 0.5
-    reach = 2.0 / shrink
-    taps = np.floor(centres - reach)[:, None] + np.arange(math.ceil(2 * reach) + 2)[None]
-    weights = _cubic(shrink * (centres[:, None] - taps))
-    return _gathered(weights, _mirrored(taps.astype(np.int64), length), length)
+    return _resampling(length, wanted, scale, "bicubic")
+
+
+@lru_cache(maxsize=256)
+def resampling_matrix(length: int, wanted: int, kernel: str) -> Tensor:
+    """(wanted, length) float64: one of KERNELS, widened when shrinking, mirrored borders; edges stay edges."""
+    return _resampling(length, wanted, wanted / length, kernel)
 
 
 @lru_cache(maxsize=1024)
@@ -75,11 +76,37 @@ def to_bytes(frames: Tensor) -> Tensor:
     return (frames + 0.5).floor().clamp(0.0, 255.0).to(torch.uint8)
 
 
+def _resampling(length: int, wanted: int, scale: float, kernel: str) -> Tensor:
+    weigh, support = KERNELS[kernel]
+    shrink = min(scale, 1.0)  # antialiasing: the kernel is as much wider as the picture gets smaller
+    centres = (np.arange(wanted) + 0.5) / scale - 0.5
+    reach = support / shrink
+    taps = np.floor(centres - reach)[:, None] + np.arange(math.ceil(2 * reach) + 2)[None]
+    weights = weigh(shrink * (centres[:, None] - taps))
+    return _gathered(weights, _mirrored(taps.astype(np.int64), length), length)
+
+
+def _area(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Half open, so that of two pixels equally far one counts."""
+    return np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)
+
+
+def _bilinear(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.clip(1.0 - np.abs(x), 0.0, None)
+
+
+def _lanczos(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.where(np.abs(x) < 3.0, np.sinc(x) * np.sinc(x / 3.0), 0.0)
+
+
 def _cubic(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     x = np.abs(x)
     inner = 1.5 * x**3 - 2.5 * x**2 + 1.0
     outer = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0
     return np.where(x <= 1.0, inner, np.where(x <= 2.0, outer, 0.0))
+
+
+KERNELS = {"area": (_area, 0.5), "bilinear": (_bilinear, 1.0), "bicubic": (_cubic, 2.0), "lanczos": (_lanczos, 3.0)}
 
 
 def _mirrored(taps: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:

@@ -9,11 +9,16 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from training.canvases import canvas
-from training.prepare import Preparation, find_videos, look_at, prepare, verdict
+from training.codecs import encode_decode
+from training.frames import read_picture
+from training.metrics import luma
+from training.prepare import Look, Preparation, find_videos, is_page, look_at, prepare, verdict
 from training.sequences import open_sequences
+from training.synthesise import Generator, clips
 
 Picture = Callable[[int], Tensor]  # frame number → (3, 96, 128) uint8
 SMALL = Preparation(frames=6, window_px=64, windows=1)
@@ -45,6 +50,10 @@ def combed(n: int) -> Tensor:
     frame = picture(2 * n).clone()
     frame[:, 1::2] = picture(2 * n + 1)[:, 1::2]
     return frame
+
+
+def looks_at(picture: Picture, frames: int) -> list[Look]:
+    return [look_at(picture(n), picture(n - 1) if n else None) for n in range(frames)]
 
 
 def film(path: Path, *takes: tuple[Picture, int]) -> Path:
@@ -98,11 +107,63 @@ def test_frames_shown_twice_are_taken_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_teaches_nothing_is_left_out_with_its_reason(picture: Picture, frames: int, reason: str) -> None:
-    looks, before = [], None
-    for n in range(frames):
-        looks.append(look_at(picture(n), before))
-        before = picture(n)
-    assert verdict(looks, SMALL) == reason
+    assert verdict(looks_at(picture, frames), SMALL) == reason
+
+
+def credits_page(*, ground: int, ink: int, speed: int, size: int = 9) -> Picture:
+    """Names in lines, as they roll by."""
+    page = Image.new("L", (128, 480), ground)
+    draw = ImageDraw.Draw(page)
+    for i in range(480 // (size + 6)):
+        line = f"{'Camera' if i % 2 else 'Editing'}   Ann B. Clark {i}"
+        draw.text((8, i * (size + 6)), line, fill=ink, font=ImageFont.load_default(size=size))
+    whole = torch.from_numpy(np.array(page)).expand(3, -1, -1)
+    return lambda n: whole[:, speed * n : speed * n + 96]
+
+
+@pytest.mark.parametrize("speed", [0, 1, 3])
+@pytest.mark.parametrize(("ground", "ink"), [(0, 235), (20, 160), (240, 30)])
+def test_credits_are_left_out(ground: int, ink: int, speed: int) -> None:
+    assert verdict(looks_at(credits_page(ground=ground, ink=ink, speed=speed), 12), SMALL).startswith("credits")
+
+
+def test_credits_are_known_after_compression() -> None:
+    page = credits_page(ground=16, ink=220, speed=1)
+    frames = encode_decode(torch.stack([page(n) for n in range(12)]), "libx264", quality=28.0)
+    assert verdict(looks_at(lambda n: frames[n], 12), SMALL).startswith("credits")
+
+
+def test_a_title_on_black_is_a_page() -> None:
+    page = Image.new("L", (320, 180))
+    ImageDraw.Draw(page).text((70, 70), "THE END", fill=255, font=ImageFont.load_default(size=40))
+    assert is_page(torch.from_numpy(np.array(page)).double())
+
+
+def test_pictures_are_no_pages() -> None:
+    """Generated clips, some with letters in them, stars, and a drawing with outlines."""
+    generator = Generator(seed=9, clips=24, frames=2, size=128, canvases=12, canvas_px=320)
+    pictures = [255.0 * clip[0] for clip, _ in clips(generator)]
+    stars = torch.zeros(3, 180, 320)
+    random = np.random.default_rng(1)
+    for y, x in zip(random.integers(0, 178, 150), random.integers(0, 318, 150), strict=True):
+        stars[:, y : y + 2, x : x + 2] = 230.0
+    drawing = Image.new("RGB", (320, 180), (190, 210, 240))
+    pen = ImageDraw.Draw(drawing)
+    for k in range(6):
+        corner = 40 * k
+        pen.ellipse([corner, 40, corner + 70, 150], fill=(240, 40 * k, 90), outline=(0, 0, 0), width=3)
+    pictures += [stars, torch.from_numpy(np.array(drawing)).permute(2, 0, 1)]
+    assert not any(is_page(luma(picture)[0]) for picture in pictures)
+
+
+@pytest.mark.needs_shared
+def test_footage_is_no_page() -> None:
+    shared = Path(__file__).parents[2].parent / "shared" / "clips"
+    if not shared.is_dir():
+        pytest.skip("no shared clips")
+    frames = [read_picture(path) for path in sorted(shared.rglob("*.png"))[::5]]
+    assert len(frames) > 10
+    assert not any(is_page(luma(frame)[0]) for frame in frames)
 
 
 def test_the_report_names_every_scene(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from training.degrade import Degradation
+from training.means import Means, batches
 from training.sequences import BatchSource, Patches
-from training.train import Means, _batches
 
-MIX = (Degradation(), Degradation(kind="blur"), Degradation(kind="video"))
+REAL = Degradation(kind="real", resize=(0.5, 1.2), chroma=(1.0, 3.0), interlace=0.5, second_pass=0.5)
+MIX = (Degradation(), Degradation(kind="blur"), Degradation(kind="video"), REAL)
 
 
 class Ramps:
@@ -50,7 +51,7 @@ def test_processes_share_out_the_batch_of_one() -> None:
 
 
 def test_worker_processes_change_nothing() -> None:
-    made = _batches(source(), range(3, 6), Means(workers=2))
+    made = batches(source(), range(3, 6), Means(workers=2))
     for step, batch in zip(range(3, 6), made, strict=True):
         assert torch.equal(batch.gt, source()[step].gt)
 

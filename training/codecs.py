@@ -1,0 +1,73 @@
+"""lr frames through a real encoder and its decoder, in memory: what compression does to video."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from torch import Tensor
+
+DECODERS = {"libx264": "h264", "mpeg2video": "mpeg2video", "mpeg4": "mpeg4", "mjpeg": "mjpeg"}
+ENCODERS = tuple(DECODERS)
+SMALL_PX = 128  # below, x264's macroblock tree is off
+TREE_CRF = 5.4  # what the tree adds to the CRF and takes off again where blocks are referred to: (1 - qcomp) * 13.5
+
+
+def encode_decode(lr: Tensor, encoder: str, *, quality: float, preset: str = "medium") -> Tensor:
+    """lr (t, 3, h, w) uint8 through 4:2:0 and one of ENCODERS; the same frames give the same bytes.
+
+    quality: the CRF of x264, the quantiser (1, best, to 31) of the others. preset: of x264.
+    """
+    t, _, h, w = lr.shape
+    padded = F.pad(lr.float(), (0, w % 2, 0, h % 2), mode="replicate").to(torch.uint8)
+    context = _encoder(encoder, quality=quality, preset=preset, tree=min(h, w) >= SMALL_PX)
+    context.width, context.height = w + w % 2, h + h % 2
+    packets = []
+    for i, picture in enumerate(padded.permute(0, 2, 3, 1).contiguous().numpy()):
+        packets += context.encode(_frame(picture, i, context))
+    packets += context.encode(None)
+    pictures = [_picture(frame) for frame in _decoded(packets, DECODERS[encoder])]
+    if len(pictures) != t:
+        raise RuntimeError(f"{encoder}: wanted {t} frames back, got {len(pictures)}")
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)[..., :h, :w].contiguous()
+
+
+def _encoder(name: str, *, quality: float, preset: str, tree: bool) -> VideoCodecContext:
+    context = av.CodecContext.create(name, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.pix_fmt = "yuvj420p" if name == "mjpeg" else "yuv420p"
+    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+    context.thread_count = 1  # everywhere: slices must not make a resumed run another one
+    if name == "libx264":
+        # With its macroblock tree x264 gave other bytes for equal frames in up to one of eight encodes of 24 x 24 px,
+        # depending on what memory had been used for before. In so few blocks the tree saves nothing: with its share of
+        # the CRF added the quality is the same.
+        crf = quality if tree else min(51.0, quality + TREE_CRF)
+        context.options = {"crf": f"{crf:.1f}", "preset": preset, "x264-params": f"log-level=none:mbtree={tree:d}"}
+    else:
+        context.qmin = context.qmax = max(1, round(quality))
+        context.gop_size = 12
+    return context
+
+
+def _frame(picture: np.ndarray, i: int, context: VideoCodecContext) -> VideoFrame:
+    rgb = VideoFrame.from_ndarray(picture, format="rgb24")
+    frame = rgb.reformat(format=context.pix_fmt, dst_colorspace="ITU709", interpolation="BICUBIC", threads=1)
+    frame.pts, frame.time_base = i, context.time_base
+    return frame
+
+
+def _decoded(packets: list[av.Packet[VideoStream]], decoder: str) -> list[VideoFrame]:
+    context = av.CodecContext.create(decoder, "r")
+    assert isinstance(context, VideoCodecContext)
+    context.thread_count = 1
+    return [frame for packet in packets for frame in context.decode(packet)] + context.decode(None)
+
+
+def _picture(frame: VideoFrame) -> np.ndarray:
+    """(h, w, 3) uint8."""
+    return frame.reformat(format="rgb24", src_colorspace="ITU709", interpolation="BICUBIC", threads=1).to_ndarray()
