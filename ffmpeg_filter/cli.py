@@ -4,11 +4,12 @@ import argparse
 import importlib
 import logging
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
+
+from ffmpeg_filter import train_command
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:  # argparse would take training's options for ours
-        return subprocess.run([sys.executable, "-m", "training", *given[1:]], check=False).returncode
+        train_command.become(given[1:])
     ours, extra = _split(given)
     options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
     if extra and options.command != "upscale":
