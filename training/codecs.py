@@ -61,7 +61,7 @@ def _frame(picture: np.ndarray, i: int, context: VideoCodecContext) -> VideoFram
     return frame
 
 
-def _decoded(packets: list[av.Packet[VideoStream]], decoder: str) -> list[VideoFrame]:
+def _decoded(packets: "list[av.Packet[VideoStream]]", decoder: str) -> list[VideoFrame]:
     context = av.CodecContext.create(decoder, "r")
     assert isinstance(context, VideoCodecContext)
     context.thread_count = 1
