@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,11 +14,12 @@ import av
 import torch
 
 from ffmpeg_filter import children
-from ffmpeg_filter.children import Child, Executable, FfmpegError
+from ffmpeg_filter.children import CLOSE_TIMEOUT_S, Child, Executable, FfmpegError
 from ffmpeg_filter.pixels import pixel_format_of, plane_order
 from vs_iconvsr.colour import Colour, Format, Planes
 
 PIPE_BYTES = 1 << 20
+TRIAL_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,24 @@ def _option(name: str, value: str | None) -> list[str]:
     return [] if value is None else [name, value]
 
 
+def try_out(executable: Executable, encoding: Encoding) -> None:
+    """Encodes one black frame and throws it away: ffmpeg judges options only when the first frame comes.
+
+    Raises FfmpegError with its words, before the first frame has taken minutes to be made.
+    """
+    sizes = encoding.format.plane_sizes(encoding.width, encoding.height)
+    black = tuple(torch.zeros(height, width, dtype=encoding.format.dtype) for width, height in sizes)
+    with tempfile.TemporaryDirectory(prefix="iconvsr-") as folder:
+        encoder = FrameEncoder(executable, encoding, Path(folder) / f"part_000000.{encoding.suffix}")
+        try:
+            encoder.put(black, 0)
+            encoder.finish(TRIAL_S)
+        except FfmpegError as error:
+            raise FfmpegError(f"encoder: cannot be used so: {error}") from error
+        finally:
+            encoder.kill()
+
+
 class FrameEncoder:
     """An ffmpeg process that encodes the frames it is given, in order, into one file.
 
@@ -141,13 +161,13 @@ class FrameEncoder:
             self._nut.mux(packet)
         self.count += 1
 
-    def finish(self) -> None:
+    def finish(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Ends the input and waits for a whole file. Raises FfmpegError."""
         try:
             with self._explained():
                 self._nut.close()
             self._close_pipe()
-            self._child.finish()
+            self._child.finish(timeout_s)
         finally:
             self.kill()
 

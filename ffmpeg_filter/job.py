@@ -1,7 +1,6 @@
 """One video from file to file: checked, planned, upscaled in parts, joined, muxed, checked again."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,13 +11,13 @@ from typing import Any, Protocol
 
 import av
 
-from ffmpeg_filter import children, decode, images, journal, mux, presets
+from ffmpeg_filter import children, decode, images, journal, mux, paths, presets
 from ffmpeg_filter.children import Executable, FfmpegError
 from ffmpeg_filter.decode import Damage, Picture
-from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options, sync
+from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options, sync, try_out
 from ffmpeg_filter.journal import Journal, Manifest
 from ffmpeg_filter.pipeline import Feed, Interrupted, Spent, Stages, Writer, upscale
-from ffmpeg_filter.probe import DiscontinuityError, Source, SourceError, probe
+from ffmpeg_filter.probe import DiscontinuityError, Source, SourceError, check_file, probe
 from ffmpeg_filter.progress import Progress
 from vs_iconvsr import weights
 from vs_iconvsr.colour import Format, colour_of, output_colour
@@ -68,6 +67,10 @@ class Job:
     dry_run: bool = False
     rate: Fraction | None = None
     peak: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.part_frames < 1:
+            raise ValueError(f"part-frames: wanted at least 1, got {self.part_frames}")
 
     @property
     def work(self) -> Path:
@@ -192,23 +195,14 @@ def run(job: Job, progress: Progress, stop: threading.Event, *, crew: Crew | Non
 
 
 def check_paths(job: Job) -> None:
-    """Raises JobError or SourceError for paths that cannot work, before anything is written."""
-    _ = job.container
-    if str(job.input) == "-":
-        raise JobError("input: wanted a file, got standard input; upscale a stream with iconvsr pipe")
-    if not job.input.exists() and not images.is_series(job.input):
-        raise SourceError(f"input: wanted a video file, got no such file: {job.input}")
-    folder = job.output.absolute().parent
-    if not folder.is_dir():
-        raise JobError(f"output: wanted an existing folder, got {folder}; make it first: mkdir -p {folder}")
-    if job.output.is_dir():
-        raise JobError(f"output: wanted a file name, got a folder: {job.output}")
-    if job.output.exists() and job.input.exists() and job.output.samefile(job.input):
-        raise JobError(f"output: wanted another file than the input, got the same: {job.output}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise JobError(f"output: wanted a writable folder, got no permission to write in {folder}")
-    if job.output.exists() and not job.overwrite and not (job.work / "finished.json").exists():
-        raise JobError(f"output: it exists already: {job.output}; pass --overwrite to replace it")
+    """Raises ValueError or SourceError for paths that cannot work, before anything is written."""
+    if not job.output.is_dir():
+        _ = job.container
+    if not images.is_series(job.input):
+        check_file(job.input)
+        if job.rate is not None or job.peak is not None:
+            raise ValueError("rate, peak: wanted for numbered pictures alone, got a video file; leave them out")
+    paths.check_output(job.output, job.input, work=job.work, overwrite=job.overwrite)
 
 
 def _finished_before(job: Job, opened: Journal) -> Summary | None:
@@ -273,6 +267,7 @@ def settle(job: Job, source: Source) -> Prepared:
         images.check_written(job.output, target.bits, encoding.colour.transfer)
         begun = journal.Journal(job.work, preset.part).noted("pictures")
         images.refuse_taken(job.output, window, source, overwrite=job.overwrite or bool(begun))
+    try_out(executable, encoding)
     manifest = _manifest(job, source, plan, encoding, executable, window)
     left = [f"video: {text}" for text in lost]
     keep = mux.Belongings(**{**vars(keep), "left": (*keep.left, *left), "tag": preset.tag})
@@ -293,7 +288,7 @@ def window_of(source: Source, start_s: float | None, duration_s: float | None) -
     origin = source.time_of(0)
     begin = start_s or 0.0
     end = float("inf") if duration_s is None else begin + duration_s
-    if begin < 0 or end <= begin:
+    if not 0 <= begin < end:
         raise ValueError(f"start, duration: wanted at least 0 and more than 0 seconds, got {start_s} and {duration_s}")
     shown = [n for n in range(source.num_frames) if begin <= round(source.time_of(n) - origin, 6) < end]
     if not shown:

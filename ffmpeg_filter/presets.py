@@ -1,5 +1,6 @@
 """The encoders that we know how to ask for: their options, their formats, and which of these holds a source best."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -221,6 +222,8 @@ def encoder_arguments(
     hdr: settings for the encoder's own parameter string. Raises ValueError for a --crf or --preset it does not have.
     """
     arguments = ["-c:v", preset.codec, *preset.options]
+    if crf is not None and not math.isfinite(crf):
+        raise ValueError(f"crf: wanted a number, got {crf}")
     if crf is not None and preset.quality is None:
         raise ValueError(f"crf: {name} has no such setting; leave it out")
     if speed is not None and preset.speed is None:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _DEMUXERS = (
     "wav", "mp3", "flac", "aac", "ac3", "eac3", "aiff", "dts", "truehd", "w64", "caf", "au", "amr", "srt", "ass",
 )
 # fmt: on
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")  # Path has made one slash of two
 
 # Seeking lands late there (facts: 9 of 9 wrong), so a reader that must start in the middle decodes from the start.
 _SEEKS_LATE = ("mpegts", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "vc1")
@@ -133,12 +136,7 @@ class Source:
 
 def open_file(path: Path) -> InputContainer:
     """Opens a local video and nothing that it may point at. Raises SourceError with the reason."""
-    if not path.exists():
-        raise SourceError(f"input: wanted a video file, got no such file: {path}")
-    if path.is_dir():
-        raise SourceError(f"input: wanted a video file, got a folder: {path}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise SourceError(f"input: wanted a video file, got one of zero bytes: {path}")
+    check_file(path)
     options = {"protocol_whitelist": INPUT_PROTOCOLS, "format_whitelist": ",".join(_DEMUXERS)}
     try:
         return av.open(safe_name(path), options=options)
@@ -148,6 +146,27 @@ def open_file(path: Path) -> InputContainer:
         raise SourceError(
             f"input: wanted a video file, got one that cannot be read as such: {path} ({_reason(error)})"
         ) from error
+
+
+def check_file(path: Path) -> None:
+    """Raises SourceError, with the remedy, for a name that means no file with something in it."""
+    if str(path) == "-":
+        raise SourceError("input: wanted a file, got standard input; upscale a stream with iconvsr pipe")
+    if _ADDRESS.match(str(path)) and not path.exists():
+        raise SourceError(
+            f"input: wanted a file, got an address: {path}; save it first: ffmpeg -i URL -c copy FILE.mkv"
+        )
+    if not path.exists():
+        raise SourceError(f"input: wanted a video file, got no such file: {path}")
+    if path.is_dir():
+        raise SourceError(f"input: wanted a video file, got a folder: {path}")
+    if not path.is_file():
+        raise SourceError(
+            f"input: wanted a file, which can be read more than once, got a pipe or a device: {path}; "
+            "save it first, or upscale a stream with iconvsr pipe"
+        )
+    if path.stat().st_size == 0:
+        raise SourceError(f"input: wanted a video file, got one of zero bytes: {path}")
 
 
 def video_stream(container: InputContainer, index: int | None = None) -> VideoStream:
@@ -195,6 +214,7 @@ def _described(path: Path, container: InputContainer, packets: Sequence[_Stamp])
         layout = layout_of(first.format.name)
     except ValueError as error:
         raise SourceError(f"input: {path}: {error}") from error
+    _refuse_changes(path, frames)
     table = _table_of(packets, stream, container.format.name, first)
     return Source(
         path=path,
@@ -321,6 +341,17 @@ def _sample_frames(container: InputContainer, stream: VideoStream, packets: Sequ
         except (av.FFmpegError, OSError):
             break  # a sample only: what cannot be sought is decoded from the start later
     return frames
+
+
+def _refuse_changes(path: Path, frames: Sequence[VideoFrame]) -> None:
+    """Found now where a sample shows it; else it ends the work at that frame."""
+    first = frames[0]
+    for frame in frames:
+        if (frame.width, frame.height) != (first.width, first.height):
+            raise SourceError(
+                f"input: wanted {first.width}x{first.height} to the end, got {frame.width}x{frame.height} "
+                f"at {frame.time if frame.time is not None else 0:.3f} s; split the file there: {path}"
+            )
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

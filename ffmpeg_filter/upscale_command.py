@@ -105,6 +105,8 @@ def settings_from(options: argparse.Namespace) -> "Settings":
     if options.no_scene_detect:
         given["scene_detect"] = False
     if options.memory is not None:
+        if not 0 < options.memory < math.inf:
+            raise ValueError(f"memory: wanted more than 0 GiB, got {options.memory:g}")
         given["memory_bytes"] = round(options.memory * 2**30)
     return Settings(**given)
 

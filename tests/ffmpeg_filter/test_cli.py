@@ -99,6 +99,42 @@ def test_standard_input_has_a_command_of_its_own(command: Command, tmp_path: Pat
     failed(command("-", tmp_path / "out.mkv"), r"input: wanted a file, got standard input; .*iconvsr pipe")
 
 
+@pytest.mark.parametrize("name", ["rtsp://camera/stream", "http://host/a.mp4", "srt://host:9000"])
+def test_an_address_is_no_file(command: Command, tmp_path: Path, name: str) -> None:
+    failed(
+        command(name, tmp_path / "out.mkv"), r"input: wanted a file, got an address: .*; save it first: ffmpeg -i URL"
+    )
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_or_a_device_is_no_file(command: Command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "in.mkv")
+    failed(command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"got a pipe or a device: .*; save it first, or .*pipe")
+    failed(command("/dev/zero", tmp_path / "out.mkv"), r"got a pipe or a device: /dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--part-frames", "0"), r"part-frames: wanted at least 1, got 0"),
+        (("--memory", "0"), r"memory: wanted more than 0 GiB, got 0"),
+        (("--memory", "nan"), r"memory: wanted more than 0 GiB, got nan"),
+        (("--crf", "nan"), r"crf: wanted a number, got nan"),
+        (("--rate", "24"), r"rate, peak: wanted for numbered pictures alone, got a video file"),
+        (("--peak", "4"), r"rate, peak: wanted for numbered pictures alone, got a video file"),
+        (("--start", "99"), r"start: wanted less than the 0\.480 s that the video has, got 99\.000"),
+        (("--start", "nan"), r"start, duration: wanted at least 0 and more than 0 seconds, got nan"),
+        (("--duration", "0"), r"start, duration: wanted at least 0 and more than 0 seconds, got None and 0\.0"),
+        (("--", "-tune", "nonsense"), r"encoder: cannot be used so: ffmpeg failed .*nonsense"),
+    ],
+)
+def test_a_setting_that_cannot_be_ends_it_before_the_work(
+    clip: Make, command: Command, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    failed(command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv", *options), message)
+    assert not (tmp_path / "out.mkv.iconvsr").exists()
+
+
 def test_zero_bytes(command: Command, tmp_path: Path) -> None:
     (tmp_path / "in.mkv").touch()
     failed(command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"input: wanted a video file, got one of zero bytes")

@@ -9,7 +9,7 @@ import torch
 
 from ffmpeg_filter import children, mux
 from ffmpeg_filter.children import Executable, FfmpegError
-from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options
+from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options, try_out
 from ffmpeg_filter.frames import planes_of
 from ffmpeg_filter.pixels import pixel_format_of
 from ffmpeg_filter.presets import PRESETS, encoder_arguments
@@ -165,6 +165,19 @@ def test_an_encoder_that_cannot_start_is_quoted(executable: Executable, tmp_path
 def put_many(encoder: FrameEncoder, planes: Planes) -> None:
     for n in range(1000):
         encoder.put(planes, n)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("-preset", "snail"), "snail"), (("-tune", "nonsense"), "nonsense"), (("-pix_fmt", "+gbrp16le"), "Pixel formats")],
+)
+def test_options_that_the_encoder_refuses_are_found_by_a_trial(
+    executable: Executable, arguments: tuple[str, ...], said: str
+) -> None:
+    chosen = Format("YUV", "integer", 8, 1, 1)
+    try_out(executable, encoding(chosen, ("-c:v", "libx264", "-preset", "ultrafast")))
+    with pytest.raises(FfmpegError, match=rf"encoder: cannot be used so: ffmpeg .*{said}"):
+        try_out(executable, encoding(chosen, ("-c:v", "libx264", *arguments)))
 
 
 def test_hdr_metadata_goes_to_x265_itself_where_ffmpeg_is_old(executable: Executable) -> None:

@@ -9,7 +9,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from ffmpeg_filter.job import JobError, Summary, part_boundaries
+from ffmpeg_filter.job import Summary, part_boundaries
 from ffmpeg_filter.probe import Source, SourceError, probe
 
 pytestmark = pytest.mark.needs_ffmpeg
@@ -336,7 +336,7 @@ def test_alpha_is_refused_with_the_remedy(clip: Make, upscaled: Upscaled, tmp_pa
 def test_the_same_file_as_output_is_refused(clip: Make, upscaled: Upscaled) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     before = source.read_bytes()
-    with pytest.raises(JobError, match="wanted another file than the input"):
+    with pytest.raises(ValueError, match="wanted another file than the input"):
         upscaled(source, source, overwrite=True)
     assert source.read_bytes() == before
 

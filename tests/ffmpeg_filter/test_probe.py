@@ -103,6 +103,14 @@ def test_interlacing_after_a_progressive_start_is_found(ffmpeg: Make) -> None:
     assert probe(both).interlaced
 
 
+def test_a_size_that_changes_later_is_found_by_the_samples(clip: Make, ffmpeg: Make) -> None:
+    small = clip("a.ts", "-c:v", "mpeg2video", "-bf", "0", frames=40)
+    large = clip("b.ts", "-c:v", "mpeg2video", "-bf", "0", frames=40, size="64x48")
+    both = ffmpeg("both.mkv", "-i", f"concat:{small}|{large}", "-c", "copy")
+    with pytest.raises(SourceError, match=r"wanted 48x32 to the end, got 64x48 at [12]\.\d+ s; split the file there"):
+        probe(both)
+
+
 def test_unknown_ratios_are_zero() -> None:
     assert exact(None) == 0
     assert exact(Fraction(3, 2)) == Fraction(3, 2)
