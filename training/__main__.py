@@ -164,6 +164,7 @@ def _export(options: argparse.Namespace) -> int:
         card=Card(name=options.file.stem, command=_training_command(options), figures=_text_of(options.figures)),
         held_out_set=open_sequences(options.data / recipe.data.held_out, recipe.data.held_out_layout),
         start=starting_network(recipe, options.out, options.data),
+        half=options.half,
         force=options.force,
     )
     print(f"{options.file}: held out, against bicubic: " + ", ".join(f"{k} {v:+.2f} dB" for k, v in gains.items()))
@@ -256,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("--out", type=Path, required=True, help="the run's folder")
     exporting.add_argument("--file", type=Path, required=True, help="the .safetensors file to write")
     exporting.add_argument("--figures", type=Path, help="a Markdown file to add to the card")
+    exporting.add_argument("--half", action="store_true", help="weights in float16: a file of half the size")
     exporting.add_argument("--force", action="store_true", help="even where it is worse than what it started from")
     exporting.set_defaults(run=_export)
     return parser

@@ -21,8 +21,13 @@ class RecipeError(ValueError):
 
 def read[T](path: Path, recipe: type[T], *, overrides: Sequence[str] = ()) -> T:
     """The YAML file as a dataclass; overrides are "a.b=c" with c in YAML, applied before anything is checked."""
+    return parse(path.read_text(), recipe, path=path, overrides=overrides)
+
+
+def parse[T](text: str, recipe: type[T], *, path: Path, overrides: Sequence[str] = ()) -> T:
+    """As `read`, of a text; path is what errors call it."""
     try:
-        document = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+        document = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: wanted YAML, got {error}") from error
     if document is None:
@@ -41,6 +46,21 @@ def fingerprint(recipe: Any) -> str:
 def as_json(recipe: Any) -> str:
     """A recipe on one line, keys sorted."""
     return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+
+
+def differences(ours: Any, theirs: Any) -> list[str]:
+    """What two recipes (dataclasses) say otherwise, each as "a.b: 3, 4 there"."""
+    one, other = (_flat(dataclasses.asdict(recipe)) for recipe in (ours, theirs))
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return [f"{key}: {one.get(key, 'nothing')}, {other.get(key, 'nothing')} there" for key in keys]
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries and lists by their dotted keys."""
+    if not isinstance(value, dict | tuple | list):
+        return {key: value}
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return {k: v for name, child in pairs for k, v in _flat(child, _joined(key, str(name))).items()}
 
 
 class _Reader:

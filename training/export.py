@@ -41,14 +41,18 @@ def export(
     card: Card,
     held_out_set: Sequences,
     start: VideoNetwork,
+    half: bool = False,
     force: bool = False,
 ) -> dict[str, float]:
     """Write the run's best averaged weights to `path` and its card to the .md beside it.
 
     Returns the held-out gains over bicubic in dB, by degradation. Raises WorseError where they are not above the
-    gains of `start` (the network that the run began with), unless force.
+    gains of `start` (the network that the run began with), unless force. half: weights are rounded to float16, and
+    what is measured is what they are then.
     """
     network = trained(recipe, folder)
+    if half:
+        network = network.half().float()
     gains = held_out.gains(network, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     before = held_out.gains(start, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     if not force and held_out.mean(gains) <= held_out.mean(before):
@@ -67,7 +71,7 @@ def export(
         "torch": torch.__version__,
         "vs_iconvsr": _version(),
     }
-    weights.save(network, path, provenance=provenance)
+    weights.save(network, path, provenance=provenance, half=half)
     path.with_suffix(".md").write_text(card_text(card, network, recipe, gains, provenance))
     return gains
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training import checkpoint, held_out
-from training.config import as_json, fingerprint
+from training.config import as_json, differences, parse
 from training.means import Means, TrainingError, batches, stop_requests
 from training.recipe import Optimiser, Recipe
 from training.sequences import Batch, BatchSource, Sequences
@@ -189,9 +189,11 @@ class _Run:
             if self.rank == 0:
                 (self.folder / "recipe.json").write_text(as_json(self.recipe) + "\n")
             return
-        if state["recipe"] != fingerprint(self.recipe):
+        # Read as a recipe: keys that came later have there the values that they have here by default.
+        theirs = parse(state["recipe"], Recipe, path=self.folder / "recipe.json")
+        if found := differences(self.recipe, theirs):
             raise TrainingError(
-                f"{self.folder}: wanted a run of this recipe, got one of another (see recipe.json there); "
+                f"{self.folder}: wanted a run of this recipe, got one of another ({'; '.join(found)}); "
                 "go on with that recipe or choose another --out"
             )
         self._take(state)
@@ -200,7 +202,7 @@ class _Run:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "recipe": fingerprint(self.recipe),
+            "recipe": as_json(self.recipe),
             "step": self.step,
             "network": self.network.state_dict(),
             "average": self.average,

@@ -69,6 +69,19 @@ def test_an_exported_file_loads_by_path_and_tells_its_origin(clips: GeneratedSet
     assert "On my cat: +1 dB." in text
 
 
+def test_half_as_large_a_file_holds_the_weights_that_were_measured(
+    clips: GeneratedSet, run: Path, tmp_path: Path
+) -> None:
+    card, paths = Card(name="", command=""), [tmp_path / "whole.safetensors", tmp_path / "half.safetensors"]
+    for path in paths:
+        half = path.stem == "half"
+        export(RECIPE, run, path, card=card, held_out_set=clips, start=build(RECIPE), half=half, force=True)
+    saved_bytes = paths[0].stat().st_size - paths[1].stat().st_size
+    assert saved_bytes == pytest.approx(2 * weights.info(paths[1]).parameters, abs=64)
+    loaded, wanted = weights.load(paths[1]).state_dict(), trained(RECIPE, run).half().state_dict()
+    assert all(torch.equal(loaded[name].half(), wanted[name]) for name in wanted)
+
+
 def test_what_is_worse_than_its_start_is_not_exported(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     with pytest.raises(WorseError, match="wanted held-out gains above those before training"):

@@ -157,10 +157,22 @@ def test_metrics_say_how_long_data_was_waited_for(clips: Path, tmp_path: Path) -
     assert 0.0 < logged[0]["data_wait_share"] < 1.0
 
 
-def test_another_recipe_does_not_go_on_from_this_checkpoint(clips: Path, tmp_path: Path) -> None:
+def test_another_recipe_does_not_go_on_from_this_checkpoint_and_is_told_what_differs(
+    clips: Path, tmp_path: Path
+) -> None:
     run(recipe(steps=3), clips, tmp_path)
-    with pytest.raises(TrainingError, match="wanted a run of this recipe, got one of another"):
+    with pytest.raises(TrainingError, match=r"got one of another \(optimiser\.steps: 4, 3 there\)"):
         run(recipe(steps=4), clips, tmp_path)
+
+
+def test_a_run_from_before_a_key_existed_goes_on(clips: Path, tmp_path: Path) -> None:
+    run(recipe(steps=3), clips, tmp_path)
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    older = json.loads(state["recipe"])
+    del older["optimiser"]["compiled"]
+    checkpoint.save({**state, "recipe": json.dumps(older)}, tmp_path)
+    assert run(recipe(steps=3), clips, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_rolls_back_at_half_the_rate(

@@ -88,10 +88,13 @@ def load_part(model: str | os.PathLike[str]) -> SPyNet | EDVRFeatureExtractor:
     return part
 
 
-def save(network: nn.Module, path: str | os.PathLike[str], *, provenance: Mapping[str, str]) -> None:
+def save(
+    network: nn.Module, path: str | os.PathLike[str], *, provenance: Mapping[str, str], half: bool = False
+) -> None:
     """Writes a .safetensors file that `load` (or `load_part`) turns into an equal network, in float32.
 
-    provenance: what to say of where the weights come from. Raises ValueError for what could not be loaded again.
+    provenance: what to say of where the weights come from. half: weights are rounded to float16. Raises ValueError
+    for what could not be loaded again.
     """
     path = Path(path)
     architecture = type(network).__name__
@@ -103,7 +106,7 @@ def save(network: nn.Module, path: str | os.PathLike[str], *, provenance: Mappin
         raise ValueError(f"provenance: wanted keys other than {', '.join(RESERVED)}, got {', '.join(taken)}")
     hyper_parameters = json.dumps(network.hyper_parameters)
     metadata = {"format": FORMAT, "architecture": architecture, "hyper_parameters": hyper_parameters}
-    write_safetensors(path, network.state_dict(), {**metadata, **provenance})
+    write_safetensors(path, network.state_dict(), {**metadata, **provenance}, half=half)
 
 
 def convert(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:

@@ -213,13 +213,16 @@ def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
     return WeightFile(path, "safetensors", {"": table}, metadata)
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, half: bool = False
+) -> None:
     """A whole file under its name or none; the same bytes for the same content (the safetensors library shuffles)."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    kind, stored, code = ("F16", torch.float16, "<f2") if half else ("F32", torch.float32, "<f4")
     blocks, offset = [], 0
     for key, tensor in sorted(tensors.items()):
-        block = tensor.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False).tobytes()
-        header[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, offset + len(block)]}
+        block = tensor.detach().to("cpu", stored).contiguous().numpy().astype(code, copy=False).tobytes()
+        header[key] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [offset, offset + len(block)]}
         blocks.append(block)
         offset += len(block)
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
