@@ -100,9 +100,10 @@ class _Run:
         rate = learning_rate(settings, self.step) * 0.5**self.rollbacks
         for group in self.optimiser.param_groups:
             group["lr"] = rate * (settings.flow_share if group["flow"] else 1.0)
+        lr, gt = batch.on(self.device)
         with self._precision():
-            hr = self.forward(batch.lr.to(self.device))
-        loss = charbonnier(hr, batch.gt.to(self.device), epsilon=settings.epsilon)
+            hr = self.forward(lr)
+        loss = charbonnier(hr, gt, epsilon=settings.epsilon)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimiser)

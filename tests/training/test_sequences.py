@@ -60,7 +60,10 @@ def test_sizes_and_range() -> None:
     batch = source()[0]
     assert batch.lr.shape == (4, 3, 3, 8, 8)
     assert batch.gt.shape == (4, 3, 3, 32, 32)
-    assert 0.0 <= float(batch.lr.min()) <= float(batch.gt.max()) <= 1.0
+    lr, gt = batch.on("cpu")
+    assert batch.gt.dtype == torch.uint8
+    assert torch.equal((255.0 * gt).round().to(torch.uint8), batch.gt)
+    assert 0.0 <= float(lr.min()) <= float(gt.max()) <= 1.0
 
 
 def test_lr_and_gt_show_the_same_place() -> None:
@@ -72,12 +75,10 @@ def test_lr_and_gt_show_the_same_place() -> None:
         scale=4,
         seed=5,
     )
-    batch = plain[0]
-    smooth = (batch.gt.diff(dim=-1).abs().amax((1, 2, 3, 4)) < 0.1) & (
-        batch.gt.diff(dim=-2).abs().amax((1, 2, 3, 4)) < 0.1
-    )
+    lr, gt = plain[0].on("cpu")
+    smooth = (gt.diff(dim=-1).abs().amax((1, 2, 3, 4)) < 0.1) & (gt.diff(dim=-2).abs().amax((1, 2, 3, 4)) < 0.1)
     assert smooth.sum() >= 2  # the others have the place in them where the ramp starts anew
-    difference = batch.lr.mean((1, 2, 3, 4)) - batch.gt.mean((1, 2, 3, 4))
+    difference = lr.mean((1, 2, 3, 4)) - gt.mean((1, 2, 3, 4))
     # lr rounds halves up, so that its mean may lie up to half a code value above; a shift of 1 px would be 1 and more.
     assert difference[smooth].abs().max() < 0.6 / 255
 
