@@ -450,6 +450,7 @@ def make_parts(
         height=source.height,
         num_frames=source.num_frames,
         target=prepared.encoding.format,
+        until=ranges[-1][1].stop,
         warn=progress.note,
     )
 

@@ -64,7 +64,8 @@ class Stream:
     """A clip on its way through a network.
 
     source, width, height, num_frames: the clip. target: the format of hr frames. in_flight: how many hr frames may be
-    asked for at the same time. warn: told of guesses about colour, once each.
+    asked for at the same time. until: no hr frame from here on will be asked for, so that nothing is made ahead of it.
+    warn: told of guesses about colour, once each.
 
     For hr frame n: put every frame of `missing(n)`, again until it is empty, then take `frame(n)`; or `abandon(n)`.
     Different n may be under way at once, on different threads. Raises ValueError for settings that cannot be.
@@ -81,6 +82,7 @@ class Stream:
         num_frames: int,
         target: Format,
         in_flight: int = 1,
+        until: int | None = None,
         warn: Callable[[str], None] = logger.warning,
     ) -> None:
         self.plan: Plan = plan_for(settings, network, width, height)
@@ -90,6 +92,7 @@ class Stream:
         self._matrix = settings.matrix
         self._grid = Grid(num_frames, self.plan.segment, self.plan.context)
         self._in_flight = in_flight
+        self._until = num_frames if until is None else until
         self._warn = warn
         self._warned: set[str] = set()
 
@@ -271,7 +274,7 @@ class Stream:
         """The cells after that of n, one for each device; empty after the last cell."""
         start = stop = self._grid.cell(n).stop
         for _ in self._workers:
-            if stop < self._grid.num_frames:
+            if stop < self._until:
                 stop = self._grid.cell(stop).stop
         return range(start, stop)
 
@@ -306,7 +309,7 @@ class Stream:
         try:
             n = self._segment_with(self._front).kept.stop
             for _ in self._workers:
-                if n >= self._grid.num_frames:
+                if n >= self._until:
                     return
                 segment = self._segment_with(n)
                 if n not in self._hr and self._job_with(n) is None:

@@ -62,7 +62,13 @@ class Door:
         return self.stream.frame(n)
 
 
-def open_stream(network: VideoNetwork, num_frames: int = NUM_FRAMES, in_flight: int = 1, **settings: object) -> Stream:
+def open_stream(
+    network: VideoNetwork,
+    num_frames: int = NUM_FRAMES,
+    in_flight: int = 1,
+    until: int | None = None,
+    **settings: object,
+) -> Stream:
     return Stream(
         network,
         Settings(**({"segment": 10, "context": 2, "threads": 1} | settings)),  # type: ignore[arg-type]
@@ -72,6 +78,7 @@ def open_stream(network: VideoNetwork, num_frames: int = NUM_FRAMES, in_flight: 
         num_frames=num_frames,
         target=YUV420P8,
         in_flight=in_flight,
+        until=until,
     )
 
 
@@ -274,6 +281,15 @@ def test_a_jump_is_not_followed_by_look_ahead(tiny_network: VideoNetwork) -> Non
         steps = stream.counts.steps
         assert stream.ahead(22) == []
         assert not wait_until(lambda: stream.counts.steps != steps, seconds=0.3)
+
+
+def test_nothing_is_made_ahead_of_frames_that_nobody_will_ask_for(tiny_network: VideoNetwork) -> None:
+    with open_stream(tiny_network, until=20) as stream:
+        door = Door(stream)
+        for n in range(10, 20):
+            door[n]
+        assert stream.counts.segments_begun == 2  # the cell is cut in two
+        assert stream.counts.hr_frames == 10
 
 
 def test_a_segments_features_go_with_its_last_frame_not_with_the_next_garbage_collection(
