@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vs_iconvsr.networks.blocks import HR_CHANNELS, PixelShuffleUpsampling, ResidualTrunk, enlarge, leaky_relu
+from vs_iconvsr.networks.fast import leaky_pair
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.networks.spynet import SPyNet
 from vs_iconvsr.networks.warp import warp
@@ -52,10 +53,10 @@ class FlowAlignedNetwork(VideoNetwork):
     def reconstructed(self, frame: Tensor, features: Tensor) -> Tensor:
         """frame (n, 3, h, w) and features (n, c, h, w) → hr: what the last layers add to the enlarged frame."""
         if self.scale >= 2:
-            features = leaky_relu(self.upsample1(features))
+            features = self.upsample1(features)
         if self.scale >= 4:
-            features = leaky_relu(self.upsample2(features))
-        detail: Tensor = self.conv_last(leaky_relu(self.conv_hr(features)))
+            features = self.upsample2(features)
+        detail = leaky_pair(self.conv_hr, self.conv_last, features)
         return detail.to(frame.dtype) + enlarge(frame, self.scale)
 
 

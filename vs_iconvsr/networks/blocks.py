@@ -66,14 +66,14 @@ class LeakyConv(nn.Module):
 
 
 class PixelShuffleUpsampling(nn.Module):
-    """(n, in_channels, h, w) → (n, channels, 2h, 2w): four channels become the four pixels of a square."""
+    """(n, in_channels, h, w) → (n, channels, 2h, 2w): four channels become the four pixels of a square; leaky ReLU."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.upsample_conv = nn.Conv2d(in_channels, 4 * channels, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.upsample_conv(features), 2)
+        return F.leaky_relu_(F.pixel_shuffle(self.upsample_conv(features), 2), LEAKY_SLOPE)
 
 
 def leaky_relu(features: Tensor) -> Tensor:

@@ -1,18 +1,47 @@
 """Float32 convolutions on the CPU by fast algorithms: Winograd's for 3x3 kernels, Fourier transforms for larger ones.
 
-They come with torch (NNPACK). A sum is in another order than in torch's usual kernels, as it is on another processor;
-the number of threads changes no byte. What they gain is in scripts/benchmark.md.
+They come with torch (NNPACK), which runs each on one core: here a frame is cut into bands of rows, and the bands go to
+a team of threads. What follows a convolution is done to a band while the cache still has it. A sum is in another order
+than in torch's usual kernels, as it is on another processor; the number of threads changes no byte, because the bands
+depend on the frame's size alone. What this gains is in scripts/benchmark.md.
 """
 
+import functools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-BAND_PX = 2**20  # at 64 channels these algorithms hold 900 bytes a pixel besides input and output: 1 GB
+from vs_iconvsr.networks.blocks import (
+    LEAKY_SLOPE,
+    LeakyConv,
+    PixelShuffleUpsampling,
+    ResidualBlock,
+    ResidualTrunk,
+    leaky_relu,
+)
+
+BAND_ROWS = 30
+"""Whole tiles of both algorithms (6 and 10 rows). Less would transform the weights too often; more would leave cores of
+larger processors idle, overflow their caches and make NNPACK choose Fourier transforms for 3x3, which are slower."""
+
+WHOLE_PX = 2048  # frames up to this size are not worth a second thread
+FEWEST_CHANNELS = 16  # a 3x3 convolution of fewer spends its time on transforms
 
 
+@functools.cache
 def is_available() -> bool:
     """Whether this torch has these kernels and this processor can run them. Asking also makes them ready."""
-    return hasattr(torch, "_nnpack_spatial_convolution") and torch._nnpack_available()
+    if not hasattr(torch, "_nnpack_spatial_convolution") or not torch._nnpack_available():
+        return False
+    # NNPACK takes as many threads as the first caller has, for ever, and with more than one lets nobody work beside it.
+    with _begun(ThreadPoolExecutor(1, "iconvsr-first", _use_one_core), 1) as alone:
+        pixel = torch.zeros(1, 1, 1, 1)
+        alone.submit(torch._nnpack_spatial_convolution, pixel, pixel, None, [0, 0], [1, 1]).result()
+    return True
 
 
 def use_fast_convolutions(network: nn.Module) -> None:
@@ -20,10 +49,30 @@ def use_fast_convolutions(network: nn.Module) -> None:
 
     network: float32 on the CPU, without gradients.
     """
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Conv2d) and _fits(child):
-                setattr(parent, name, FastConv2d(child))
+    for name, child in network.named_children():
+        kind = FAST_KINDS.get(type(child))
+        if kind is not None and all(_fits(layer) for layer in child.modules() if isinstance(layer, nn.Conv2d)):
+            setattr(network, name, kind(child))
+        else:
+            use_fast_convolutions(child)
+
+
+def leaky_pair(first: nn.Module, last: nn.Module, features: Tensor) -> Tensor:
+    """last(leaky_relu(first(features))). Two FastConv2d never hold the whole of what lies between them."""
+    if not isinstance(first, FastConv2d) or not isinstance(last, FastConv2d):
+        pair: Tensor = last(leaky_relu(first(features)))
+        return pair
+    n, _, h, w = features.shape
+    convolved = features.new_empty(n, last.weight.shape[0], h, w)
+    reach = last.padding[0]
+
+    def band(i: int, top: int, bottom: int) -> None:
+        above, below = max(top - reach, 0), min(bottom + reach, h)
+        between = F.leaky_relu_(first.rows(features[i : i + 1], above, below), LEAKY_SLOPE)
+        convolved[i : i + 1, :, top:bottom] = last.rows(between, top - above, bottom - above)
+
+    in_bands(n, h, w, band, rows=BAND_ROWS - 2 * reach)
+    return convolved
 
 
 class FastConv2d(nn.Module):
@@ -34,26 +83,164 @@ class FastConv2d(nn.Module):
         self.weight, self.bias = conv.weight, conv.bias
         self.padding = [conv.kernel_size[0] // 2, conv.kernel_size[1] // 2]
 
-    def forward(self, features: Tensor) -> Tensor:
-        frames = [self._frame(features[i : i + 1]) for i in range(features.shape[0])]
-        return frames[0] if len(frames) == 1 else torch.cat(frames)
+    def forward(
+        self,
+        features: Tensor,
+        *,
+        slope: float | None = None,
+        added: Tensor | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """slope: of a leaky ReLU on the result, 0 is ReLU. added: a sum in its place.
 
-    def _frame(self, frame: Tensor) -> Tensor:
-        """A large frame in bands of rows, each read with the rows around it."""
-        h, w = frame.shape[-2:]
-        rows = max(BAND_PX // w, 1)
-        if h <= rows:
-            return self._band(frame)
-        convolved = frame.new_empty(1, self.weight.shape[0], h, w)
-        for top in range(0, h, rows):
-            bottom = min(top + rows, h)
-            above, below = max(top - self.padding[0], 0), min(bottom + self.padding[0], h)
-            band = self._band(frame[:, :, above:below])
-            convolved[:, :, top:bottom] = band[:, :, top - above : bottom - above]
+        out: where the result goes; it may be `added`, but not features, of which several bands read the same rows.
+        """
+        n, _, h, w = features.shape
+        convolved = features.new_empty(n, self.weight.shape[0], h, w) if out is None else out
+
+        def band(i: int, top: int, bottom: int) -> None:
+            rows, place = self.rows(features[i : i + 1], top, bottom), convolved[i : i + 1, :, top:bottom]
+            if added is not None:
+                torch.add(rows, added[i : i + 1, :, top:bottom], out=place)
+            elif slope is None:
+                place.copy_(rows)
+            elif slope == 0.0:
+                torch.clamp_min(rows, 0.0, out=place)
+            else:
+                torch.ops.aten.leaky_relu.out(rows, slope, out=place)
+
+        in_bands(n, h, w, band)
         return convolved
 
-    def _band(self, band: Tensor) -> Tensor:
-        return torch._nnpack_spatial_convolution(band, self.weight, self.bias, self.padding, [1, 1])
+    def rows(self, frame: Tensor, top: int, bottom: int) -> Tensor:
+        """Rows top to bottom of the convolved frame (1, c, h, w), from the rows around them."""
+        above, below = max(top - self.padding[0], 0), min(bottom + self.padding[0], frame.shape[2])
+        convolved = torch._nnpack_spatial_convolution(
+            frame[:, :, above:below], self.weight, self.bias, self.padding, [1, 1]
+        )
+        return convolved[:, :, top - above : bottom - above]
+
+
+class FastLeakyConv(nn.Module):
+    """A LeakyConv whose convolution is a fast one."""
+
+    def __init__(self, layer: LeakyConv) -> None:
+        super().__init__()
+        self.conv, self.slope = FastConv2d(layer.conv), layer.slope
+
+    def forward(self, features: Tensor) -> Tensor:
+        convolved: Tensor = self.conv(features, slope=self.slope)
+        return convolved
+
+
+class FastResidualBlock(nn.Module):
+    """A ResidualBlock of fast convolutions."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = FastConv2d(block.conv1), FastConv2d(block.conv2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        change: Tensor = self.conv2(self.conv1(features, slope=0.0), added=features)
+        return change
+
+
+class FastResidualTrunk(nn.Module):
+    """A ResidualTrunk of fast convolutions, in the same two pieces of memory from its first block to its last.
+
+    New memory for each of 60 results would cost as much as a quarter of the convolutions: it comes page by page.
+    """
+
+    def __init__(self, trunk: ResidualTrunk) -> None:
+        super().__init__()
+        conv, activation, blocks = trunk.main
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(blocks, nn.Sequential)
+        fast_blocks = [FastResidualBlock(block) for block in blocks if isinstance(block, ResidualBlock)]
+        self.main = nn.Sequential(FastConv2d(conv), activation, nn.Sequential(*fast_blocks))
+
+    def forward(self, features: Tensor) -> Tensor:
+        conv, _, blocks = self.main
+        carried: Tensor = conv(features, slope=LEAKY_SLOPE)
+        inside = torch.empty_like(carried)
+        for block in blocks.children():
+            assert isinstance(block, FastResidualBlock)
+            block.conv1(carried, slope=0.0, out=inside)
+            block.conv2(inside, added=carried, out=carried)
+        return carried
+
+
+class FastPixelShuffleUpsampling(nn.Module):
+    """A PixelShuffleUpsampling whose convolution is a fast one: each band goes to its squares of pixels at once."""
+
+    def __init__(self, upsampling: PixelShuffleUpsampling) -> None:
+        super().__init__()
+        self.upsample_conv = FastConv2d(upsampling.upsample_conv)
+
+    def forward(self, features: Tensor) -> Tensor:
+        n, _, h, w = features.shape
+        channels = self.upsample_conv.weight.shape[0] // 4
+        shuffled = features.new_empty(n, channels, h, 2, w, 2)
+
+        def band(i: int, top: int, bottom: int) -> None:
+            rows = self.upsample_conv.rows(features[i : i + 1], top, bottom)
+            squares = rows.view(channels, 2, 2, bottom - top, w).permute(0, 3, 1, 4, 2)
+            torch.ops.aten.leaky_relu.out(squares, LEAKY_SLOPE, out=shuffled[i, :, top:bottom])
+
+        in_bands(n, h, w, band)
+        return shuffled.view(n, channels, 2 * h, 2 * w)
+
+
+FAST_KINDS: dict[type[nn.Module], Callable[..., nn.Module]] = {
+    nn.Conv2d: FastConv2d,
+    LeakyConv: FastLeakyConv,
+    ResidualBlock: FastResidualBlock,
+    ResidualTrunk: FastResidualTrunk,
+    PixelShuffleUpsampling: FastPixelShuffleUpsampling,
+}
+
+
+def in_bands(n: int, h: int, w: int, band: Callable[[int, int, int], None], *, rows: int = BAND_ROWS) -> None:
+    """Calls band(i, top, bottom) for every band of n frames, on as many threads as torch has for this one."""
+    bands = [(i, top, bottom) for i in range(n) for top, bottom in bands_of(h, w, rows)]
+    threads = torch.get_num_threads()
+    if threads == 1 or len(bands) == 1:
+        for each in bands:
+            band(*each)
+        return
+    under_way = [_team(threads).submit(torch.inference_mode()(band), *each) for each in bands]
+    for future in under_way:
+        future.result()
+
+
+def bands_of(h: int, w: int, rows: int = BAND_ROWS) -> list[tuple[int, int]]:
+    """(top, bottom) of each band of a frame: a function of its size alone."""
+    if h * w <= WHOLE_PX:
+        return [(0, h)]
+    rows = min(-(-h // 12) * 6, rows)  # a frame of less than two bands is cut in the middle
+    return [(top, min(top + rows, h)) for top in range(0, h, rows)]
+
+
+@functools.cache
+def _team(threads: int) -> ThreadPoolExecutor:
+    """Threads that use one core each: torch's own share out every operation, and would get in each other's way."""
+    return _begun(ThreadPoolExecutor(threads, "iconvsr-band", _use_one_core), threads)
+
+
+def _use_one_core() -> None:
+    torch.get_num_threads()  # the first question makes torch set this thread up, with its default
+    torch.set_num_threads(1)
+
+
+def _begun(team: ThreadPoolExecutor, size: int) -> ThreadPoolExecutor:
+    """The team with all its threads running, and torch's default for threads begun later as the caller has it."""
+    threads = torch.get_num_threads()
+    all_begun = threading.Barrier(size + 1)
+    for _ in range(size):
+        team.submit(all_begun.wait)
+    all_begun.wait()
+    torch.set_num_threads(threads)
+    return team
 
 
 def _fits(conv: nn.Conv2d) -> bool:
@@ -61,6 +248,7 @@ def _fits(conv: nn.Conv2d) -> bool:
     sides = conv.kernel_size
     return (
         all(side > 1 and side % 2 == 1 for side in sides)
+        and (max(sides) > 3 or conv.in_channels >= FEWEST_CHANNELS)
         and conv.padding == tuple(side // 2 for side in sides)
         and conv.stride == conv.dilation == (1, 1)
         and conv.groups == 1

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vs_iconvsr.networks.blocks import ResidualBlock, ResidualTrunk, leaky_relu
+from vs_iconvsr.networks.blocks import ResidualBlock, ResidualTrunk
+from vs_iconvsr.networks.fast import leaky_pair
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.networks.warp import warp
 
@@ -76,7 +77,7 @@ class LightVSR(VideoNetwork):
 
     def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:
         del backward  # the forward branch has read it
-        detail = F.pixel_shuffle(self.tail_last(leaky_relu(self.tail_first(carried))), self.scale)
+        detail = F.pixel_shuffle(leaky_pair(self.tail_first, self.tail_last, carried), self.scale)
         # antialias=True changes nothing about enlarging but the kernel: MATLAB's (a = -0.5), and three times as fast.
         hr = F.interpolate(frame, scale_factor=self.scale, mode="bicubic", align_corners=False, antialias=True)
         return hr + detail.to(frame.dtype)

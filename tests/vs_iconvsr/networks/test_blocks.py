@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from vs_iconvsr.networks.blocks import LeakyConv, PixelShuffleUpsampling, ResidualBlock, ResidualTrunk, enlarge
@@ -26,11 +27,11 @@ def test_slope_none_leaves_the_activation_out() -> None:
     assert torch.equal(conv(features), conv.conv(features))
 
 
-def test_four_channels_become_the_pixels_of_a_square() -> None:
+def test_four_channels_become_the_pixels_of_a_square_through_a_leaky_relu() -> None:
     upsampling = PixelShuffleUpsampling(1, 1)
     torch.nn.init.zeros_(upsampling.upsample_conv.weight)
-    upsampling.upsample_conv.bias.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    assert upsampling(torch.zeros(1, 1, 1, 1)).flatten().tolist() == [1.0, 2.0, 3.0, 4.0]
+    upsampling.upsample_conv.bias.data = torch.tensor([1.0, 2.0, 3.0, -4.0])
+    assert upsampling(torch.zeros(1, 1, 1, 1)).flatten().tolist() == pytest.approx([1.0, 2.0, 3.0, -0.4])
 
 
 def test_enlarging_aligns_pixel_centres_and_scale_1_keeps_the_frames() -> None:
