@@ -221,10 +221,18 @@ def bands_of(h: int, w: int, rows: int = BAND_ROWS) -> list[tuple[int, int]]:
     return [(top, min(top + rows, h)) for top in range(0, h, rows)]
 
 
-@functools.cache
+_of_this_thread = threading.local()
+
+
 def _team(threads: int) -> ThreadPoolExecutor:
-    """Threads that use one core each: torch's own share out every operation, and would get in each other's way."""
-    return _begun(ThreadPoolExecutor(threads, "iconvsr-band", _use_one_core), threads)
+    """Threads that use one core each: torch's own share out every operation, and would get in each other's way.
+
+    Every thread that computes has its own, which ends with it.
+    """
+    teams: dict[int, ThreadPoolExecutor] = _of_this_thread.__dict__.setdefault("teams", {})
+    if threads not in teams:
+        teams[threads] = _begun(ThreadPoolExecutor(threads, "iconvsr-band", _use_one_core), threads)
+    return teams[threads]
 
 
 def _use_one_core() -> None:

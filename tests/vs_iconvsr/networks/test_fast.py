@@ -1,5 +1,6 @@
 """Convolutions by fast algorithms: the same function within rounding, the same bytes whatever the threads and batch."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -126,6 +127,22 @@ def test_a_frame_does_not_depend_on_its_batch() -> None:
     _, quick = conv_pair(16, 16, 3)
     features = random(3, 16, 20, 24)
     assert torch.equal(quick(features)[1:2], quick(features[1:2]))
+
+
+def test_a_team_ends_with_the_thread_that_it_works_for() -> None:
+    members: list[threading.Thread] = []
+
+    def compute() -> None:
+        with using_threads(2):
+            fast.in_bands(1, 100, 100, lambda *_: members.append(threading.current_thread()))
+
+    caller = threading.Thread(target=compute)
+    caller.start()
+    caller.join()
+    assert members
+    for member in members:
+        member.join(timeout=10)
+        assert not member.is_alive()
 
 
 @pytest.mark.parametrize("side", [3, 7])
