@@ -1,11 +1,14 @@
-"""Single changes that might make the CPU path faster, each beside what it would replace; see benchmark.md.
+"""Single changes that might make the engine faster, each beside what it would replace; see benchmark.md.
 
-Run: PYTHONPATH=. .venv/bin/python scripts/levers.py. The ratio is of processor time, which other users of the machine
-disturb least; the difference is the root mean square over that of the result.
+Run: PYTHONPATH=. .venv/bin/python scripts/levers.py [--device cuda:0]. The difference is the root mean square over that
+of the result. By the clock on a GPU, and on a CPU too, which must then be quiet: in processor time a kernel that leaves
+a core idle looks as good as one that uses it.
 """
 
 import argparse
+import copy
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import benchmark
 import torch
@@ -14,6 +17,9 @@ from torch import Tensor, nn
 
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
 from vs_iconvsr.networks import edvr, fast
+from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.blocks import ResidualTrunk
+from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.spynet import SPyNet
 from vs_iconvsr.networks.warp import warp
 
@@ -24,33 +30,158 @@ LAST = torch.channels_last
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda:0 (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     fast.is_available()
-    print("| what | plain ms | lever | x plain in CPU time | difference |\n|---|---|---|---|---|")
+    device = torch.device(options.device)
+    print("| what | plain ms | lever | x plain | difference |\n|---|---|---|---|---|")
     with torch.inference_mode():
-        for what, plain, others in levers():
-            spent = benchmark.interleaved({"": plain} | others, torch.device("cpu"), options.turns)
+        for what, plain, others in on_the_cpu() if device.type == "cpu" else on_a_gpu(device):
             expected = plain().float()
             for name, lever in others.items():
-                difference = (lever().float() - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-                ratio = spent[""].cpu / spent[name].cpu
-                print(f"| {what} | {1e3 * spent[''].cpu:.1f} | {name} | {ratio:.2f} | {difference:.0e} |", flush=True)
+                try:
+                    spent = benchmark.interleaved({"plain": plain, name: lever}, device, options.turns)
+                    error = lever().float() - expected
+                except Exception as failure:  # one that this torch or device cannot do must not end the others
+                    print(f"| {what} | – | {name} | {type(failure).__name__}: {str(failure)[:80]!r} | – |", flush=True)
+                    continue
+                difference = error.square().mean().sqrt() / expected.square().mean().sqrt()
+                ratio = spent["plain"].clock / spent[name].clock
+                print(
+                    f"| {what} | {1e3 * spent['plain'].clock:.2f} | {name} | {ratio:.2f} | {difference:.0e} |",
+                    flush=True,
+                )
 
 
-def levers() -> Iterator[Lever]:
+def on_the_cpu() -> Iterator[Lever]:
     yield convolution(64, 64, 3, 64, 64)
     yield convolution(64, 64, 3, 180, 320)
     yield convolution(32, 32, 3, 240, 320)
     yield convolution(64, 64, 3, 360, 640)
     yield convolution(32, 64, 7, 96, 96)
-    yield residual_block()
+    yield trunk(35, 32, 240, 320)
+    yield trunk(67, 64, 180, 320)
+    yield last_layers()
     yield deformable_convolution()
     yield warping()
     yield both_flows()
+
+
+def on_a_gpu(device: torch.device) -> Iterator[Lever]:
+    """float16, 320x180, IconVSR as published: what a frame consists of, and each part done otherwise."""
+    network, last = (filled(IconVSR()).to(device, torch.float16) for _ in range(2))
+    last = last.to(memory_format=LAST)
+    compiled = torch.compile(network.backward_resblocks, dynamic=False)
+    frames = sequence(16, 180, 320)[0].to(device)
+    frame, following = frames[:1], frames[1:2]
+    carried = torch.rand(1, 64, 180, 320, device=device, dtype=torch.float16)
+    carried_last = carried.to(memory_format=LAST)
+    entering = torch.rand(1, 67, 180, 320, device=device, dtype=torch.float16)
+    entering_last = entering.to(memory_format=LAST)
+    flow = network.flow(frame, following)
+    window, windows = frames[None, :5], torch.stack([frames[i : i + 5] for i in range(4)])
+
+    def step(net: IconVSR, features: Tensor) -> Callable[[], Tensor]:
+        return lambda: net.backward_step(frame, features, net.flow(frame, following), None)
+
+    yield (
+        "backward step with its flow",
+        step(network, carried),
+        {
+            "channels_last": step(last, carried_last),
+            "CUDA graph": captured(step(network, carried)),
+            "CUDA graph, channels_last": captured(step(last, carried_last)),
+        },
+    )
+    yield (
+        "trunk of 30 blocks",
+        lambda: network.backward_resblocks(entering),
+        {
+            "channels_last": lambda: last.backward_resblocks(entering_last),
+            "torch.compile": lambda: compiled(entering),
+            "torch.compile, channels_last": lambda: compiled(entering_last),
+            "bfloat16": halved(network.backward_resblocks, entering),
+        },
+    )
+    yield (
+        "15 flows, one by one",
+        lambda: torch.cat([network.flow(frames[i : i + 1], frames[i + 1 : i + 2]) for i in range(15)]),
+        {
+            "as one batch": lambda: network.flow(frames[:-1], frames[1:]),
+            "as one batch, channels_last": lambda: last.flow(frames[:-1], frames[1:]),
+        },
+    )
+    yield (
+        "refill features of four keyframes, one by one",
+        lambda: torch.cat([network.refill(windows[i : i + 1]) for i in range(4)]),
+        {
+            "as one batch": lambda: network.refill(windows),
+            "channels_last": lambda: torch.cat([last.refill(windows[i : i + 1]) for i in range(4)]),
+        },
+    )
+    yield (
+        "refill features of one keyframe",
+        lambda: network.refill(window),
+        {
+            "CUDA graph": captured(lambda: network.refill(window)),
+            "deformable conv by grid_sample": sampled(lambda: network.refill(window)),
+        },
+    )
+    yield (
+        "warp of carried features",
+        lambda: warp(carried, flow),
+        {
+            "CUDA graph": captured(lambda: warp(carried, flow)),
+        },
+    )
+    yield (
+        "last layers",
+        lambda: network.upsample(frame, carried, carried),
+        {
+            "channels_last": lambda: last.upsample(frame, carried_last, carried_last),
+            "CUDA graph, channels_last": captured(lambda: last.upsample(frame, carried_last, carried_last)),
+        },
+    )
+
+
+def captured(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The same kernels, launched as one CUDA graph; captured at the first call."""
+    held: list[tuple[torch.cuda.CUDAGraph, Tensor]] = []
+
+    def replay() -> Tensor:
+        if not held:
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(3):
+                    work()
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                result = work()
+            held.append((graph, result))
+        held[0][0].replay()
+        return held[0][1]
+
+    return replay
+
+
+def halved(trunk: nn.Module, entering: Tensor) -> Callable[[], Tensor]:
+    other = copy.deepcopy(trunk).to(torch.bfloat16)
+    features = entering.to(torch.bfloat16)
+    return lambda: other(features)
+
+
+def sampled(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def with_sampling() -> Tensor:
+        with mock.patch.object(edvr, "torchvision_deform_conv", edvr.sampled_deform_conv):
+            return work()
+
+    return with_sampling
 
 
 def convolution(narrow: int, wide: int, side: int, h: int, w: int) -> Lever:
@@ -72,11 +203,24 @@ def convolution(narrow: int, wide: int, side: int, h: int, w: int) -> Lever:
     return f"conv {side}x{side} {narrow}→{wide}, {w}x{h}", lambda: conv(x), others
 
 
-def residual_block() -> Lever:
-    conv = fast.FastConv2d(nn.Conv2d(64, 64, 3, padding=1).requires_grad_(False))
-    x = torch.rand(1, 64, 180, 320)
-    in_place = {"activation and sum in place": lambda: conv(F.relu_(conv(x))).add_(x)}
-    return "residual block of fast convolutions, 320x180", lambda: x + conv(F.relu(conv(x))), in_place
+def trunk(entering: int, channels: int, h: int, w: int) -> Lever:
+    plain = ResidualTrunk(entering, channels, num_blocks=5).requires_grad_(False)
+    last = copy.deepcopy(plain).to(memory_format=LAST)
+    quick = nn.Sequential(copy.deepcopy(plain))
+    fast.use_fast_convolutions(quick)
+    x = torch.rand(1, entering, h, w)
+    x_last = x.to(memory_format=LAST)
+    others = {"channels_last": lambda: last(x_last), "fast convolutions, in place": lambda: quick(x)}
+    return f"trunk of 5 blocks {entering}→{channels}, {w}x{h}", lambda: plain(x), others
+
+
+def last_layers() -> Lever:
+    plain = filled(BasicVSR(num_blocks=1))
+    quick = filled(BasicVSR(num_blocks=1))
+    fast.use_fast_convolutions(quick)
+    frame, features = torch.rand(1, 3, 180, 320), torch.rand(1, 64, 180, 320)
+    others = {"fast, in bands": lambda: quick.upsample(frame, features, features)}
+    return "last layers, 320x180", lambda: plain.upsample(frame, features, features), others
 
 
 def deformable_convolution() -> Lever:
