@@ -1,4 +1,4 @@
-"""The training command: python -m training synthesise|prepare|train|evaluate|export."""
+"""The training command: python -m training synthesise|prepare|from_sample|train|evaluate|export."""
 
 import argparse
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from training import from_sample
 from training.degrade import Degradation
 from training.evaluate import (
     BICUBIC,
@@ -35,7 +36,7 @@ from training.means import Means, Stopped, TrainingError
 from training.prepare import Preparation, find_videos, prepare
 from training.recipe import Recipe, read_recipe
 from training.sequences import open_sequences
-from training.start import starting_network
+from training.start import build, starting_network
 from training.synthesise import contact_sheet, synthesise
 from training.train import train
 from training.train_flow import FlowGateError
@@ -81,6 +82,22 @@ def _prepare(options: argparse.Namespace) -> int:
     print(f"{kept} of {len(found)} scenes kept, {written} sequences; to look at: {options.out / 'report.html'}")
     if not any(scene.held_out for scene in found):
         print("none is held out: add footage, or validate on what is trained on: train … --set data.held_out=train")
+    return 0
+
+
+def _from_sample(options: argparse.Namespace) -> int:
+    base = recipe_path(options.recipe)
+    scale = build(read_recipe(base)).scale
+    print("measuring, and simulating to compare with: some minutes", flush=True)
+    suffered = from_sample.estimate(options.footage, scale=scale)
+    text = from_sample.recipe_text(base.read_text(), suffered, options.footage.name)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text)
+    read_recipe(options.out)
+    from_sample.sheet(options.footage, suffered, options.out.with_suffix(".png"))
+    print("\n".join(from_sample.told(suffered)))
+    print(f"to look at: {options.out.with_suffix('.png')}: left your footage, right clips of ours degraded alike")
+    print(f"next: python -m training train {options.out} --data DATA --out RUN")
     return 0
 
 
@@ -235,6 +252,13 @@ def _parser() -> argparse.ArgumentParser:
 
     synthesising = with_recipe(command("synthesise", "make the clips that a recipe trains on"))
     synthesising.set_defaults(run=_synthesise)
+    sampling = command("from_sample", "a recipe that learns to undo what your own bad footage has suffered")
+    sampling.add_argument("footage", type=Path, help="a video file, or a folder of frames, in the bad state")
+    sampling.add_argument("--out", type=Path, required=True, help="the recipe to write; a picture comes beside it")
+    sampling.add_argument(
+        "--recipe", default="finetune", help="the recipe to take the rest from: a name or a YAML file"
+    )
+    sampling.set_defaults(run=_from_sample)
     preparing = command("prepare", "your own videos into sequences to train on")
     preparing.add_argument("videos", type=Path, nargs="+", help="video files, or folders of them")
     preparing.add_argument("--out", type=Path, required=True, help="the data folder to make")

@@ -1,11 +1,15 @@
 """lr frames through a real encoder and its decoder, in memory: what compression does to video."""
 
+import struct
 from fractions import Fraction
+from itertools import islice
+from pathlib import Path
 
 import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.sidedata.sidedata import Type
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -15,6 +19,8 @@ DECODERS = {"libx264": "h264", "mpeg2video": "mpeg2video", "mpeg4": "mpeg4", "mj
 ENCODERS = tuple(DECODERS)
 SMALL_PX = 128  # below, x264's macroblock tree is off
 TREE_CRF = 5.4  # what the tree adds to the CRF and takes off again where blocks are referred to: (1 - qcomp) * 13.5
+
+_H264, _MPEG = 1, 2  # FFmpeg's AVVideoEncParamsType
 
 
 def encode_decode(lr: Tensor, encoder: str, *, quality: float, preset: str = "medium") -> Tensor:
@@ -34,6 +40,33 @@ def encode_decode(lr: Tensor, encoder: str, *, quality: float, preset: str = "me
     if len(pictures) != t:
         raise RuntimeError(f"{encoder}: wanted {t} frames back, got {len(pictures)}")
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)[..., :h, :w].contiguous()
+
+
+def stream_quantiser(video: Path, *, frames: int = 250) -> float | None:
+    """Mean quantiser of a file's first frames, as its stream says: 0 to 51 of H.264, 1 to 31 of MPEG-1, -2 and -4.
+
+    None for codecs whose decoder does not tell. Raises av.FFmpegError.
+    """
+    found = []
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"export_side_data": "venc_params"}
+        for frame in islice(container.decode(stream), frames):
+            for kind in frame.side_data:
+                if kind == Type.VIDEO_ENC_PARAMS:
+                    found.append(_mean_quantiser(bytes(frame.side_data[kind])))
+    told = [value for value in found if value is not None]
+    return float(np.mean(told)) if told else None
+
+
+def _mean_quantiser(parameters: bytes) -> float | None:
+    """Of a frame: FFmpeg's AVVideoEncParams and the AVVideoBlockParams that follow it."""
+    count, start, size, kind, quantiser = struct.unpack_from("<IxxxxQQii", parameters)
+    differences = [struct.unpack_from("<i", parameters, start + i * size + 16)[0] for i in range(count)]
+    if kind not in (_H264, _MPEG) or not count:
+        return None
+    mean = float(quantiser + np.mean(differences))
+    return mean / 2.0 if kind == _MPEG else mean
 
 
 def _encoder(name: str, *, quality: float, preset: str, tree: bool) -> VideoCodecContext:
