@@ -55,10 +55,11 @@ def export(
         network = network.half().float()
     gains = held_out.gains(network, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     before = held_out.gains(start, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
-    if not force and held_out.mean(gains) <= held_out.mean(before):
+    ours, theirs = (held_out.mean(found, recipe.degradations) for found in (gains, before))
+    if not force and ours <= theirs:
         raise WorseError(
-            f"{folder}: wanted held-out gains above those before training ({held_out.mean(before):+.3f} dB), "
-            f"got {held_out.mean(gains):+.3f} dB; nothing was written (--force writes it all the same)"
+            f"{folder}: wanted held-out gains above those before training ({theirs:+.3f} dB), "
+            f"got {ours:+.3f} dB; nothing was written (--force writes it all the same)"
         )
     provenance = {
         "name": card.name,

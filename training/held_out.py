@@ -31,9 +31,10 @@ def gains(
     return {kind: float(np.mean(values)) for kind, values in found.items()}
 
 
-def mean(gains: dict[str, float]) -> float:
-    """Over the kinds of degradation, each counted once whatever its share."""
-    return float(np.mean(list(gains.values())))
+def mean(gains: dict[str, float], degradations: Sequence[Degradation]) -> float:
+    """Over the kinds, each as much as the recipe trains for it: by its share."""
+    shares = [sum(d.share for d in degradations if d.kind == kind) for kind in gains]
+    return float(np.average(list(gains.values()), weights=shares))
 
 
 def pictures(

@@ -165,12 +165,16 @@ class _Run:
             for kind, picture in pictures.items():
                 self.board.add_image(f"bicubic, hr, gt/{kind}", picture, self.step)
         self.network.load_state_dict(raw)
-        mean = held_out.mean(gains)
+        mean = held_out.mean(gains, self.recipe.degradations)
         over_start = {kind: gain - self.start_gains[kind] for kind, gain in gains.items() if self.start_gains}
         self._write(
             **{f"gain_{kind}_db": round(gain, 4) for kind, gain in gains.items()},
             gain_db=round(mean, 4),
-            **({"gain_over_start_db": round(held_out.mean(over_start), 4)} if over_start else {}),
+            **(
+                {"gain_over_start_db": round(held_out.mean(over_start, self.recipe.degradations), 4)}
+                if over_start
+                else {}
+            ),
         )
         beside = f"; over the start: {_told(over_start)}" if over_start else ""
         logger.info("step %d, held out, over bicubic: %s%s", self.step, _told(gains), beside)

@@ -1,0 +1,50 @@
+"""What training chooses by."""
+
+import pytest
+import torch
+
+from training import held_out
+from training.degrade import Degradation
+from training.recipe import Watch
+from vs_iconvsr.networks.light import LightVSR
+
+
+class Noise:
+    """One sequence that bicubic cannot bring back."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def shape(self, i: int) -> tuple[int, int, int]:
+        del i
+        return 3, 34, 32
+
+    def read(self, i: int, frames: range, rows: slice, columns: slice) -> torch.Tensor:
+        del i
+        everything = torch.randint(0, 256, (3, 3, 34, 32), generator=torch.Generator().manual_seed(0))
+        return everything[frames.start : frames.stop, :, rows, columns].to(torch.uint8)
+
+
+def test_kinds_count_by_their_shares() -> None:
+    degradations = [Degradation(share=1.0), Degradation(kind="blur", share=2.0), Degradation(kind="blur", share=1.0)]
+    assert held_out.mean({"bi": 4.0, "blur": 0.0}, degradations) == pytest.approx(1.0)
+
+
+def test_a_network_that_does_nothing_gains_nothing_even_where_nothing_was_lost() -> None:
+    """Scale 1 and BI: the truth itself, infinitely near; what changes it a little loses a little."""
+    watch, kinds = Watch(held_out_sequences=1, held_out_frames=2), [Degradation()]
+    network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4, scale=1)
+    assert held_out.gains(network, Noise(), kinds, watch=watch, device="cpu") == {"bi": 0.0}
+    torch.nn.init.constant_(network.get_parameter("tail_last.bias"), 4 / 255)
+    (loss,) = held_out.gains(network, Noise(), kinds, watch=watch, device="cpu").values()
+    assert -15.0 < loss < -10.0
+
+
+def test_pictures_are_bicubic_hr_and_gt_side_by_side() -> None:
+    network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4)
+    torch.nn.init.constant_(network.get_parameter("tail_last.bias"), 1.0)  # white
+    (picture,) = held_out.pictures(network, Noise(), [Degradation()], device="cpu").values()
+    assert picture.shape == (3, 32, 3 * 32)
+    assert picture.dtype == torch.uint8
+    assert int(picture[:, :, 32:64].min()) > 200
+    assert torch.equal(picture[:, :, 64:], Noise().read(0, range(1, 2), slice(0, 32), slice(0, 32))[0])
