@@ -16,6 +16,9 @@ from vs_iconvsr.doctor import FAIL, OK, WARN, Check
 VSPIPE_TIMEOUT_S = 60.0
 ENCODERS = ("libx264", "libx265")
 
+# Options that came after the oldest ffmpeg that works, and what is not kept without them.
+NEWER = {"display_rotation": "rotation in .mkv", "mastering_display": "HDR10 metadata but by x265"}
+
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `doctor`; the namespace then goes to `run`."""
@@ -83,5 +86,12 @@ def ffmpeg(named: str | None = None) -> Check:
     if absent:
         return Check(
             "ffmpeg", WARN, f"{text}, without {', '.join(absent)}", "choose another with --ffmpeg or --encoder"
+        )
+    if missing := [lost for option, lost in NEWER.items() if option not in found.options]:
+        return Check(
+            "ffmpeg",
+            WARN,
+            f"{text}, works, but cannot keep {' and '.join(missing)}",
+            f"use a newer one with --ffmpeg; {children.OLDEST} is the oldest that works",
         )
     return Check("ffmpeg", OK, text)

@@ -267,6 +267,7 @@ def settle(job: Job, source: Source) -> Prepared:
         images.check_written(job.output, target.bits, encoding.colour.transfer)
         begun = journal.Journal(job.work, preset.part).noted("pictures")
         images.refuse_taken(job.output, window, source, overwrite=job.overwrite or bool(begun))
+    mux.check_rotation(source, job.container, executable)
     try_out(executable, encoding)
     manifest = _manifest(job, source, plan, encoding, executable, window)
     left = [f"video: {text}" for text in lost]

@@ -24,6 +24,9 @@ TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt",
 # What a timestamp may be off by after muxing: Matroska from ffmpeg counts milliseconds.
 TOLERANCE_S = {"mkv": Fraction(1, 2000), "mp4": Fraction(0), "mov": Fraction(0)}
 
+# Matroska stores the size to show in whole pixels, so the shape of pixels of a small picture is rounded.
+_ASPECT_TOLERANCE = Fraction(1, 50)
+
 # mp4 and mov name these themselves, and ours would be those of the source.
 FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")
@@ -100,6 +103,8 @@ def join(
     ) as output:
         with av.open(children.safe_name(parts[0])) as first:
             stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
+            # The four characters are where ProRes and DNxHR say their profile; the template is without them.
+            stream.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
         stream.time_base = time_base
         if full_range:
             stream.codec_context.color_range = FULL_RANGE
@@ -190,6 +195,15 @@ def belongings(source: Source, container: str) -> Belongings:
     return Belongings(tuple(audio), tuple(subtitles), tuple(attachments), tuple(covers), tuple(left), tuple(changed))
 
 
+def check_rotation(source: Source, container: str, executable: Executable) -> None:
+    """Raises ValueError where the video would lie on its side: ffmpeg before 6 writes no rotation into Matroska."""
+    if source.rotation and container == "mkv" and "display_rotation" not in executable.options:
+        raise ValueError(
+            f"output: ffmpeg {executable.version} cannot say in .mkv that the video is turned by {source.rotation}°; "
+            "name the output .mp4 or .mov, or pass --ffmpeg with version 6 or newer"
+        )
+
+
 def _subtitle_codec(codec: str, container: str) -> str | None:
     """The codec that the container stores this subtitle in, or None if it cannot."""
     text = codec in TEXT_SUBTITLES
@@ -265,6 +279,9 @@ def mux_command(
         after += ["-metadata:s:v:0", f"{name}={value}"]
     for name in _BRANDS:
         after += ["-metadata", f"{name}="]
+    if source.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
+        shape = source.sample_aspect_ratio * Fraction(source.width, source.height)
+        after += ["-aspect:v:0", f"{shape.numerator}:{shape.denominator}"]
     if keep.tag is not None and container != "mkv":
         after += ["-tag:v:0", keep.tag]
     shift = origin(source, window)
@@ -354,6 +371,10 @@ def _checked(
     warnings = []
     if whole and len(output.chapters()) != source.chapters:
         warnings.append(f"output: wanted {source.chapters} chapters, got {len(output.chapters())}")
+    aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
+    wanted_aspect = source.sample_aspect_ratio or Fraction(1)
+    if abs(aspect / wanted_aspect - 1) > _ASPECT_TOLERANCE:
+        warnings.append(f"output: wanted pixels of the shape {wanted_aspect}, got {aspect}")
     tracks = [*keep.audio, *(track for track, _ in keep.subtitles)]
     for track, copy in zip(tracks, [*output.streams.audio, *output.streams.subtitles], strict=True):
         language = copy.metadata.get("language", "und")

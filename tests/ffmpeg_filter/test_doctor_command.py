@@ -3,11 +3,13 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ffmpeg_filter import doctor_command
+from ffmpeg_filter import children, doctor_command
+from ffmpeg_filter.children import Executable
 from vs_iconvsr import doctor
 from vs_iconvsr.doctor import FAIL, OK, WARN, Check
 
@@ -120,6 +122,18 @@ def test_an_ffmpeg_that_does_not_work_fails(tmp_path: Path) -> None:
     check = doctor_command.ffmpeg(str(program(tmp_path, "ffmpeg", "echo hello")))
     assert check.status == FAIL
     assert "got a program whose -version says 'hello" in check.detail
+
+
+@pytest.mark.needs_ffmpeg
+def test_an_old_ffmpeg_works_and_what_it_cannot_keep_is_told(
+    executable: Executable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = replace(executable, version="5.1.9", options=executable.options - {"display_rotation", "mastering_display"})
+    monkeypatch.setattr(children, "find_executable", lambda _: old)
+    found = doctor_command.ffmpeg()
+    assert found.status == WARN
+    assert "works, but cannot keep rotation in .mkv and HDR10 metadata but by x265" in found.detail
+    assert "5.1 is the oldest that works" in found.remedy
 
 
 def test_an_ffmpeg_without_the_usual_encoders_is_a_warning(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def put_many(encoder: FrameEncoder, planes: Planes) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("-preset", "snail"), "snail"), (("-tune", "nonsense"), "nonsense"), (("-pix_fmt", "+gbrp16le"), "Pixel formats")],
+    [(("-preset", "snail"), "snail"), (("-tune", "nonsense"), "nonsense"), (("-pix_fmt", "+gbrp16le"), "format")],
 )
 def test_options_that_the_encoder_refuses_are_found_by_a_trial(
     executable: Executable, arguments: tuple[str, ...], said: str

@@ -1,6 +1,7 @@
 """Whole jobs on real files: what goes in comes out, four times as large, and nothing else changes."""
 
 import struct
+import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ import av
 import pytest
 from av.stream import Disposition
 
+from ffmpeg_filter.children import Executable
 from ffmpeg_filter.job import Summary, part_boundaries
 from ffmpeg_filter.probe import Source, SourceError, probe
 
@@ -243,6 +245,49 @@ def test_full_range_stays_full(clip: Make, upscaled: Upscaled, tmp_path: Path, e
     assert probe(tmp_path / f"out.{suffix}").properties["_Range"] == 1
 
 
+# What editors look at: the codec, its profile and its four characters.
+INTERMEDIATES = {
+    "prores-proxy": ("prores", "Proxy", "apco"),
+    "prores-lt": ("prores", "LT", "apcs"),
+    "prores": ("prores", "Standard", "apcn"),
+    "prores-hq": ("prores", "HQ", "apch"),
+    "prores-4444": ("prores", "4444", "ap4h"),
+    "prores-4444xq": ("prores", "XQ", "ap4x"),
+    "dnxhr-lb": ("dnxhd", "DNXHR LB", "AVdh"),
+    "dnxhr-sq": ("dnxhd", "DNXHR SQ", "AVdh"),
+    "dnxhr-hq": ("dnxhd", "DNXHR HQ", "AVdh"),
+    "dnxhr-hqx": ("dnxhd", "DNXHR HQX", "AVdh"),
+    "dnxhr-444": ("dnxhd", "DNXHR 444", "AVdh"),
+    "ffv1": ("ffv1", None, "FFV1"),
+}
+
+
+@pytest.mark.parametrize("encoder", INTERMEDIATES)
+def test_intermediates_open_with_their_profile_and_the_colour_of_the_source(
+    clip: Make, executable: Executable, upscaled: Upscaled, tmp_path: Path, encoder: str
+) -> None:
+    tags = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709,setsar=4/3"
+    source = clip("in.mkv", "-vf", tags, "-c:v", "ffv1", "-color_range", "tv", size="64x32", frames=3)
+    codec, profile, tag = INTERMEDIATES[encoder]
+    output = tmp_path / f"out.{'mkv' if encoder == 'ffv1' else 'mov'}"
+    upscaled(source, output, encoder=encoder, speed=None)
+    with av.open(str(output)) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.profile, context.codec_tag) == (
+            codec,
+            profile,
+            tag if codec != "ffv1" else context.codec_tag,
+        )
+        assert len(list(container.decode(video=0))) == 3
+    after = probe(output)
+    assert after.properties | {"_ChromaLocation": 0} == probe(source).properties | {"_ChromaLocation": 0}
+    assert float(after.sample_aspect_ratio) == pytest.approx(4 / 3, rel=0.01)  # Matroska rounds the size to show
+    said = subprocess.run(
+        [executable.path, "-v", "error", "-i", str(output), "-f", "null", "-"], capture_output=True, check=True
+    )
+    assert said.stderr == b""  # ffmpeg finds nothing odd in any frame
+
+
 def test_full_range_values_are_not_squeezed_by_ffmpeg(ffmpeg: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     white = "color=white:s=64x64:r=25,format=yuvj420p,setparams=range=pc"
     source = ffmpeg("in.mkv", "-f", "lavfi", "-i", white, "-frames:v", "2", "-c:v", "mjpeg", "-q:v", "1")
@@ -270,8 +315,10 @@ def test_untagged_primaries_stay_untagged(clip: Make, upscaled: Upscaled, tmp_pa
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_rotation_is_written_back(
-    clip: Make, ffmpeg: Make, upscaled: Upscaled, tmp_path: Path, suffix: str, angle: int
+    clip: Make, ffmpeg: Make, executable: Executable, upscaled: Upscaled, tmp_path: Path, suffix: str, angle: int
 ) -> None:
+    if "display_rotation" not in executable.options:
+        pytest.skip("wants an ffmpeg that can make a turned video")
     flat = clip("flat.mp4", "-c:v", "libx264", frames=3)
     source = ffmpeg("in.mp4", "-display_rotation", str(angle), "-i", flat, "-c", "copy")
     assert probe(source).rotation == angle
@@ -281,12 +328,18 @@ def test_rotation_is_written_back(
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
 @pytest.mark.parametrize("encoder", ["x264", "x265"])
-def test_hdr10_metadata_goes_along(clip: Make, upscaled: Upscaled, tmp_path: Path, encoder: str, suffix: str) -> None:
+def test_hdr10_metadata_goes_along_or_is_named(
+    clip: Make, executable: Executable, upscaled: Upscaled, tmp_path: Path, encoder: str, suffix: str
+) -> None:
     light = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
     hdr = ("-pix_fmt", "yuv420p10le", "-x265-params", f"log-level=none:master-display={light}:max-cll=1000,400")
     source = clip("in.mkv", "-c:v", "libx265", *hdr, size="96x64", frames=4)
-    upscaled(source, tmp_path / f"out.{suffix}", encoder=encoder)
+    summary = upscaled(source, tmp_path / f"out.{suffix}", encoder=encoder)
     after = probe(tmp_path / f"out.{suffix}")
+    if encoder == "x264" and "mastering_display" not in executable.options:
+        assert any("HDR10 mastering metadata" in text for text in summary.left)
+        return
+    assert summary.left == ()
     assert (after.mastering_display, after.content_light) == (light, "1000,400")
 
 

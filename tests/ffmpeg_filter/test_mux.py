@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import av
 import pytest
 
 from ffmpeg_filter import mux
-from ffmpeg_filter.mux import MuxError, Packed
+from ffmpeg_filter.children import Executable
+from ffmpeg_filter.mux import MuxError, Packed, check_rotation
 from ffmpeg_filter.probe import Source, Track, probe
 
 pytestmark = pytest.mark.needs_ffmpeg
@@ -83,12 +85,33 @@ def test_other_videos_and_data_stay_behind_by_name(with_tracks: Callable[..., So
     )
 
 
+def test_an_old_ffmpeg_does_not_lay_a_turned_video_on_its_side(
+    with_tracks: Callable[..., Source], executable: Executable
+) -> None:
+    turned = replace(with_tracks(), rotation=90)
+    old = replace(executable, version="5.1.9", options=executable.options - {"display_rotation"})
+    check_rotation(turned, "mp4", old)
+    check_rotation(turned, "mkv", executable)
+    with pytest.raises(ValueError, match=r"ffmpeg 5\.1\.9 cannot say in \.mkv .* turned by 90°; name the output \.mp4"):
+        check_rotation(turned, "mkv", old)
+
+
 def test_a_finished_file_with_a_frame_less_is_found(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", frames=5))
     short = clip("short.mkv", "-c:v", "libx264", frames=4)
     keep = mux.belongings(source, "mkv")
     with pytest.raises(MuxError, match="output: wanted 5 frames, got 4"):
         mux.check(short, source, keep, "mkv", range(5), 48, 32)
+
+
+def test_a_finished_file_of_another_pixel_shape_is_told(clip: Make) -> None:
+    source = probe(clip("in.mkv", "-c:v", "libx264", "-vf", "setsar=2"))
+    flat = probe(clip("flat.mkv", "-c:v", "libx264", "-vf", "setsar=1"))
+    keep = mux.belongings(source, "mkv")
+    assert mux.check(source.path, source, keep, "mkv", range(12), 48, 32) == []
+    assert mux.check(flat.path, source, keep, "mkv", range(12), 48, 32) == [
+        "output: wanted pixels of the shape 2, got 1"
+    ]
 
 
 def test_a_finished_file_of_another_rate_is_found(clip: Make) -> None:

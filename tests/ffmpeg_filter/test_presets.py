@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 
 from ffmpeg_filter.children import Executable, find_executable
 from ffmpeg_filter.pixels import pixel_format_of
-from ffmpeg_filter.presets import PRESETS, checked_extra, encoder_arguments, preset_for, target_for
+from ffmpeg_filter.presets import PRESETS, TRIAL_S, checked_extra, encoder_arguments, preset_for, target_for
 from vs_iconvsr.colour import Format
 
 ALL = Executable("ffmpeg", "9.0", "test", frozenset(), frozenset(p.codec for p in PRESETS.values()), frozenset())
@@ -74,12 +75,18 @@ def test_an_ffmpeg_without_the_encoder_is_named() -> None:
         preset_for("nvenc-hevc", yuv(8), "mkv", replace(ALL, encoders=frozenset()))
 
 
-def test_a_hardware_encoder_without_its_hardware_is_found_by_trial() -> None:
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("nvenc")])
+def test_a_hardware_encoder_without_its_hardware_is_found_by_trial_in_seconds(name: str) -> None:
     found = find_executable()
-    if Path("/dev/nvidia0").exists() or "hevc_nvenc" not in found.encoders:
+    if Path("/dev/nvidia0").exists() or PRESETS[name].codec not in found.encoders:
         pytest.skip("wants an ffmpeg with NVENC on a machine without")
-    with pytest.raises(ValueError, match=r"nvenc-hevc does not work on this machine .*; use x264, x265 or svtav1"):
-        preset_for("nvenc-hevc", yuv(8), "mkv", found)
+    begun = time.monotonic()
+    with pytest.raises(
+        ValueError,
+        match=rf"{name} does not work on this machine \(.*(libcuda|CUDA|nvenc).*\); use x264, x265 or svtav1",
+    ):
+        preset_for(name, yuv(8), "mkv", found)
+    assert time.monotonic() - begun < TRIAL_S
 
 
 @pytest.mark.parametrize("name", PRESETS)
