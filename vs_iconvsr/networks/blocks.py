@@ -15,7 +15,7 @@ class ResidualTrunk(nn.Module):
         self.main = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, padding=1),
             nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
-            nn.Sequential(*(ResidualBlock(channels) for _ in range(num_blocks))),
+            ResidualBlocks(*(ResidualBlock(channels) for _ in range(num_blocks))),
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -39,6 +39,10 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         change: Tensor = self.conv2(F.relu_(self.conv1(features)))
         return change.add_(features)
+
+
+class ResidualBlocks(nn.Sequential):
+    """Residual blocks one after the other."""
 
 
 class LeakyConv(nn.Module):

@@ -5,10 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from vs_iconvsr.networks.blocks import LeakyConv, ResidualBlock, enlarge, leaky_relu
+from vs_iconvsr.networks.blocks import LeakyConv, ResidualBlock, ResidualBlocks, enlarge, leaky_relu
+from vs_iconvsr.networks.fast import in_bands
 
 DEFORM_GROUPS = 8  # groups of channels that share one set of offsets
 TAPS = 9  # of a 3x3 kernel
+DEFORM_BAND_ROWS = 6
 SIZE_MULTIPLE = 4  # the third level has a quarter of the frame's sides
 
 
@@ -28,7 +30,7 @@ class EDVRFeatureExtractor(nn.Module):
             raise ValueError(f"num_blocks of EDVR: wanted 1 or more, got {num_blocks}")
         self.hyper_parameters = {"num_frames": num_frames, "channels": channels, "num_blocks": num_blocks}
         self.conv_first = nn.Conv2d(3, channels, 3, padding=1)
-        self.feature_extraction = nn.Sequential(*(ResidualBlock(channels) for _ in range(num_blocks)))
+        self.feature_extraction = ResidualBlocks(*(ResidualBlock(channels) for _ in range(num_blocks)))
         self.feat_l2_conv1 = LeakyConv(channels, channels, stride=2)
         self.feat_l2_conv2 = LeakyConv(channels, channels)
         self.feat_l3_conv1 = LeakyConv(channels, channels, stride=2)
@@ -127,20 +129,25 @@ def torchvision_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weig
 def sampled_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The same by grid_sample, which has vectors and threads on the CPU where torchvision's loop has neither."""
     n, c, h, w = features.shape
-    offset = offset.reshape(n * DEFORM_GROUPS, TAPS, 2, h, w)
+    groups = features.view(n, DEFORM_GROUPS, c // DEFORM_GROUPS, h, w)
+    offset = offset.view(n, DEFORM_GROUPS, TAPS, 2, h, w)
+    mask = mask.view(n, DEFORM_GROUPS, 1, TAPS, h, w)
+    moved = features.new_empty(n, weight.shape[0], h, w)
     tap = torch.arange(TAPS, device=features.device).view(TAPS, 1, 1)
-    y = offset[:, :, 0] + (torch.arange(h, device=features.device).view(h, 1) + tap // 3 - 1)
-    x = offset[:, :, 1] + (torch.arange(w, device=features.device) + tap % 3 - 1)
-    # grid_sample without align_corners has the outer edges of the first and the last pixel at -1 and 1.
-    grid = torch.stack([(2.0 * x + 1.0) / w - 1.0, (2.0 * y + 1.0) / h - 1.0], dim=-1)
-    sampled = F.grid_sample(
-        features.reshape(n * DEFORM_GROUPS, c // DEFORM_GROUPS, h, w),
-        grid.view(n * DEFORM_GROUPS, TAPS * h, w, 2),
-        align_corners=False,
-    )
-    weighted = sampled.view(n, DEFORM_GROUPS, -1, TAPS, h, w) * mask.view(n, DEFORM_GROUPS, 1, TAPS, h, w)
-    moved = weight.flatten(1) @ weighted.view(n, c * TAPS, h * w) + bias.unsqueeze(1)
-    return moved.view(n, -1, h, w)
+    columns = torch.arange(w, device=features.device) + tap % 3 - 1
+
+    def band(i: int, top: int, bottom: int) -> None:
+        rows = torch.arange(top, bottom, device=features.device).view(-1, 1) + tap // 3 - 1
+        y, x = offset[i, :, :, 0, top:bottom] + rows, offset[i, :, :, 1, top:bottom] + columns
+        # grid_sample without align_corners has the outer edges of the first and the last pixel at -1 and 1.
+        grid = torch.stack([(2.0 * x + 1.0) / w - 1.0, (2.0 * y + 1.0) / h - 1.0], dim=-1)
+        sampled = F.grid_sample(groups[i], grid.view(DEFORM_GROUPS, -1, w, 2), align_corners=False)
+        weighted = sampled.view(DEFORM_GROUPS, -1, TAPS, bottom - top, w) * mask[i, :, :, :, top:bottom]
+        convolved = weight.flatten(1) @ weighted.view(c * TAPS, -1) + bias.unsqueeze(1)
+        moved[i, :, top:bottom] = convolved.view(-1, bottom - top, w)
+
+    in_bands(n, h, w, band, rows=DEFORM_BAND_ROWS)  # nine samples of every channel: whole, they would leave all caches
+    return moved
 
 
 class TSAFusion(nn.Module):

@@ -20,7 +20,7 @@ from vs_iconvsr.networks.blocks import (
     LeakyConv,
     PixelShuffleUpsampling,
     ResidualBlock,
-    ResidualTrunk,
+    ResidualBlocks,
     leaky_relu,
 )
 
@@ -145,29 +145,22 @@ class FastResidualBlock(nn.Module):
         return change
 
 
-class FastResidualTrunk(nn.Module):
-    """A ResidualTrunk of fast convolutions, in the same two pieces of memory from its first block to its last.
+class FastResidualBlocks(nn.Sequential):
+    """ResidualBlocks of fast convolutions, in the same two pieces of memory from the first block to the last.
 
     New memory for each of 60 results would cost as much as a quarter of the convolutions: it comes page by page.
     """
 
-    def __init__(self, trunk: ResidualTrunk) -> None:
-        super().__init__()
-        conv, activation, blocks = trunk.main
-        assert isinstance(conv, nn.Conv2d)
-        assert isinstance(blocks, nn.Sequential)
-        fast_blocks = [FastResidualBlock(block) for block in blocks if isinstance(block, ResidualBlock)]
-        self.main = nn.Sequential(FastConv2d(conv), activation, nn.Sequential(*fast_blocks))
+    def __init__(self, blocks: ResidualBlocks) -> None:
+        super().__init__(*(FastResidualBlock(block) for block in blocks if isinstance(block, ResidualBlock)))
 
     def forward(self, features: Tensor) -> Tensor:
-        conv, _, blocks = self.main
-        carried: Tensor = conv(features, slope=LEAKY_SLOPE)
-        inside = torch.empty_like(carried)
-        for block in blocks.children():
+        inside, carried = torch.empty_like(features), torch.empty_like(features)
+        for block in self:
             assert isinstance(block, FastResidualBlock)
-            block.conv1(carried, slope=0.0, out=inside)
-            block.conv2(inside, added=carried, out=carried)
-        return carried
+            block.conv1(features, slope=0.0, out=inside)
+            features = block.conv2(inside, added=features, out=carried)
+        return features
 
 
 class FastPixelShuffleUpsampling(nn.Module):
@@ -195,7 +188,7 @@ FAST_KINDS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Conv2d: FastConv2d,
     LeakyConv: FastLeakyConv,
     ResidualBlock: FastResidualBlock,
-    ResidualTrunk: FastResidualTrunk,
+    ResidualBlocks: FastResidualBlocks,
     PixelShuffleUpsampling: FastPixelShuffleUpsampling,
 }
 
