@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from training import held_out
-from training.config import as_json, fingerprint
+from training.config import as_json, differences, fingerprint, parse
 from training.recipe import Recipe
 from training.sequences import Sequences
 from training.start import build
@@ -50,6 +50,7 @@ def export(
     gains of `start` (the network that the run began with), unless force. half: weights are rounded to float16, and
     what is measured is what they are then.
     """
+    _check_recipe(recipe, folder)
     network = trained(recipe, folder)
     if half:
         network = network.half().float()
@@ -123,6 +124,16 @@ def _data_line(recipe: Recipe) -> str:
         f"{generator.clips} clips of {generator.frames} frames, drawn and filmed by `synthesise` "
         f"(seed {generator.seed}); no footage of anybody"
     )
+
+
+def _check_recipe(recipe: Recipe, folder: Path) -> None:
+    """The card must not tell of another recipe than the run's own."""
+    path = folder / "recipe.json"
+    if path.exists() and (found := differences(recipe, parse(path.read_text(), Recipe, path=path))):
+        raise ValueError(
+            f"{folder}: wanted the recipe that it was trained by, got another ({'; '.join(found)}); "
+            "give export the recipe and every --set that train was given"
+        )
 
 
 def _version() -> str:

@@ -1,13 +1,14 @@
 """Exported files load by path and tell where they come from; a run that made things worse is not exported."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
-from training.config import fingerprint
+from training.config import as_json, fingerprint
 from training.degrade import Degradation
 from training.export import Card, WorseError, export, trained
 from training.recipe import Data, Network, Optimiser, Recipe, Watch
@@ -89,6 +90,21 @@ def test_what_is_worse_than_its_start_is_not_exported(clips: GeneratedSet, run: 
     assert not path.exists()
     export(RECIPE, run, path, card=Card(name="", command=""), held_out_set=clips, start=build(RECIPE), force=True)
     assert path.exists()
+
+
+def test_another_recipe_than_the_runs_is_not_written_on_its_card(
+    clips: GeneratedSet, run: Path, tmp_path: Path
+) -> None:
+    (run / "recipe.json").write_text(as_json(replace(RECIPE, seed=2)))
+    with pytest.raises(ValueError, match=r"got another \(seed: 1, 2 there\); give export the recipe and every --set"):
+        export(
+            RECIPE,
+            run,
+            tmp_path / "a.safetensors",
+            card=Card(name="", command=""),
+            held_out_set=clips,
+            start=build(RECIPE),
+        )
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
