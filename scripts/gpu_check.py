@@ -3,34 +3,22 @@
 Runs from a checkout that was never installed. Every check is made even if another fails; the exit code tells.
 """
 
-# ruff: noqa: E402  (torchvision may lack, and what we import asks for it)
-
 import argparse
+import importlib.util
 import json
 import random
 import sys
 import time
-import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest import mock
 
+import benchmark
 import numpy as np
 import torch
 from torch import Tensor
-
-try:
-    import torchvision.ops  # noqa: F401
-except ImportError:  # our own sampling takes the place of its deformable convolution, see `main`
-    stand_in = types.ModuleType("torchvision.ops")
-    stand_in.deform_conv2d = None
-    sys.modules["torchvision"] = types.ModuleType("torchvision")
-    sys.modules["torchvision.ops"] = stand_in
-HAS_TORCHVISION = isinstance(sys.modules["torchvision.ops"].deform_conv2d, types.FunctionType)
-
-import benchmark
 
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
 from tests.vs_iconvsr.networks.goldens import golden
@@ -237,10 +225,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    if not HAS_TORCHVISION:
+    has_torchvision = importlib.util.find_spec("torchvision") is not None
+    if not has_torchvision:  # our own sampling takes the place of its deformable convolution
         edvr.torchvision_deform_conv = edvr.sampled_deform_conv
 
-    about = benchmark.machine(machine.device) | {"torchvision": HAS_TORCHVISION}
+    about = benchmark.machine(machine.device) | {"torchvision": has_torchvision}
     for key, value in about.items():
         print(f"{key}: {value}")
     rows: list[benchmark.Row] = []

@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from vs_iconvsr.networks.blocks import LeakyConv, ResidualBlock, ResidualBlocks, enlarge, leaky_relu
 from vs_iconvsr.networks.fast import in_bands
@@ -122,6 +121,8 @@ class DeformableConv(nn.Module):
 
 def torchvision_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """features (n, c, h, w), offset (n, 2*groups*taps, h, w), mask (n, groups*taps, h, w) → (n, channels, h, w)."""
+    from torchvision.ops import deform_conv2d  # takes as long as torch itself, and only a GPU needs it
+
     moved: Tensor = deform_conv2d(features, offset, weight, bias, padding=1, mask=mask)
     return moved
 

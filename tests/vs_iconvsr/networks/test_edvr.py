@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -79,3 +82,8 @@ def test_half_precision_does_not_move_wide_frames(dtype: torch.dtype) -> None:
 def test_impossible_widths_are_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EDVRFeatureExtractor(**arguments)
+
+
+def test_a_start_on_the_cpu_does_not_wait_for_torchvision() -> None:
+    program = "import sys, vs_iconvsr.plugin; print([name for name in sys.modules if name.startswith('torchvision')])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout == "[]\n"
