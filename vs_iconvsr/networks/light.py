@@ -50,6 +50,11 @@ class LightVSR(VideoNetwork):
         self.tail_last = nn.Conv2d(2 * mid_channels, 3 * scale**2, 3, padding=1)
         self._initialise()
 
+    @property
+    def working_values(self) -> int:
+        """Four features and what the trunk reads of them, or the tail and four times hr; see VideoNetwork."""
+        return 8 * self.carried_channels + 12 * self.scale**2 + 50
+
     def flow(self, frame: Tensor, neighbour: Tensor) -> Tensor:
         flows: list[Tensor] = self.flow_network(frame, neighbour)
         return flows[-1]
