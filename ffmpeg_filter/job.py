@@ -67,6 +67,7 @@ class Job:
     dry_run: bool = False
     rate: Fraction | None = None
     peak: float | None = None
+    container_name: str | None = None
 
     def __post_init__(self) -> None:
         if self.part_frames < 1:
@@ -82,7 +83,9 @@ class Job:
 
     @property
     def container(self) -> str:
-        """Raises ValueError for a name that ends in no container we write."""
+        """Raises ValueError for a name that ends in no container we write, unless the user names one."""
+        if self.container_name is not None:
+            return self.container_name
         suffix = self.output.suffix.lower()
         container = mux.CONTAINERS.get(suffix)
         if suffix in images.WRITTEN and images.is_series(self.output):
@@ -90,7 +93,7 @@ class Job:
         if container is None:
             raise ValueError(
                 f"output: wanted a name ending in {', '.join(mux.CONTAINERS)}, or pictures as in out_%05d.png, "
-                f"got {self.output.name}"
+                f"got {self.output.name}; --container mkv goes with any name"
             )
         return container
 

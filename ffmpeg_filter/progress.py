@@ -1,10 +1,19 @@
 """How a job tells what it is doing: a bar on a terminal, plain lines in a log, JSON lines for front ends."""
 
+import contextlib
+import io
 import json
+import logging
+import os
+import shlex
+import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Protocol, TextIO
+
+logger = logging.getLogger(__name__)
 
 PLAIN_EVERY_S = 10.0
 JSON_EVERY_S = 0.5
@@ -82,7 +91,8 @@ class PlainProgress:
         now = time.monotonic()
         if now - self._said >= self._every_s or counter.done == counter.total:
             self._said = now
-            self.note(line_of(counter.done, counter.total, counter.fps, counter.remaining_s))
+            told = line_of(counter.done, counter.total, counter.fps, counter.remaining_s)
+            self.note(f"{told}, {memory_gib():.1f} GiB of memory")
 
     def measured(self, rates: Mapping[str, float]) -> None:
         del rates
@@ -92,6 +102,15 @@ class PlainProgress:
 
     def end(self) -> None:
         return
+
+
+def memory_gib() -> float:
+    """What this process holds of the main memory now; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def line_of(done: int, total: int, fps: float, remaining_s: float | None) -> str:
@@ -136,6 +155,7 @@ class JsonProgress:
             total=counter.total,
             fps=counter.fps,
             remaining_s=counter.remaining_s,
+            memory_gib=memory_gib(),
             stages=dict(self._rates),
         )
 
@@ -166,7 +186,7 @@ class BarProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[fps]:.2f} fps"),
+            TextColumn("{task.fields[fps]:.2f} fps, {task.fields[memory]:.1f} GiB"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(file=stream),
         )
@@ -177,12 +197,13 @@ class BarProgress:
 
     def begin(self, total: int, done: int) -> None:
         self._counter.begin(total, done)
-        self._task = self._bar.add_task("upscaling", total=total, completed=done, fps=0.0)
+        self._task = self._bar.add_task("upscaling", total=total, completed=done, fps=0.0, memory=memory_gib())
         self._bar.start()
 
     def advance(self) -> None:
         self._counter.advance()
-        self._bar.update(self._task, completed=self._counter.done, fps=self._counter.fps)  # type: ignore[arg-type]
+        told = {"fps": self._counter.fps, "memory": memory_gib()}
+        self._bar.update(self._task, completed=self._counter.done, **told)  # type: ignore[arg-type]
 
     def measured(self, rates: Mapping[str, float]) -> None:
         del rates
@@ -195,8 +216,52 @@ class BarProgress:
         self._bar.stop()
 
 
-def progress_for(kind: str, stream: TextIO) -> Progress:
-    """kind: "auto" (a bar where the stream is a terminal), "bar", "plain" or "json"."""
+class Logged:
+    """Another progress whose words go into the log as well."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+        self.begin, self.advance, self.measured, self.end = shown.begin, shown.advance, shown.measured, shown.end
+
+    def note(self, text: str) -> None:
+        logger.info("%s", text)
+        self._shown.note(text)
+
+    def stage(self, name: str) -> None:
+        logger.info("%s", name)
+        self._shown.stage(name)
+
+
+@contextlib.contextmanager
+def logged_to(path: Path | None) -> Iterator[None]:
+    """Inside the block all that is logged goes to the end of this file, too; the terminal shows no more than before."""
+    if path is None:
+        yield
+        return
+    root = logging.getLogger()
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    before = [(other, other.level) for other in root.handlers]
+    level = root.level
+    for other, own in before:
+        other.setLevel(max(own, level))
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO))
+    logger.info("%s", shlex.join(sys.argv))
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
+        for other, own in before:
+            other.setLevel(own)
+
+
+def progress_for(kind: str, stream: TextIO | None) -> Progress:
+    """kind: "auto" (a bar where the stream is a terminal), "bar", "plain" or "json". None: a stream that was closed."""
+    if stream is None:
+        return PlainProgress(io.StringIO())
     if kind == "json":
         return JsonProgress(stream)
     if kind == "bar" or (kind == "auto" and stream.isatty()):

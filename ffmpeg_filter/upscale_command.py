@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import logging
 import math
 import sys
 import threading
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffmpeg_filter.presets import DEFAULT_ENCODER, PRESETS
-from ffmpeg_filter.progress import Progress, clock, progress_for
+from ffmpeg_filter.progress import Logged, Progress, clock, logged_to, progress_for
 
 if TYPE_CHECKING:
     from ffmpeg_filter.job import Crew, Job, Summary
     from ffmpeg_filter.verify import Quality
     from vs_iconvsr.plan import Settings
+
+logger = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED = 130
 
@@ -34,6 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_model_arguments(command)
     encoding = command.add_argument_group("encoding")
     encoding.add_argument("--encoder", default=DEFAULT_ENCODER, metavar="NAME", help=f"auto, {', '.join(PRESETS)}")
+    encoding.add_argument("--container", choices=("mkv", "mp4", "mov"), help="(default: as OUTPUT ends)")
     encoding.add_argument("--crf", type=float, help="quality; lower is better and larger (default: visually lossless)")
     encoding.add_argument("--preset", dest="speed", help="the encoder's own speed setting")
     encoding.add_argument("--bits", type=int, help="depth (default: 10, or the source's own if higher)")
@@ -64,6 +68,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     run_group.add_argument(
         "--progress", choices=("auto", "bar", "plain", "json"), default="auto", help="json writes to standard output"
+    )
+    run_group.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="add to FILE what was said, and the exact commands of ffmpeg"
     )
     command.set_defaults(run=run)
 
@@ -133,6 +140,7 @@ def job_from(options: argparse.Namespace) -> "Job":
         **values,
         extra=tuple(options.extra),
         settings=settings_from(options),
+        container_name=options.container,
         start_s=options.start,
         duration_s=options.duration,
     )
@@ -140,12 +148,21 @@ def job_from(options: argparse.Namespace) -> "Job":
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 130 when interrupted; everything else is raised."""
+    with logged_to(options.log_file):
+        try:
+            return _run(options)
+        except Exception as error:
+            logger.info("ended by: %s", error)  # only for the file: who called says it on the terminal
+            raise
+
+
+def _run(options: argparse.Namespace) -> int:
     from ffmpeg_filter import verify
     from ffmpeg_filter.job import run as run_job
     from ffmpeg_filter.pipeline import Interrupted
 
     stop = options.stop()
-    progress = progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr)
+    progress = Logged(progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr))
     job = job_from(options)
     if options.verify:
         verify.check(job)

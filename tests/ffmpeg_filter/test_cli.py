@@ -65,6 +65,24 @@ def test_json_lines_tell_of_every_stage(clip: Make, command: Command, tmp_path: 
     assert summary["frames"] == 12
 
 
+def test_the_container_may_be_named(clip: Make, command: Command, tmp_path: Path) -> None:
+    code, _, _ = command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.film", "--container", "mp4")
+    assert code == 0
+    assert probe(tmp_path / "out.film").container.startswith("mov,mp4")
+
+
+def test_the_log_file_holds_the_exact_commands(clip: Make, command: Command, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    code, _, err = command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv", "--log-file", log)
+    assert code == 0
+    assert " -c:v libx264 " in log.read_text()
+    assert " -map_metadata 1 " in log.read_text()
+    assert "kept: 12 frames" in log.read_text()
+    assert "libx264" not in err
+    command(tmp_path / "in.mkv", tmp_path / "out.mkv", "--log-file", log)
+    assert "ended by: output: it exists already" in log.read_text()
+
+
 def test_options_after_two_dashes_go_to_the_encoder(clip: Make, command: Command, tmp_path: Path) -> None:
     code, _, err = command(clip("in.mkv", "-c:v", "ffv1"), tmp_path / "out.mkv", "--dry-run", "--", "-tune", "grain")
     assert code == 0

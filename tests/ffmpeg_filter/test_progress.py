@@ -1,9 +1,22 @@
 import io
 import json
+import logging
+import re
+from pathlib import Path
 
 import pytest
 
-from ffmpeg_filter.progress import BarProgress, JsonProgress, PlainProgress, clock, line_of, progress_for
+from ffmpeg_filter.progress import (
+    BarProgress,
+    JsonProgress,
+    Logged,
+    PlainProgress,
+    clock,
+    line_of,
+    logged_to,
+    memory_gib,
+    progress_for,
+)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (1147, "19:07"), (3723, "1:02:03")])
@@ -58,3 +71,36 @@ def test_the_kind_fits_the_stream() -> None:
     assert isinstance(progress_for("auto", io.StringIO()), PlainProgress)
     assert isinstance(progress_for("json", io.StringIO()), JsonProgress)
     assert isinstance(progress_for("bar", io.StringIO()), BarProgress)
+
+
+def test_memory_is_told_in_every_form() -> None:
+    plain, lines = io.StringIO(), io.StringIO()
+    for shown in (PlainProgress(plain, every_s=0), JsonProgress(lines, every_s=0)):
+        shown.begin(2, 0)
+        shown.advance()
+    assert re.search(r", \d+\.\d GiB of memory$", plain.getvalue().splitlines()[-1])
+    assert json.loads(lines.getvalue().splitlines()[-1])["memory_gib"] == pytest.approx(memory_gib(), rel=0.2)
+    assert memory_gib() > 0.01
+
+
+def test_a_stream_that_was_closed_is_no_reason_to_fail() -> None:
+    progress_for("auto", None).note("nobody reads this")
+
+
+def test_a_log_file_holds_what_was_said_and_the_terminal_says_no_more_than_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("earlier\n")
+    shown = io.StringIO()
+    with logged_to(path):
+        Logged(PlainProgress(shown)).note("a note")
+        logging.getLogger("ffmpeg_filter.children").info("running ffmpeg -i 'a b'")
+    logging.getLogger("ffmpeg_filter.children").info("after")
+    written = path.read_text()
+    assert written.startswith("earlier\n")
+    assert re.search(r"^\d{4}-\d\d-\d\d .* a note$", written, re.MULTILINE)
+    assert "running ffmpeg -i 'a b'" in written
+    assert "after" not in written
+    assert shown.getvalue() == "a note\n"
+    assert capsys.readouterr().err == ""
