@@ -45,8 +45,12 @@ _PLACE = re.compile(r"(?<!%)%(0\d+)?d")  # as in ffmpeg, where %% stands for %
 
 
 def is_series(path: Path) -> bool:
-    """Whether a path means numbered pictures: a folder, or a name with %d or %05d in it that is no file."""
-    return path.is_dir() or (_PLACE.search(path.name) is not None and not path.exists())
+    """Whether a path means pictures: a folder, a name with %d or %05d in it that is no file, or a single .exr."""
+    return (
+        path.is_dir()
+        or (is_linear(path) and path.is_file())
+        or (_PLACE.search(path.name) is not None and not path.exists())
+    )
 
 
 def is_linear(path: Path) -> bool:
@@ -55,9 +59,11 @@ def is_linear(path: Path) -> bool:
 
 
 def name_of(pattern: Path, number: int) -> Path:
-    """The pattern with its place filled: out_%04d.png, 7 → out_0007.png. Raises ValueError for none and for two."""
+    """The pattern with its place filled: out_%04d.png, 7 → out_0007.png; without one, itself. ValueError for two."""
     found = list(_PLACE.finditer(pattern.name))
-    if len(found) != 1:
+    if not found:
+        return pattern
+    if len(found) > 1:
         raise ValueError(f"output: wanted a name with one %d or %05d in it, got {pattern.name}")
     width = int(found[0].group(1) or 0)
     before, after = _around(pattern)
@@ -69,6 +75,8 @@ def find(path: Path) -> dict[int, Path]:
 
     Raises SourceError for a gap, for two of one number, for several series in one folder, and if there is none.
     """
+    if path.is_file():
+        return {0: path}
     if path.is_dir():
         candidates = [p for p in path.iterdir() if p.suffix.lower() in READ and not p.name.startswith(".")]
         numbered = [(m, p) for p in candidates if (m := re.fullmatch(r"(.*?)(\d+)(\D*)", p.name))]
@@ -120,6 +128,8 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
     """
     by_number = find(path)
     files = tuple(by_number.values())
+    if rate is None and len(files) == 1:
+        rate = Fraction(1)  # a single picture is shown for as long as one likes
     if rate is None:
         raise ValueError("rate: wanted the frames per second of the pictures, got none; pass, for example, --rate 24")
     first, sample_aspect_ratio = _read(files[0])
@@ -243,6 +253,10 @@ def unread_channels(path: Path) -> set[str]:
 def refuse_taken(output: Path, frames: Sequence[int], source: Source, *, overwrite: bool) -> None:
     """Raises ValueError if a picture that is to be written is there already, or is one of the source's own."""
     names = [name_of(output, source.first_number + n) for n in frames]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"output: wanted a place for the number of {len(names)} pictures, as in out_%05d.png, got {output}"
+        )
     own = {path.resolve() for path in source.images}
     for path in names:
         if path.resolve() in own:

@@ -88,7 +88,7 @@ class Job:
             return self.container_name
         suffix = self.output.suffix.lower()
         container = mux.CONTAINERS.get(suffix)
-        if suffix in images.WRITTEN and images.is_series(self.output):
+        if suffix in images.WRITTEN:
             container = mux.IMAGES
         if container is None:
             raise ValueError(

@@ -198,6 +198,23 @@ def test_two_pictures_of_one_number_and_two_places_for_it_are_refused(series: Ca
         images.find(folder / "%02d_%02d.png")
 
 
+@pytest.mark.parametrize("suffix", ["png", "exr"])
+def test_one_picture_becomes_one_picture(
+    clip: Make, lit: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, suffix: str
+) -> None:
+    if suffix == "png":
+        source = clip("in.png", frames=1, size="16x8")
+    else:
+        source = lit([torch.full((8, 16), 0.5)]) / "plate.1001.exr"
+    upscaled(source, tmp_path / f"out.{suffix}", speed=None)
+    assert (images.read(tmp_path / f"out.{suffix}").width, len(list(tmp_path.glob("out*")))) == (64, 1)
+    video = clip("in.mkv", "-c:v", "ffv1", frames=2)
+    with pytest.raises(
+        ValueError, match=r"wanted a place for the number of 2 pictures, as in out_%05d\.png, got .*two"
+    ):
+        upscaled(video, tmp_path / f"two.{suffix}", speed=None)
+
+
 # ---- EXR: linear light ----
 
 
