@@ -13,6 +13,7 @@ from torch import Tensor
 from training.metrics import luma
 
 WINDOW_PX = 64
+CODING = slice(-7, None)  # of the figures, those that tell of encoders: borders of blocks, what stands still, chroma
 _FINE, _COARSE = 0.7, 1.4  # sigmas of two blurs: the sharper an edge is, the more its slope differs between them
 
 Values = npt.NDArray[np.float64]
