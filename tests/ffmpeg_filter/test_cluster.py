@@ -336,7 +336,7 @@ def started(machines: Any, job: Job, tmp_path: Path) -> Iterator[subprocess.Pope
     command = [sys.executable, "-m", "ffmpeg_filter.cli", *words, "--cluster", machines.address]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        wait_for(lambda: encoders_of(output) or process.poll() is not None)
+        wait_for(lambda: encoders_of(output) or process.poll() is not None, 200)
         yield process
     finally:
         process.kill()

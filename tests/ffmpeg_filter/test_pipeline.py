@@ -160,6 +160,35 @@ def test_frames_go_to_the_parts_that_are_missing() -> None:
     assert kept.killed == []
 
 
+def test_the_next_part_begins_while_the_encoder_of_the_last_one_empties_itself() -> None:
+    begun = threading.Event()
+
+    class Slow(Kept):
+        def open(self, part: int) -> Kept.Encoder:
+            encoder = super().open(part)
+            if part == 2:
+                begun.set()
+            encoder.finish = lambda: begun.wait(30) or pytest.fail("nothing has begun")  # type: ignore[method-assign]
+            return encoder
+
+    kept = Slow()
+    writer = writer_to(kept)
+    for _ in range(4):
+        writer.put(PLANES)
+    writer.finish()
+    assert set(kept.parts) == {0, 2}
+
+
+def test_time_spent_waiting_for_frames_is_not_the_encoders() -> None:
+    writer = writer_to(Kept())
+    for _ in range(4):
+        threading.Event().wait(0.1)
+        writer.put(PLANES)
+    writer.finish()
+    assert writer.spent.frames == 4
+    assert writer.spent.seconds < 0.2
+
+
 @pytest.mark.parametrize("where", ["open", "put", "finish", "commit"])
 def test_the_first_failure_reaches_the_caller(where: str) -> None:
     kept = Kept(where)
