@@ -1,10 +1,13 @@
 """The batch of a step is a function of the seed and the step: no order, no process count, no loader changes it."""
 
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
 from training.degrade import Degradation
-from training.means import Means, batches
+from training.means import PREFETCH, Means, batches
 from training.sequences import BatchSource, Patches
 
 REAL = Degradation(kind="real", resize=(0.5, 1.2), chroma=(1.0, 3.0), interlace=0.5, second_pass=0.5)
@@ -54,6 +57,30 @@ def test_worker_processes_change_nothing() -> None:
     made = batches(source(), range(3, 6), Means(workers=2))
     for step, batch in zip(range(3, 6), made, strict=True):
         assert torch.equal(batch.gt, source()[step].gt)
+
+
+class Noted:
+    """Batches that leave a file behind when they have been made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, step: int) -> int:
+        (self.folder / str(step)).touch()
+        return step
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_next_batches_are_made_while_a_step_computes(tmp_path: Path, workers: int) -> None:
+    """Without being asked for: a step that takes longer than they do never waits."""
+    wanted = {str(step) for step in range(1 + PREFETCH * workers)}
+    made = batches(Noted(tmp_path), range(100), Means(workers=workers))
+    assert next(made) == 0
+    computing_until = time.monotonic() + 120.0
+    while not wanted <= {path.name for path in tmp_path.iterdir()} and time.monotonic() < computing_until:
+        torch.ones(200, 200) @ torch.ones(200, 200)
+    assert wanted <= {path.name for path in tmp_path.iterdir()}
+    assert len(list(tmp_path.iterdir())) <= 1 + (PREFETCH + 1) * workers  # and memory is bounded
 
 
 def test_sizes_and_range() -> None:
