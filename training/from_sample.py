@@ -166,6 +166,8 @@ def told(suffered: Suffered) -> list[str]:
 def recipe_text(base: str, suffered: Suffered, footage: str) -> str:
     """The text of a recipe with its degradations replaced by what the footage suffered, nine times in ten."""
     lines = base.splitlines()
+    while lines and lines[0].startswith("#"):  # how to use the base
+        lines.pop(0)
     start = next((i for i, line in enumerate(lines) if line.startswith("degradations:")), len(lines))
     stop = next((i for i in range(start + 1, len(lines)) if lines[i][:1] not in ("", " ", "-", "#")), len(lines))
     degradation = degradation_of(suffered)
@@ -184,7 +186,8 @@ def recipe_text(base: str, suffered: Suffered, footage: str) -> str:
         "    share: 0.9",
         *(f"    {name}: {_yaml(value)}" for name, value in pairs.items()),
     ]
-    return "\n".join([*lines[:start], *made, *lines[stop:]]) + "\n"
+    head = [f"# To undo what {footage} suffered:", "#   python -m training train THIS_FILE --data DATA --out RUN"]
+    return "\n".join([*head, *lines[:start], *made, *lines[stop:]]) + "\n"
 
 
 def sheet(footage: Path, suffered: Suffered, path: Path) -> None:

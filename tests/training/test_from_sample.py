@@ -161,6 +161,7 @@ def test_the_recipe_is_the_base_with_other_degradations(tmp_path: Path, base: st
     assert made.degradations[1] == replace(degradation_of(suffered), share=0.9)
     assert (made.optimiser, made.data, made.start) == (before.optimiser, before.data, before.start)
     assert "# blur: somewhat soft: sigma 2.0 ± 0.3 px" in path.read_text()
+    assert f"configs/{base}.yaml" not in path.read_text()
 
 
 def test_the_estimates_are_told_in_words() -> None:
