@@ -34,6 +34,9 @@ _DEMUXERS = (
 )
 # fmt: on
 
+# Endings by which ffmpeg writes video alone; others are named as their codec.
+_RAW = {"mpeg2video": "m2v", "mpeg4": "m4v"}
+
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")  # Path has made one slash of two
 
 # Seeking lands late there (facts: 9 of 9 wrong), so a reader that must start in the middle decodes from the start.
@@ -277,12 +280,14 @@ def _table_of(packets: Sequence[_Stamp], stream: VideoStream, container: str, fi
     """The timestamps that the frames will carry: the container's where they make sense, else repaired, and said so."""
     time_base = exact(stream.time_base) or Fraction(1, 90000)
     stamps = [p.pts for p in packets if p.pts is not None]
+    codec = stream.codec_context.name
     if not stamps:
         return _counted(len(packets), stream)
     if len(stamps) < len(packets):
         raise SourceError(
             f"input: {len(packets) - len(stamps)} of {len(packets)} frames carry no timestamp; "
-            "rewrap it first: ffmpeg -fflags +genpts -i IN -map 0 -c copy OUT.mkv"
+            "rewrap it: ffmpeg -fflags +genpts -i IN -map 0 -c copy OUT.mkv; where that fails, take the video out, "
+            f"to be shown at a constant rate: ffmpeg -i IN -map 0:v:0 -c copy OUT.{_RAW.get(codec, codec)}"
         )
     jumps = sum(1 for a, b in itertools.pairwise(p.dts for p in packets if p.dts is not None) if b < a)
     if jumps and container != "avi":

@@ -103,6 +103,14 @@ def test_interlacing_after_a_progressive_start_is_found(ffmpeg: Make) -> None:
     assert probe(both).interlaced
 
 
+def test_frames_without_timestamps_have_a_remedy_that_works(clip: Make, ffmpeg: Make) -> None:
+    early = ("-vf", "setpts=PTS-0.2/TB", "-fps_mode", "passthrough", "-avoid_negative_ts", "disabled")
+    source = clip("in.mkv", "-c:v", "libx264", *early)  # Matroska's reader does not give times before 0
+    with pytest.raises(SourceError, match=r"\d of 12 frames carry no timestamp; .* -map 0:v:0 -c copy OUT\.h264$"):
+        probe(source)
+    assert probe(ffmpeg("out.h264", "-i", source, "-map", "0:v:0", "-c", "copy")).num_frames == 12
+
+
 def test_a_size_that_changes_later_is_found_by_the_samples(clip: Make, ffmpeg: Make) -> None:
     small = clip("a.ts", "-c:v", "mpeg2video", "-bf", "0", frames=40)
     large = clip("b.ts", "-c:v", "mpeg2video", "-bf", "0", frames=40, size="64x48")
