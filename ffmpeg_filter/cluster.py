@@ -293,11 +293,12 @@ class _Dispatch:
     def end(self) -> None:
         """Ends what is under way and takes away what it leaves behind."""
         ray = _ray()
-        for reference in self._running:
-            ray.cancel(reference, force=True)
-        if self._running:
-            ray.wait(list(self._running), num_returns=len(self._running), timeout=END_S)
-        ray.kill(self._desk)
+        with contextlib.suppress(ray.exceptions.RayError, ConnectionError):  # a cluster that is gone ends by itself
+            for reference in self._running:
+                ray.cancel(reference, force=True)
+            if self._running:
+                ray.wait(list(self._running), num_returns=len(self._running), timeout=END_S)
+            ray.kill(self._desk)
         self._work.sweep()
         (self._work.folder / TOKEN).unlink(missing_ok=True)
 

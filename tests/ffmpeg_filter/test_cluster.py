@@ -143,6 +143,7 @@ def machines() -> Iterator[Any]:
         environment.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # what it does on Linux: loopback only
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("RAY_health_check_failure_threshold", "2")
+        environment.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves them on a busy machine
         ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'vs-iconvsr[cluster]'")
         from ray.cluster_utils import Cluster as Machines
 
