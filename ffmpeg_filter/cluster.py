@@ -187,7 +187,7 @@ class Cluster:
         try:
             ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+            said = " ".join(str(error).split())[:200] or type(error).__name__
             raise JobError(
                 f"cluster: wanted a running Ray cluster at {self._address}, got: {said}; start one: ray start --head "
                 "on the first machine, then on the others what it tells"
