@@ -70,6 +70,7 @@ def test_it_is_the_same_network(network: VideoNetwork) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)  # compiling takes minutes
 @pytest.mark.parametrize("recompute", [False, True])
 def test_compiled_steps_give_the_same_gradients_within_rounding(recompute: bool) -> None:
     torch.manual_seed(0)

@@ -358,6 +358,7 @@ def test_tensorboard_shows_bicubic_hr_and_gt_side_by_side(clips: Path, tmp_path:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_compiled_steps_resume_to_the_bit(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = recipe(steps=4)
     settings = dataclasses.replace(settings, optimiser=dataclasses.replace(settings.optimiser, compiled=True))
