@@ -122,7 +122,9 @@ def test_known_strengths_are_found_again(
     tmp_path: Path, gts: list[Tensor], strengths: dict[str, object], sigma: float, noise: float, family: str
 ) -> None:
     found = estimate(footage(tmp_path, gts, **strengths), scale=SCALE, simulation=SMALL)
-    assert found.family == family
+    # Good x264 cannot be told from none: what is told then must do next to nothing.
+    harmless = found.family == "x264" and found.quality is not None and found.quality.value < 20.0
+    assert found.family == family or (family == "none" and harmless), found
     assert found.sigma.value == pytest.approx(sigma, abs=max(0.5, 2.0 * found.sigma.error))
     assert found.noise.value == pytest.approx(noise, abs=max(1.5, 2.0 * found.noise.error))
 
