@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -44,6 +45,7 @@ SURVEY_S = 60.0  # a machine that is busy with other work for longer joins later
 REST_S = 30.0  # a machine that lost a part; Ray may take this long to notice that it is gone
 PATIENCE_S = 300.0  # for a machine to come back when none is left
 END_S = 10.0
+REACH_S = 10.0
 PIECE_BYTES = 32 << 20
 
 
@@ -185,8 +187,9 @@ class Cluster:
         on_main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGTERM)
         try:
+            _reach(self._address)
             ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
+        except (OSError, RuntimeError, ValueError, ImportError) as error:
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise JobError(
                 f"cluster: wanted a running Ray cluster at {self._address}, got: {said}; start one: ray start --head "
@@ -591,6 +594,13 @@ def _cause(error: BaseException) -> BaseException:
 def _in_words(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _reach(address: str) -> None:
+    """Raises OSError or ValueError where nobody listens: Ray itself would wait for minutes, then end this process."""
+    if address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=REACH_S).close()
 
 
 def _ray() -> Any:
