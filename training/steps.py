@@ -23,7 +23,7 @@ def stepwise[Network: VideoNetwork](network: Network, *, recompute: bool, compil
     for name in STEPS:
         step = getattr(network, name)
         if compiled:
-            step = torch.compile(step)
+            step = torch.compile(step, dynamic=False)  # patches have one size; torch 2.15 fails on dynamic ones
         if recompute:
             step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
         setattr(same, name, step)
