@@ -73,11 +73,10 @@ class Row:
 
 QUICK = [Case("light", 48, 32, 3), Case("IconVSR-16x1", 32, 32, 3)]
 ON_CPU = [
-    Case("light", 320, 240, 4),
+    Case("light", 320, 240, 10),
     Case("IconVSR-64x30", 64, 64, 10),
-    Case("BasicVSR-64x30", 64, 64, 5),
-    Case("IconVSR-64x30", 96, 96, 5),
-    Case("BasicVSR-64x30", 96, 96, 3),
+    Case("IconVSR-64x30", 320, 180, 10),
+    Case("BasicVSR-64x30", 320, 180, 5),
 ]
 ON_GPU = [
     Case("light", 320, 180, 30),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 DECODERS = {"libx264": "h264", "mpeg2video": "mpeg2video", "mpeg4": "mpeg4", "mjpeg": "mjpeg"}
 ENCODERS = tuple(DECODERS)
-SMALL_PX = 128  # below, x264's macroblock tree is off
+SMALL_PX = 48  # below, x264's macroblock tree is off
 TREE_CRF = 5.4  # what the tree adds to the CRF and takes off again where blocks are referred to: (1 - qcomp) * 13.5
 
 _H264, _MPEG = 1, 2  # FFmpeg's AVVideoEncParamsType
