@@ -80,6 +80,8 @@ def inspect_by_content(path: Path, start: bytes) -> WeightFile:
         return inspect_zip(path)
     if start.startswith(LEGACY_MAGIC):
         return inspect_legacy(path, start)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= HEADER_LIMIT_BYTES:
+        return inspect_safetensors(path, start)  # first: the length of its header may begin as a pickle does
     if start[:1] == b"\x80" or path.suffix == ".pkl":
         pickles.read(io.BytesIO(start))  # names what it would run, if it would
         raise refusal(path, "wanted what torch.save writes, got a bare pickle")
