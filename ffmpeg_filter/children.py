@@ -194,10 +194,13 @@ class Child:
             f"ffmpeg failed ({how}): {said}" if code else f"ffmpeg stopped before its input ended (exit code 0): {said}"
         )
 
-    def kill(self) -> None:
-        """Ends the program and what it started; returns when it is gone. Safe to call at any time, more than once."""
+    def kill(self, *, at_once: bool = False) -> None:
+        """Ends the program and what it started; returns when it is gone. Safe to call at any time, more than once.
+
+        at_once: without a chance to finish what it has in hand, which can take ffmpeg seconds.
+        """
         if self.process.poll() is None:
-            for send in (signal.SIGTERM, signal.SIGKILL):
+            for send in (signal.SIGKILL,) if at_once else (signal.SIGTERM, signal.SIGKILL):
                 try:
                     os.killpg(self.process.pid, send)
                 except ProcessLookupError:

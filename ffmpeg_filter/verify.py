@@ -68,7 +68,7 @@ def _run(words: Sequence[str | bytes], stop: threading.Event) -> list[str]:
                 raise Interrupted
         child.finish()
     finally:
-        child.kill()
+        child.kill(at_once=True)
     return child.said
 
 

@@ -46,10 +46,12 @@ NETWORKS_MAY_USE = (
     "torchvision",
     "abc",
     "collections",
+    "concurrent",
     "dataclasses",
     "functools",
     "itertools",
     "math",
+    "threading",
     "typing",
 )
 
