@@ -84,7 +84,7 @@ class Optimiser:
     pretrained, flow and refill networks, move at all.
     average: decay of the moving average of the weights, which is what is evaluated and kept; 0 for none.
     clip_norm: largest norm of the gradient; 0 for no limit. precision: of the convolutions; weights stay float32;
-    float16 wants a GPU. compiled: steps go through torch.compile, which rounds otherwise than eager torch; on trial.
+    float16 wants a GPU. compiled: steps go through torch.compile, which rounds otherwise than eager torch.
     """
 
     steps: int

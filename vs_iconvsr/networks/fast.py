@@ -25,8 +25,8 @@ from vs_iconvsr.networks.blocks import (
 )
 
 BAND_ROWS = 30
-"""Whole tiles of both algorithms (6 and 10 rows). Less would transform the weights too often; more would leave cores of
-larger processors idle, overflow their caches and make NNPACK choose Fourier transforms for 3x3, which are slower."""
+"""Whole tiles of both algorithms (6 and 10 rows). Less would transform the weights too often; more would overflow the
+caches of wide frames and leave cores of larger processors idle."""
 
 WHOLE_PX = 2048  # frames up to this size are not worth a second thread
 FEWEST_CHANNELS = 16  # a 3x3 convolution of fewer spends its time on transforms
