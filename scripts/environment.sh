@@ -18,6 +18,8 @@ find_python() {
         # pyenv's shims answer for one version only: its interpreters are asked by their paths
         command -v pyenv >/dev/null && printf '%s\n' "$(pyenv root)"/versions/3.1[2-9]*/bin/python
         printf '%s\n' "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python
+        # another user's pyenv, or a changed HOME: the installations lie beside the one that python3 leads to
+        python3 -c 'import glob, sys; print(*sorted(glob.glob(sys.base_prefix + "/../3.1[2-9]*/bin/python")), sep="\n")'
         command -v uv >/dev/null && uv python find '>=3.12' 2>/dev/null
         printf '%s\n' "$HOME"/.local/share/uv/python/cpython-3.1[2-9]*/bin/python3
     } 2>/dev/null | while read -r candidate; do
