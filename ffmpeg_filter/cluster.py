@@ -492,7 +492,8 @@ class _Told:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def advance(self) -> None:
+    def advance(self, segment: int | None = None) -> None:
+        del segment
         self._frames += 1
         if time.monotonic() - self._last >= TELL_EVERY_S:
             self._last = time.monotonic()

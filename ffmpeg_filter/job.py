@@ -16,13 +16,14 @@ from ffmpeg_filter.children import Executable, FfmpegError
 from ffmpeg_filter.decode import Damage, Picture
 from ffmpeg_filter.encode import Encoding, FrameEncoder, hdr_options, sync, try_out
 from ffmpeg_filter.journal import Journal, Manifest
-from ffmpeg_filter.pipeline import Feed, Interrupted, Spent, Stages, Writer, upscale
+from ffmpeg_filter.lines import MOST_LINES, Line, Lines
+from ffmpeg_filter.pipeline import Feed, Interrupted, Part, Stages, Writer
 from ffmpeg_filter.probe import DiscontinuityError, Source, SourceError, check_file, probe
 from ffmpeg_filter.progress import Progress
 from vs_iconvsr import weights
 from vs_iconvsr.colour import Format, colour_of, output_colour
 from vs_iconvsr.plan import Plan, Settings, plan_for
-from vs_iconvsr.stream import Stream
+from vs_iconvsr.stream import Hr, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +69,11 @@ class Job:
     rate: Fraction | None = None
     peak: float | None = None
     container_name: str | None = None
+    encoders: int | None = None
 
     def __post_init__(self) -> None:
+        if self.encoders is not None and not 1 <= self.encoders <= MOST_LINES:
+            raise ValueError(f"encoders: wanted 1 to {MOST_LINES} at a time, got {self.encoders}")
         if self.part_frames < 1:
             raise ValueError(f"part-frames: wanted at least 1, got {self.part_frames}")
 
@@ -442,42 +446,40 @@ def _carried_out(
 def make_parts(
     prepared: Prepared, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
 ) -> Made:
-    """Upscales and encodes the parts `todo`, in order, and commits each to `work`."""
+    """Upscales and encodes the parts `todo` and commits each to `work`."""
     source, manifest, job = prepared.source, prepared.manifest, prepared.job
-    ranges = [(n, manifest.frames_of(n)) for n in todo]
-    damage = Damage()
-    stream = Stream(
-        weights.load(job.model),
-        job.settings,
-        source=source.layout.format,
-        width=source.width,
-        height=source.height,
-        num_frames=source.num_frames,
-        target=prepared.encoding.format,
-        until=ranges[-1][1].stop,
-        warn=progress.note,
-    )
+    parts = [Part(n, manifest.frames_of(n)) for n in todo]
 
-    def decoded(first: int) -> Iterator[Picture]:
-        return decode.pictures(
-            source, first, damage, deinterlace=job.deinterlace, ignore_interlaced=job.ignore_interlaced
+    def opened(sharers: int) -> Line:
+        damage = Damage()
+
+        def decoded(first: int) -> Iterator[Picture]:
+            return decode.pictures(
+                source, first, damage, deinterlace=job.deinterlace, ignore_interlaced=job.ignore_interlaced
+            )
+
+        stream = Stream(
+            weights.load(job.model),
+            job.settings,
+            source=source.layout.format,
+            width=source.width,
+            height=source.height,
+            num_frames=source.num_frames,
+            target=prepared.encoding.format,
+            sharers=sharers,
+            warn=progress.note,
         )
+        return Line(stream, Feed(decoded), Writer(_Parts(prepared, work, damage), source.pts))
 
-    parts = _Parts(prepared, work, damage)
-    feed = Feed(decoded)
-    writer = Writer(parts, ranges, source.pts)
-    frames = (n for _, part in ranges for n in part)
+    def delivered(hr: Hr) -> None:
+        progress.measured(lines.stages().rates())
+        progress.advance(hr.segment)
 
-    def stages() -> Stages:
-        engine = Spent(stream.counts.hr_frames, stream.counts.busy_s / len(stream.plan.devices))
-        return Stages(feed.spent, engine, writer.spent)
-
-    def delivered(_: int) -> None:
-        progress.measured(stages().rates())
-        progress.advance()
-
-    upscale(stream, feed, writer, frames, stop=stop, delivered=delivered)
-    return Made(sum(len(part) for _, part in ranges), stages())
+    # two lines inside one scene would both need all of its frames
+    encoders = job.encoders if prepared.plan.segment else 1
+    lines = Lines(parts, opened, encoders=encoders, stop=stop, delivered=delivered)
+    lines.run()
+    return Made(sum(len(part.frames) for part in parts), lines.stages())
 
 
 class _Parts:
@@ -486,25 +488,26 @@ class _Parts:
     def __init__(self, prepared: Prepared, work: Journal, damage: Damage) -> None:
         self._prepared, self._work, self._damage = prepared, work, damage
 
-    def open(self, part: int) -> FrameEncoder:
-        return FrameEncoder(self._prepared.executable, self._prepared.encoding, self._work.temporary_part(part))
+    def open(self, part: Part) -> FrameEncoder:
+        path = self._work.temporary_part(part.number)
+        return FrameEncoder(self._prepared.executable, self._prepared.encoding, path)
 
-    def commit(self, part: int, encoder: FrameEncoder) -> None:
-        frames = self._prepared.manifest.frames_of(part)
+    def commit(self, part: Part, encoder: FrameEncoder) -> None:
+        number, frames = part.number, part.frames
         try:
             got = len(mux.packed(encoder.path).pts)
         except mux.MuxError as error:
-            raise FfmpegError(f"ffmpeg said it was done, but part {part} is not whole: {error}") from error
+            raise FfmpegError(f"ffmpeg said it was done, but part {number} is not whole: {error}") from error
         if got != len(frames):
-            raise FfmpegError(f"ffmpeg said it was done, but part {part} holds {got} frames instead of {len(frames)}")
+            raise FfmpegError(f"ffmpeg said it was done, but part {number} holds {got} frames instead of {len(frames)}")
         hurt = {
             "damaged": sorted(n for n in set(self._damage.damaged) if n in frames),
             "missing": sorted(n for n in set(self._damage.missing) if n in frames),
         }
         if self._prepared.job.strict and any(hurt.values()):
             raise SourceError(_damage_text(self._prepared.source, hurt) + "; --strict does not accept that")
-        self._work.note(damage_name(part), hurt)
-        self._work.commit(part, len(frames))
+        self._work.note(damage_name(number), hurt)
+        self._work.commit(number, len(frames))
 
 
 def damage_name(part: int) -> str:

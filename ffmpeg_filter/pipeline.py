@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,7 +13,7 @@ from ffmpeg_filter.children import FfmpegError
 from ffmpeg_filter.decode import Picture
 from ffmpeg_filter.encode import FrameEncoder
 from vs_iconvsr.colour import Planes
-from vs_iconvsr.stream import Stream
+from vs_iconvsr.stream import Hr, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ class Spent:
 
     def __add__(self, more: "Spent") -> "Spent":
         return Spent(self.frames + more.frames, self.seconds + more.seconds)
+
+    def beside(self, other: "Spent") -> "Spent":
+        """Both at the same time: the rates add up."""
+        frames, fps = self.frames + other.frames, self.fps + other.fps
+        return Spent(frames, frames / fps if fps > 0 else self.seconds + other.seconds)
 
     @property
     def fps(self) -> float:
@@ -168,32 +173,50 @@ class Feed:
         self._thread.start()
 
 
+@dataclass(frozen=True)
+class Part:
+    """Frames that become one file."""
+
+    number: int
+    frames: range
+
+
 class Parts(Protocol):
     """Where encoded parts go."""
 
-    def open(self, part: int) -> FrameEncoder:
+    def open(self, part: Part) -> FrameEncoder:
         """An encoder for this part."""
 
-    def commit(self, part: int, encoder: FrameEncoder) -> None:
+    def commit(self, part: Part, encoder: FrameEncoder) -> None:
         """Checks and keeps what the encoder, which is finished, has written. Raises if it is not whole."""
 
 
 class Writer:
-    """hr frames to parts, in a thread of its own. While one part's encoder empties itself, the next one starts."""
+    """hr frames to parts, in a thread of its own. While one part's encoder empties itself, the next one starts.
 
-    def __init__(self, parts: Parts, ranges: Sequence[tuple[int, range]], pts: Sequence[int]) -> None:
-        self._parts, self._ranges, self._pts = parts, ranges, pts
-        self._conveyor: Conveyor[Planes] = Conveyor(ENCODED_BEHIND)
+    For each part: `begin`, then `put` for each of its frames. pts: of every frame of the source.
+    """
+
+    def __init__(self, parts: Parts, pts: Sequence[int]) -> None:
+        self._parts, self._pts = parts, pts
+        self._conveyor: Conveyor[Part | Planes] = Conveyor(ENCODED_BEHIND)
         self._open: set[FrameEncoder] = set()
         self._thread = threading.Thread(target=self._work, name="encode", daemon=True)
         self._failure: BaseException | None = None
         self.spent = Spent()
         self._thread.start()
 
+    def begin(self, part: Part) -> None:
+        """The hr frames put from here on are those of this part. Raises what went wrong while encoding."""
+        self._give(part)
+
     def put(self, planes: Planes) -> None:
-        """The next hr frame of the next unfinished part. Raises what went wrong while encoding."""
+        """The next hr frame of the part. Raises what went wrong while encoding."""
+        self._give(planes)
+
+    def _give(self, item: Part | Planes) -> None:
         try:
-            self._conveyor.put(planes)
+            self._conveyor.put(item)
         except Broken as broken:
             self._thread.join()
             raise self._failure or broken from None
@@ -211,26 +234,34 @@ class Writer:
         try:
             self._thread.join()
         except KeyboardInterrupt:
-            for encoder in list(self._open):
-                encoder.kill()
+            self.kill()
             raise
+
+    def kill(self) -> None:
+        """Ends all encoders at once; a part whose frames are all in is lost, too."""
+        self._conveyor.break_off()
+        for encoder in list(self._open):
+            encoder.kill()
 
     def _work(self) -> None:
         finishing: Future[None] | None = None
         encoder: FrameEncoder | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher:
             try:
-                for part, frames in self._ranges:
+                while (part := self._conveyor.take()) is not None:
+                    assert isinstance(part, Part)
                     began = time.monotonic()
                     encoder = self._parts.open(part)
                     self._open.add(encoder)
                     self.spent += Spent(0, time.monotonic() - began)
-                    for n in frames:
+                    for n in part.frames:
                         if finishing is not None and finishing.done():
                             finishing.result()
                         planes = self._conveyor.take()
                         if planes is None:
-                            raise FfmpegError(f"part {part}: wanted {len(frames)} frames, got {encoder.count}")
+                            wanted = len(part.frames)
+                            raise FfmpegError(f"part {part.number}: wanted {wanted} frames, got {encoder.count}")
+                        assert not isinstance(planes, Part)
                         began = time.monotonic()
                         encoder.put(planes, self._pts[n])
                         self.spent += Spent(1, time.monotonic() - began)
@@ -250,7 +281,7 @@ class Writer:
         finishing.result()
         self.spent += Spent(0, time.monotonic() - began)
 
-    def _finish(self, part: int, encoder: FrameEncoder) -> None:
+    def _finish(self, part: Part, encoder: FrameEncoder) -> None:
         try:
             encoder.finish()
             self._parts.commit(part, encoder)
@@ -262,32 +293,34 @@ def upscale(
     stream: Stream,
     feed: Feed,
     writer: Writer,
-    frames: Iterator[int],
+    parts: Iterable[Part],
     *,
-    stop: threading.Event,
-    delivered: Callable[[int], None],
+    stopped: Callable[[], bool],
+    delivered: Callable[[Hr], None],
 ) -> None:
-    """Drives the stream over `frames`, in order, until all are written or `stop` is set.
+    """Drives the stream over the frames of `parts`, in order, until all are written or `stopped` says so.
 
     Closes everything it was given, whatever happens. Raises Interrupted, or what first went wrong.
     """
     done = threading.Event()
-    watch = threading.Thread(target=_close_on_stop, args=(stream, stop, done), name="stop", daemon=True)
+    watch = threading.Thread(target=_close_on_stop, args=(stream, stopped, done), name="stop", daemon=True)
     watch.start()
     try:
-        for n in frames:
-            while wanted := stream.missing(n):
-                _put(stream, feed, wanted)
-            hr = stream.frame(n)
-            _put(stream, feed, stream.ahead(n))
-            writer.put(hr.planes)
-            delivered(n)
-            if stop.is_set():
-                raise Interrupted
+        for part in parts:
+            writer.begin(part)
+            for n in part.frames:
+                while wanted := stream.missing(n):
+                    _put(stream, feed, wanted)
+                hr = stream.frame(n)
+                _put(stream, feed, stream.ahead(n))
+                writer.put(hr.planes)
+                delivered(hr)
+                if stopped():
+                    raise Interrupted
         writer.finish()
     except BaseException as error:
         writer.abort()
-        if stop.is_set() and not isinstance(error, KeyboardInterrupt):
+        if stopped() and not isinstance(error, KeyboardInterrupt):
             raise Interrupted from error
         raise
     finally:
@@ -302,9 +335,9 @@ def _put(stream: Stream, feed: Feed, numbers: Sequence[int]) -> None:
         stream.put(n, picture.planes, picture.properties)
 
 
-def _close_on_stop(stream: Stream, stop: threading.Event, done: threading.Event) -> None:
+def _close_on_stop(stream: Stream, stopped: Callable[[], bool], done: threading.Event) -> None:
     """Ends the wait for an hr frame when the user wants to stop: a segment's first frame may take minutes."""
-    while not done.is_set():
-        if stop.wait(0.2):
+    while not done.wait(0.2):
+        if stopped():
             stream.close()
             return

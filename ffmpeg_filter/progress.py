@@ -29,8 +29,8 @@ class Progress(Protocol):
     def begin(self, total: int, done: int) -> None:
         """Upscaling starts; `done` frames are there from earlier runs."""
 
-    def advance(self) -> None:
-        """One frame more."""
+    def advance(self, segment: int | None = None) -> None:
+        """One frame more; segment: the first frame of the one that it belongs to, where that is known."""
 
     def measured(self, rates: Mapping[str, float]) -> None:
         """The fps that each stage could do up to now if it never waited for the others."""
@@ -85,14 +85,15 @@ class PlainProgress:
     def begin(self, total: int, done: int) -> None:
         self._counter.begin(total, done)
 
-    def advance(self) -> None:
+    def advance(self, segment: int | None = None) -> None:
         counter = self._counter
         counter.advance()
         now = time.monotonic()
         if now - self._said >= self._every_s or counter.done == counter.total:
             self._said = now
             told = line_of(counter.done, counter.total, counter.fps, counter.remaining_s)
-            self.note(f"{told}, {memory_gib():.1f} GiB of memory")
+            where = f", segment from frame {segment}" if segment is not None else ""
+            self.note(f"{told}{where}, {memory_gib():.1f} GiB of memory")
 
     def measured(self, rates: Mapping[str, float]) -> None:
         del rates
@@ -142,7 +143,7 @@ class JsonProgress:
         self._counter.begin(total, done)
         self._write(event="begin", frames=done, total=total)
 
-    def advance(self) -> None:
+    def advance(self, segment: int | None = None) -> None:
         counter = self._counter
         counter.advance()
         now = time.monotonic()
@@ -155,6 +156,7 @@ class JsonProgress:
             total=counter.total,
             fps=counter.fps,
             remaining_s=counter.remaining_s,
+            segment=segment,
             memory_gib=memory_gib(),
             stages=dict(self._rates),
         )
@@ -186,7 +188,7 @@ class BarProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[fps]:.2f} fps, {task.fields[memory]:.1f} GiB"),
+            TextColumn("{task.fields[fps]:.2f} fps, {task.fields[memory]:.1f} GiB{task.fields[where]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(file=stream),
         )
@@ -197,12 +199,15 @@ class BarProgress:
 
     def begin(self, total: int, done: int) -> None:
         self._counter.begin(total, done)
-        self._task = self._bar.add_task("upscaling", total=total, completed=done, fps=0.0, memory=memory_gib())
+        self._task = self._bar.add_task(
+            "upscaling", total=total, completed=done, fps=0.0, memory=memory_gib(), where=""
+        )
         self._bar.start()
 
-    def advance(self) -> None:
+    def advance(self, segment: int | None = None) -> None:
         self._counter.advance()
-        told = {"fps": self._counter.fps, "memory": memory_gib()}
+        where = f", segment {segment}" if segment is not None else ""
+        told = {"fps": self._counter.fps, "memory": memory_gib(), "where": where}
         self._bar.update(self._task, completed=self._counter.done, **told)  # type: ignore[arg-type]
 
     def measured(self, rates: Mapping[str, float]) -> None:

@@ -41,6 +41,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     encoding.add_argument("--crf", type=float, help="quality; lower is better and larger (default: visually lossless)")
     encoding.add_argument("--preset", dest="speed", help="the encoder's own speed setting")
     encoding.add_argument("--bits", type=int, help="depth (default: 10, or the source's own if higher)")
+    encoding.add_argument(
+        "--encoders",
+        type=int,
+        metavar="N",
+        help="encoders at a time, each at a part of its own: 1 or 2 (default: a second one when it would pay)",
+    )
     encoding.add_argument("--ffmpeg", metavar="PATH", help="the ffmpeg to encode with")
     which = command.add_argument_group("which frames")
     which.add_argument("--start", type=float, metavar="S", help="begin here, in seconds from the first frame")
@@ -133,7 +139,7 @@ def job_from(options: argparse.Namespace) -> "Job":
     from ffmpeg_filter.job import Job
 
     coding = ("input", "output", "encoder", "crf", "speed", "bits", "ffmpeg", "deinterlace", "ignore_interlaced")
-    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run", "rate", "peak")
+    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run", "rate", "peak", "encoders")
     values = {name: getattr(options, name) for name in coding + running}
     values |= {name: value for name in ("model", "part_frames") if (value := getattr(options, name)) is not None}
     return Job(

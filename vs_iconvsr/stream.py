@@ -35,13 +35,14 @@ source node, which holds 20: with short rounds no second request finds it gone, 
 class Hr:
     """An hr frame on the CPU: planes in the target format and their colour.
 
-    properties: the frame properties to change, None to delete one.
+    properties: the frame properties to change, None to delete one. segment: the first frame of its segment.
     keepsake: whatever the door gave `put` for the source frame of the same number.
     """
 
     planes: Planes
     colour: Colour
     properties: Mapping[str, int | None]
+    segment: int
     keepsake: object
 
     @property
@@ -64,7 +65,7 @@ class Stream:
     """A clip on its way through a network.
 
     source, width, height, num_frames: the clip. target: the format of hr frames. in_flight: how many hr frames may be
-    asked for at the same time. until: no hr frame from here on will be asked for, so that nothing is made ahead of it.
+    asked for at the same time. sharers: how many streams share the plan's memory; the same frames come of it.
     warn: told of guesses about colour, once each.
 
     For hr frame n: put every frame of `missing(n)`, again until it is empty, then take `frame(n)`; or `abandon(n)`.
@@ -82,7 +83,7 @@ class Stream:
         num_frames: int,
         target: Format,
         in_flight: int = 1,
-        until: int | None = None,
+        sharers: int = 1,
         warn: Callable[[str], None] = logger.warning,
     ) -> None:
         self.plan: Plan = plan_for(settings, network, width, height)
@@ -92,7 +93,9 @@ class Stream:
         self._matrix = settings.matrix
         self._grid = Grid(num_frames, self.plan.segment, self.plan.context)
         self._in_flight = in_flight
-        self._until = num_frames if until is None else until
+        self.until = num_frames
+        """No hr frame from here on will be asked for, so that nothing is made ahead of it; may change at any time."""
+        self._sharers = sharers
         self._warn = warn
         self._warned: set[str] = set()
 
@@ -274,7 +277,7 @@ class Stream:
         """The cells after that of n, one for each device; empty after the last cell."""
         start = stop = self._grid.cell(n).stop
         for _ in self._workers:
-            if stop < self._until:
+            if stop < self.until:
                 stop = self._grid.cell(stop).stop
         return range(start, stop)
 
@@ -309,7 +312,7 @@ class Stream:
         try:
             n = self._segment_with(self._front).kept.stop
             for _ in self._workers:
-                if n >= self._until:
+                if n >= self.until:
                     return
                 segment = self._segment_with(n)
                 if n not in self._hr and self._job_with(n) is None:
@@ -452,7 +455,7 @@ class Stream:
                 properties["_SceneChangePrev"] = int(self._cuts.starts_scene(n))
                 properties["_SceneChangeNext"] = int(self._cuts.starts_scene(n + 1))
         properties["IconVSRSegmentStart"] = job.segment.kept.start
-        return Hr(planes, colour, properties, source.keepsake)
+        return Hr(planes, colour, properties, job.segment.kept.start, source.keepsake)
 
     def _with_other_means(self, job: "_Job", error: Exception) -> Exception | None:
         """Out of memory: the segment starts again with means that need less, or, when there are none, fails."""
@@ -476,13 +479,13 @@ class Stream:
     def _planned_hr_capacity(self) -> int:
         """hr frames to hold: at least those in flight, at most a cell, if an eighth of the budget takes it."""
         hr_bytes = self.width * self.height * self.scale**2 * self.target.dtype.itemsize * 3
-        affordable = self.plan.memory_bytes // 8 // hr_bytes
+        affordable = self.plan.memory_bytes // 8 // self._sharers // hr_bytes
         return max(self._in_flight + 2, min(self.plan.segment or 60, affordable))
 
     def _planned_means(self) -> Means:
         length = (self.plan.segment or self._grid.num_frames) + 2 * self.plan.context
         room = self.plan.memory_bytes * 3 // 4 - self.plan.working_bytes
-        if 2 * length * self.plan.frame_bytes <= room:
+        if self._sharers * 2 * length * self.plan.frame_bytes <= room:
             return Means.KEEP
         return Means.OFFLOAD if self.plan.devices[0] != "cpu" else Means.RECOMPUTE
 

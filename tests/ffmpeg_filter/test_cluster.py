@@ -317,8 +317,8 @@ def test_what_one_machine_began_a_cluster_ends(quiet: str, made: Run, job: Job, 
     stop = threading.Event()
 
     class Impatient(PlainProgress):
-        def advance(self) -> None:
-            super().advance()
+        def advance(self, segment: int | None = None) -> None:
+            super().advance(segment)
             if self._counter.done == 3 * PART_FRAMES + 2:
                 stop.set()
 

@@ -47,8 +47,8 @@ class StopAfter(PlainProgress):
         super().__init__(io.StringIO())
         self._left, self._stop = frames, stop
 
-    def advance(self) -> None:
-        super().advance()
+    def advance(self, segment: int | None = None) -> None:
+        super().advance(segment)
         self._left -= 1
         if self._left == 0:
             self._stop.set()
@@ -277,12 +277,15 @@ def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture
-def started(ffmpeg: Make, tiny_model: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+@pytest.fixture(params=["1", "2"], ids=["one encoder", "two encoders"])
+def started(
+    request: pytest.FixtureRequest, ffmpeg: Make, tiny_model: Path, tmp_path: Path
+) -> Iterator[subprocess.Popen[str]]:
     """A job of thousands of frames in a process of its own, that has finished a part."""
     source = ffmpeg("long.mkv", "-f", "lavfi", "-i", "testsrc2=s=48x32:r=25", "-frames:v", "5000", "-c:v", "mpeg4")
     output = tmp_path / "out.mkv"
     command = [sys.executable, "-m", "ffmpeg_filter.cli", *arguments(source, output, tiny_model)]
+    command += ["--encoders", request.param]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: parts_of(output) or process.poll() is not None)
@@ -339,7 +342,8 @@ def test_a_job_killed_at_any_moment_gives_the_same_file(
     while hits < kills:  # a job may end before its turn to be killed: another one is begun
         output.unlink(missing_ok=True)
         while not output.exists():
-            process = context.Process(target=cli.main, args=(arguments(source, output, tiny_model),))
+            command = [*arguments(source, output, tiny_model), "--encoders", dice.choice("12")]
+            process = context.Process(target=cli.main, args=(command,))
             process.start()
             assert process.pid is not None
             if hits < kills:

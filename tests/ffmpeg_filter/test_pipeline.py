@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ffmpeg_filter.decode import Picture
-from ffmpeg_filter.pipeline import Broken, Conveyor, Feed, Interrupted, Writer, upscale
+from ffmpeg_filter.pipeline import Broken, Conveyor, Feed, Interrupted, Part, Spent, Writer, upscale
 from vs_iconvsr.colour import Planes
 
 PLANES = (torch.zeros(1, 1),)
@@ -112,15 +112,15 @@ class Kept:
     def __init__(self, fail_at: str = "") -> None:
         self.fail_at, self.parts, self.killed = fail_at, {}, []  # type: ignore[var-annotated]
 
-    def open(self, part: int) -> "Kept.Encoder":
+    def open(self, part: Part) -> "Kept.Encoder":
         if self.fail_at == "open":
             raise OSError("open")
-        return Kept.Encoder(self, part)
+        return Kept.Encoder(self, part.number)
 
-    def commit(self, part: int, encoder: "Kept.Encoder") -> None:
+    def commit(self, part: Part, encoder: "Kept.Encoder") -> None:
         if self.fail_at == "commit":
             raise OSError("commit")
-        self.parts[part] = encoder.times
+        self.parts[part.number] = encoder.times
 
     class Encoder:
         path = Path("x")
@@ -143,19 +143,25 @@ class Kept:
             self.kept.killed.append(self.part)
 
 
-RANGES = [(0, range(2)), (2, range(4, 6))]
+PARTS = [Part(0, range(2)), Part(2, range(4, 6))]
 
 
 def writer_to(kept: Kept) -> Writer:
-    return Writer(kept, RANGES, [n * 10 for n in range(6)])  # type: ignore[arg-type]
+    return Writer(kept, [n * 10 for n in range(6)])  # type: ignore[arg-type]
+
+
+def write(writer: Writer) -> None:
+    """Both parts, to the end."""
+    for part in PARTS:
+        writer.begin(part)
+        for _ in part.frames:
+            writer.put(PLANES)
+    writer.finish()
 
 
 def test_frames_go_to_the_parts_that_are_missing() -> None:
     kept = Kept()
-    writer = writer_to(kept)
-    for _ in range(4):
-        writer.put(PLANES)
-    writer.finish()
+    write(writer_to(kept))
     assert kept.parts == {0: [0, 10], 2: [40, 50]}
     assert kept.killed == []
 
@@ -164,23 +170,21 @@ def test_the_next_part_begins_while_the_encoder_of_the_last_one_empties_itself()
     begun = threading.Event()
 
     class Slow(Kept):
-        def open(self, part: int) -> Kept.Encoder:
+        def open(self, part: Part) -> Kept.Encoder:
             encoder = super().open(part)
-            if part == 2:
+            if part.number == 2:
                 begun.set()
             encoder.finish = lambda: begun.wait(30) or pytest.fail("nothing has begun")  # type: ignore[method-assign]
             return encoder
 
     kept = Slow()
-    writer = writer_to(kept)
-    for _ in range(4):
-        writer.put(PLANES)
-    writer.finish()
+    write(writer_to(kept))
     assert set(kept.parts) == {0, 2}
 
 
 def test_time_spent_waiting_for_frames_is_not_the_encoders() -> None:
     writer = writer_to(Kept())
+    writer.begin(Part(0, range(4)))
     for _ in range(4):
         threading.Event().wait(0.1)
         writer.put(PLANES)
@@ -192,29 +196,26 @@ def test_time_spent_waiting_for_frames_is_not_the_encoders() -> None:
 @pytest.mark.parametrize("where", ["open", "put", "finish", "commit"])
 def test_the_first_failure_reaches_the_caller(where: str) -> None:
     kept = Kept(where)
-    writer = writer_to(kept)
-
-    def write() -> None:
-        for _ in range(4):
-            writer.put(PLANES)
-        writer.finish()
-
     with pytest.raises(OSError, match=where):
-        write()
+        write(writer_to(kept))
     assert kept.parts == {}
 
 
 def test_an_aborted_writer_keeps_no_part_that_is_not_whole() -> None:
     kept = Kept()
     writer = writer_to(kept)
-    for _ in range(3):
-        writer.put(PLANES)
+    writer.begin(PARTS[0])
+    writer.put(PLANES)
+    writer.put(PLANES)
+    writer.begin(PARTS[1])
+    writer.put(PLANES)
     writer.abort()
     assert set(kept.parts) <= {0}
 
 
 def test_too_few_frames_are_no_whole_part() -> None:
     writer = writer_to(Kept())
+    writer.begin(PARTS[0])
     writer.put(PLANES)
     with pytest.raises(Exception, match="part 0: wanted 2 frames, got 1"):
         writer.finish()
@@ -253,28 +254,41 @@ class Still:
 def test_stopping_ends_the_wait_for_a_frame(counted: Counted) -> None:
     stop = threading.Event()
     stream = Still(hang_at=3)
-    feed = Feed(counted[0])
-    writer = writer_to(Kept())
+    shown = []
 
-    def delivered(n: int) -> None:
-        if n == 2:
+    def delivered(hr: object) -> None:
+        shown.append(hr)
+        if len(shown) == 3:
             stop.set()
 
-    frames = iter((0, 1, 2, 3))
     with pytest.raises(Interrupted):
-        upscale(stream, feed, writer, frames, stop=stop, delivered=delivered)  # type: ignore[arg-type]
+        upscale(
+            stream,  # type: ignore[arg-type]
+            Feed(counted[0]),
+            writer_to(Kept()),
+            [Part(0, range(4))],
+            stopped=stop.is_set,
+            delivered=delivered,
+        )
     assert stream.closed.is_set()
 
 
 def test_a_failure_closes_everything(counted: Counted) -> None:
-    stream, feed, writer = Still(), Feed(counted[0]), writer_to(Kept("put"))
+    stream = Still()
     with pytest.raises(OSError, match="put"):
         upscale(
             stream,  # type: ignore[arg-type]
-            feed,
-            writer,
-            iter(range(4)),
-            stop=threading.Event(),
+            Feed(counted[0]),
+            writer_to(Kept("put")),
+            PARTS,
+            stopped=lambda: False,
             delivered=lambda _: None,
         )
     assert stream.closed.is_set()
+
+
+def test_the_rates_of_stages_side_by_side_add_up() -> None:
+    both = Spent(10, 5.0).beside(Spent(3, 3.0))
+    assert both.frames == 13
+    assert both.fps == pytest.approx(3.0)
+    assert Spent(0, 1.0).beside(Spent(0, 2.0)) == Spent(0, 3.0)

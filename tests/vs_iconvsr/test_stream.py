@@ -66,7 +66,6 @@ def open_stream(
     network: VideoNetwork,
     num_frames: int = NUM_FRAMES,
     in_flight: int = 1,
-    until: int | None = None,
     **settings: object,
 ) -> Stream:
     return Stream(
@@ -78,7 +77,6 @@ def open_stream(
         num_frames=num_frames,
         target=YUV420P8,
         in_flight=in_flight,
-        until=until,
     )
 
 
@@ -284,7 +282,8 @@ def test_a_jump_is_not_followed_by_look_ahead(tiny_network: VideoNetwork) -> Non
 
 
 def test_nothing_is_made_ahead_of_frames_that_nobody_will_ask_for(tiny_network: VideoNetwork) -> None:
-    with open_stream(tiny_network, until=20) as stream:
+    with open_stream(tiny_network) as stream:
+        stream.until = 20
         door = Door(stream)
         for n in range(10, 20):
             door[n]
