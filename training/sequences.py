@@ -1,5 +1,6 @@
 """Training data: sets of sequences, and the batch of a step: a function of the recipe's seed and the step alone."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -73,11 +74,14 @@ class GeneratedSet:
 
 
 class PreparedSet:
-    """A folder of sequences that `prepare` made: one .npy file each, mapped, so that reading decodes nothing."""
+    """A folder of sequences that `prepare` made: one .npy file each, mapped, so that reading decodes nothing.
+
+    Their order is by a hash of their names: the first few, which validation looks at, are of many scenes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files = sorted(folder.glob("*.npy"))
+        self.files = sorted(folder.glob("*.npy"), key=lambda file: hashlib.sha256(file.name.encode()).hexdigest())
         if not self.files:
             raise ValueError(f"{folder}: wanted prepared sequences, found none; make some: python -m training prepare")
 

@@ -3,12 +3,13 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from training.degrade import Degradation
 from training.means import PREFETCH, Means, batches
-from training.sequences import BatchSource, Patches
+from training.sequences import BatchSource, Patches, PreparedSet
 
 REAL = Degradation(kind="real", resize=(0.5, 1.2), chroma=(1.0, 3.0), interlace=0.5, second_pass=0.5)
 MIX = (Degradation(), Degradation(kind="blur"), Degradation(kind="video"), REAL)
@@ -108,6 +109,16 @@ def test_lr_and_gt_show_the_same_place() -> None:
     difference = lr.mean((1, 2, 3, 4)) - gt.mean((1, 2, 3, 4))
     # lr rounds halves up, so that its mean may lie up to half a code value above; a shift of 1 px would be 1 and more.
     assert difference[smooth].abs().max() < 0.6 / 255
+
+
+def test_the_first_prepared_sequences_are_of_many_scenes(tmp_path: Path) -> None:
+    """A run looks at a few held-out sequences: pieces of one scene alone would tell little."""
+    for scene in "abcdef":
+        for piece in range(10):
+            np.save(tmp_path / f"{scene}_{15 * piece:06d}_0_0.npy", np.zeros((1, 3, 8, 8), dtype=np.uint8))
+    names = [file.name for file in PreparedSet(tmp_path).files]
+    assert len({name[0] for name in names[:12]}) >= 5
+    assert names == [file.name for file in PreparedSet(tmp_path).files]
 
 
 def test_a_sequence_that_is_too_short_is_named() -> None:
