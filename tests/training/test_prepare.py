@@ -1,6 +1,7 @@
 """Videos into sequences: scenes are told apart, what teaches nothing is named and left out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -16,12 +17,14 @@ from training.canvases import canvas
 from training.codecs import encode_decode
 from training.frames import read_picture
 from training.metrics import luma
-from training.prepare import Look, Preparation, find_videos, is_page, look_at, prepare, verdict
+from training.prepare import Look, Preparation, find_videos, frames_of, is_page, look_at, prepare, verdict
+from training.resize import imresize, to_bytes
 from training.sequences import open_sequences
 from training.synthesise import Generator, clips
 
 Picture = Callable[[int], Tensor]  # frame number → (3, 96, 128) uint8
 SMALL = Preparation(frames=6, window_px=64, windows=1)
+WHOLE = Preparation(frames=6, window_px=128, windows=1)
 
 
 @cache
@@ -89,6 +92,114 @@ def test_sequences_hold_the_frames_of_the_video(tmp_path: Path) -> None:
     assert torch.equal(sequences.read(0, range(6), slice(0, 64), slice(0, 64)), expected)
 
 
+def starts_and_frames(folder: Path) -> dict[int, Tensor]:
+    """By the first frame in the name: sequences of windows as large as the frame."""
+    return {int(path.stem.split("_")[-3]): torch.from_numpy(np.load(path)) for path in sorted(folder.glob("*.npy"))}
+
+
+def shown(*takes: tuple[Picture, int]) -> Tensor:
+    return torch.stack([picture(n) for picture, frames in takes for n in range(frames)])
+
+
+def test_a_sequence_begins_where_its_name_says_and_stays_in_its_scene(tmp_path: Path) -> None:
+    takes = (leaves(1), 14), (leaves(2), 13)
+    video = film(tmp_path / "two.mkv", *takes)
+    prepare([video], tmp_path / "data", WHOLE)
+    found = {
+        n: frames for part in ("train", "held_out") for n, frames in starts_and_frames(tmp_path / "data" / part).items()
+    }
+    assert sorted(found) == [0, 6, 14, 20]
+    assert all(torch.equal(frames, shown(*takes)[n : n + 6]) for n, frames in found.items())
+
+
+def test_few_sequences_of_a_long_scene_are_spread_over_it(tmp_path: Path) -> None:
+    video = film(tmp_path / "long.mkv", (leaves(1), 32))
+    prepare([video], tmp_path / "data", replace(WHOLE, most_per_scene=2))
+    found = starts_and_frames(tmp_path / "data" / "train")
+    assert sorted(found) == [0, 12]
+    assert torch.equal(found[12], shown((leaves(1), 32))[12:18])
+
+
+def test_a_sequence_that_the_scene_cannot_fill_is_not_filled_from_the_next(tmp_path: Path) -> None:
+    """The third begins at frame 12, where each frame is shown twice: three that differ until the cut."""
+    video = film(tmp_path / "cut.mkv", (lambda n: leaves(1)(n if n < 12 else 12 + (n - 12) // 2), 18), (leaves(2), 9))
+    prepare([video], tmp_path / "data", replace(WHOLE, held_out=0.0))
+    assert sorted(starts_and_frames(tmp_path / "data" / "train")) == [0, 6, 18]
+
+
+def test_a_sequence_that_repeats_make_longer_takes_the_place_of_the_next(tmp_path: Path) -> None:
+    twice: Picture = lambda n: leaves(1)(n // 2)  # noqa: E731
+    video = film(tmp_path / "twice.mkv", (twice, 30))
+    prepare([video], tmp_path / "data", WHOLE)
+    found = starts_and_frames(tmp_path / "data" / "train")
+    assert sorted(found) == [0, 12]
+    assert all(torch.equal(frames, shown((twice, 30))[n : n + 12 : 2]) for n, frames in found.items())
+
+
+def test_what_is_not_kept_is_not_written(tmp_path: Path) -> None:
+    video = film(tmp_path / "dark.mkv", (black, 8), (leaves(1), 8))
+    prepare([video], tmp_path / "data", WHOLE)
+    assert sorted(starts_and_frames(tmp_path / "data" / "train")) == [8]
+
+
+def test_the_window_with_the_most_detail_is_taken(tmp_path: Path) -> None:
+    def half_flat(n: int) -> Tensor:
+        picture = leaves(1)(n).clone()
+        picture[:, :, :64] = 90 + 2 * (n % 2)
+        return picture
+
+    prepare([film(tmp_path / "half.mkv", (half_flat, 8))], tmp_path / "data", SMALL)
+    (path,) = (tmp_path / "data" / "train").glob("*.npy")
+    assert path.stem.endswith("_0_64")
+
+
+def test_any_scene_may_be_held_out_and_always_the_same(tmp_path: Path) -> None:
+    takes = [(leaves(seed), 7) for seed in range(4)]
+    held_out = []
+    for name in ("a", "b", "c", "a"):
+        found = prepare([film(tmp_path / f"{name}.mkv", *takes)], tmp_path / "data", SMALL)
+        held_out.append([scene.start for scene in found if scene.held_out])
+    assert held_out[0] == held_out[3]
+    assert len({tuple(starts) for starts in held_out}) > 1
+
+
+@pytest.mark.parametrize(("size", "matrix"), [((128, 96), "ITU601"), ((1280, 720), "ITU709")])
+def test_colours_without_a_matrix_are_read_as_is_usual_at_that_size(
+    tmp_path: Path, size: tuple[int, int], matrix: str
+) -> None:
+    red = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+    red[:] = (200, 30, 60)
+    path = tmp_path / "red.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv444p"
+        frame = av.VideoFrame.from_ndarray(red, format="rgb24").reformat(format="yuv444p", dst_colorspace=matrix)
+        frame.colorspace = 2  # unknown
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (picture, _), *_ = frames_of(path)
+    assert (picture.amax((1, 2)).int() - torch.tensor([200, 30, 60])).abs().max() <= 2
+
+
+def test_soft_footage_is_sharp_at_half_its_size(tmp_path: Path) -> None:
+    def enlarged(n: int) -> Tensor:
+        return to_bytes(imresize(leaves(3)(n), 2.0))
+
+    path = tmp_path / "soft.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = 256, 192, "bgr0"
+        for n in range(8):
+            picture = enlarged(n).permute(1, 2, 0).contiguous().numpy()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    with pytest.raises(ValueError, match="soft: nothing finer than half its size; try --downscale 2"):
+        prepare([path], tmp_path / "data", SMALL)
+    prepare([path], tmp_path / "data", replace(WHOLE, downscale=2))
+    (frames,) = starts_and_frames(tmp_path / "data" / "train").values()
+    assert torch.equal(frames, torch.stack([to_bytes(imresize(enlarged(n), 0.5)) for n in range(6)]))
+
+
 def test_frames_shown_twice_are_taken_once(tmp_path: Path) -> None:
     video = film(tmp_path / "twice.mkv", (lambda n: leaves(1)(n // 2), 24))
     prepare([video], tmp_path / "data", SMALL)
@@ -110,6 +221,11 @@ def test_what_teaches_nothing_is_left_out_with_its_reason(picture: Picture, fram
     assert verdict(looks_at(picture, frames), SMALL) == reason
 
 
+def test_what_the_decoder_says_is_interlaced_is_believed() -> None:
+    looks = [look_at(leaves(1)(n), leaves(1)(n - 1), interlaced=n % 2 == 0) for n in range(1, 11)]
+    assert verdict(looks, SMALL) == "interlaced: deinterlace it first"
+
+
 def credits_page(*, ground: int, ink: int, speed: int, size: int = 9) -> Picture:
     """Names in lines, as they roll by."""
     page = Image.new("L", (128, 480), ground)
@@ -125,6 +241,13 @@ def credits_page(*, ground: int, ink: int, speed: int, size: int = 9) -> Picture
 @pytest.mark.parametrize(("ground", "ink"), [(0, 235), (20, 160), (240, 30)])
 def test_credits_are_left_out(ground: int, ink: int, speed: int) -> None:
     assert verdict(looks_at(credits_page(ground=ground, ink=ink, speed=speed), 12), SMALL).startswith("credits")
+
+
+def test_a_scene_that_shows_a_page_for_a_while_is_kept() -> None:
+    page = credits_page(ground=0, ink=235, speed=1)
+    looks = looks_at(lambda n: page(n) if n < 5 else leaves(1)(n), 12)
+    assert sum(look.written for look in looks) == 5
+    assert verdict(looks, SMALL) == "kept"
 
 
 def test_credits_are_known_after_compression() -> None:
