@@ -1,10 +1,16 @@
 """Real encoders: lower quality loses more, any size passes, and equal frames give equal bytes."""
 
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
 import pytest
 import torch
 
-from training.codecs import ENCODERS, encode_decode
-from training.metrics import psnr
+from training.canvases import canvas
+from training.codecs import ENCODERS, SMALL_PX, encode_decode
+from training.metrics import luma, psnr
 
 
 @pytest.fixture
@@ -41,3 +47,47 @@ def test_equal_frames_give_equal_bytes(lr: torch.Tensor, encoder: str) -> None:
     assert all(
         torch.equal(first, encode_decode(lr.clone(), encoder, quality=22.0, preset="veryfast")) for _ in range(100)
     )
+
+
+def moving_leaves(side: int) -> torch.Tensor:
+    """(6, 3, side, side): detail that moves by a pixel a frame."""
+    picture = torch.from_numpy(255.0 * canvas(np.random.default_rng(3), 96)).permute(2, 0, 1).to(torch.uint8)
+    return torch.stack([picture.roll(k, dims=2)[:, :side, :side] for k in range(6)])
+
+
+@pytest.mark.parametrize("crf", [18.0, 26.0, 34.0])
+def test_x264_is_x264_as_people_use_it(crf: float) -> None:
+    """Frames large enough: as much is lost as in a file that x264 wrote with nothing but --crf."""
+    lr = moving_leaves(SMALL_PX)
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25), options={"crf": str(crf), "preset": "medium"})
+        stream.width, stream.height, stream.pix_fmt = SMALL_PX, SMALL_PX, "yuv420p"
+        for picture in lr.permute(0, 2, 3, 1).contiguous().numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    theirs = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    ours = encode_decode(lr, "libx264", quality=crf)
+    assert psnr(luma(ours), luma(lr)) == pytest.approx(psnr(luma(theirs), luma(lr)), abs=0.4)
+
+
+@pytest.mark.parametrize("crf", [18.0, 26.0, 34.0])
+def test_small_frames_lose_as_much_as_larger_ones(crf: float) -> None:
+    """x264's macroblock tree is off for them, and what it adds is added by us."""
+    lr = moving_leaves(SMALL_PX)
+    larger = encode_decode(lr, "libx264", quality=crf)
+    smaller = encode_decode(lr[..., :-2, :-2], "libx264", quality=crf)
+    inside = slice(0, SMALL_PX - 2)
+    assert psnr(luma(smaller), luma(lr[..., inside, inside])) == pytest.approx(
+        psnr(luma(larger[..., inside, inside]), luma(lr[..., inside, inside])), abs=1.0
+    )
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_colours_come_back(encoder: str) -> None:
+    colour = torch.tensor([200, 30, 60], dtype=torch.uint8).view(1, 3, 1, 1)
+    back = encode_decode(colour.expand(2, 3, 32, 32), encoder, quality=2.0)
+    assert (back.int() - colour.int()).abs().max() <= 6

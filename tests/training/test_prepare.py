@@ -279,6 +279,32 @@ def test_pictures_are_no_pages() -> None:
     assert not any(is_page(luma(picture)[0]) for picture in pictures)
 
 
+def test_rows_of_things_thicker_than_strokes_are_no_page() -> None:
+    picture = torch.full((180, 320), 30.0)
+    for y in (20, 70, 120):
+        for x in range(20, 300, 40):
+            picture[y : y + 20, x : x + 20] = 220.0
+    assert not is_page(picture)
+
+
+def test_thin_things_without_lines_between_them_are_no_page() -> None:
+    """Reeds, rain, a fence: strokes in every row."""
+    picture = torch.full((180, 320), 200.0)
+    picture[:, 10::24] = picture[:, 11::24] = 60.0
+    assert not is_page(picture)
+
+
+def test_writing_on_a_picture_with_soft_tones_is_no_page() -> None:
+    """A hazy hill behind the lines that would be a page without it."""
+    picture = torch.full((180, 320), 200.0)
+    for y in range(10, 170, 24):
+        picture[y : y + 10, 10::16] = picture[y : y + 10, 11::16] = 60.0
+    assert is_page(picture)
+    hill = picture.clone()
+    hill[120:][picture[120:] == 200.0] = 175.0
+    assert not is_page(hill)
+
+
 @pytest.mark.needs_shared
 def test_footage_is_no_page() -> None:
     shared = Path(__file__).parents[2].parent / "shared" / "clips"
