@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from ffmpeg_filter import train_command
+from vs_iconvsr.openmp import let_threads_sleep
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -17,6 +18,7 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    let_threads_sleep()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:  # argparse would take training's options for ours
         train_command.become(given[1:])

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -105,7 +106,7 @@ def network_named(model: str) -> VideoNetwork:
 
 @dataclass
 class Spent:
-    """The shortest time that something took in s: by the clock, and of the processors."""
+    """What something took in s: by the clock, and of the processors."""
 
     clock: float = math.inf
     cpu: float = math.inf
@@ -202,10 +203,11 @@ def exponent(amounts: Sequence[float], values: Sequence[float]) -> float:
 
 
 def doors(case: Case, settings: Settings, *, programs: bool, turns: int) -> dict[str, Spent]:
-    """What a kept frame of the same clip and plan takes: the engine alone, the stream, vspipe, iconvsr upscale.
+    """What a kept frame of the same clip and plan takes: the engine alone, the stream, decoder, engine and
+    writer of iconvsr upscale with an encoder that throws all away, vspipe, and the whole command with x264 ultrafast.
 
-    case.frames are whole segments. programs: also the two that start a process; what they need to start is measured
-    with a clip of half the length and taken off. The command encodes with x264 at its fastest, inside the figure.
+    case.frames are whole segments. programs: also those that need VapourSynth, PyAV and ffmpeg. What a start takes is
+    measured with a clip of half the length and taken off: a difference of two, so that the median of the turns counts.
     """
     network = network_named("light")
     plan = plan_for(settings, network, case.width, case.height)
@@ -221,17 +223,20 @@ def doors(case: Case, settings: Settings, *, programs: bool, turns: int) -> dict
             "stream": lambda n: _through_stream(network, settings, case, clip[:n]),
         }
         if programs:
+            paths["upscale to nowhere"] = lambda n: _to_nowhere(network, settings, _video(case, clip[:n], folder))
             paths["vspipe"] = lambda n: _vspipe(case, settings, n, folder)
             paths["iconvsr upscale"] = lambda n: _command(case, settings, clip[:n], folder)
-        best = {name: Spent() for name in paths}
+        found: dict[str, list[Spent]] = {name: [] for name in paths}
         half = case.frames // 2
         for _ in range(turns):
             for name, path in paths.items():
                 whole, part = (_spent(lambda path=path, n=n: path(n)) for n in (case.frames, half))
                 count = case.frames - half
-                clock, cpu = (whole.clock - part.clock) / count, (whole.cpu - part.cpu) / count
-                best[name] = Spent(min(best[name].clock, clock), min(best[name].cpu, cpu))
-    return best
+                found[name].append(Spent((whole.clock - part.clock) / count, (whole.cpu - part.cpu) / count))
+    return {
+        name: Spent(statistics.median(each.clock for each in spent), statistics.median(each.cpu for each in spent))
+        for name, spent in found.items()
+    }
 
 
 def _spent(work: Callable[[], object]) -> Spent:
@@ -430,9 +435,7 @@ def _vspipe(case: Case, settings: Settings, num_frames: int, folder: Path) -> No
 
 
 def _command(case: Case, settings: Settings, clip: Sequence[tuple[Tensor, ...]], folder: Path) -> None:
-    source = folder / f"benchmark-{len(clip)}.mkv"
-    if not source.exists():
-        _write_video(source, case, clip)
+    source = _video(case, clip, folder)
     words = [str(Path(sys.executable).with_name("iconvsr")), "upscale", str(source), str(folder / "upscaled.mkv")]
     words += ["--overwrite", "--segment", str(settings.segment), "--context", str(settings.context)]
     words += ["--device", settings.device, "--no-scene-detect", "--preset", "ultrafast"]
@@ -446,10 +449,66 @@ def _run(words: Sequence[str], settings: Settings) -> None:
         raise RuntimeError(f"{' '.join(words)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
 
 
-def _write_video(path: Path, case: Case, clip: Sequence[tuple[Tensor, ...]]) -> None:
+class _Nowhere:
+    """Parts of which nothing is kept, and their encoder, which takes what a real one is given."""
+
+    path = Path(os.devnull)
+    count = 0
+
+    def open(self, part: object) -> "_Nowhere":
+        del part
+        return self
+
+    def commit(self, part: object, encoder: object) -> None:
+        del part, encoder
+
+    def put(self, planes: Sequence[Tensor], pts: int) -> None:
+        del pts
+        self.count += len(torch.cat([plane.contiguous().view(torch.uint8).flatten() for plane in planes])) > 0
+
+    def finish(self) -> None:
+        return
+
+    def kill(self) -> None:
+        return
+
+
+def _to_nowhere(network: VideoNetwork, settings: Settings, path: Path) -> None:
+    from threading import Event
+
+    from ffmpeg_filter import decode
+    from ffmpeg_filter.lines import Line, Lines
+    from ffmpeg_filter.pipeline import Feed, Part, Writer
+    from ffmpeg_filter.probe import probe
+
+    source = probe(path)
+
+    def opened(sharers: int) -> Line:
+        stream = Stream(
+            network,
+            settings,
+            source=source.layout.format,
+            width=source.width,
+            height=source.height,
+            num_frames=source.num_frames,
+            target=Format("YUV", "integer", 10, 1, 1),
+            sharers=sharers,
+        )
+        feed = Feed(lambda first: decode.pictures(source, first, decode.Damage()))
+        return Line(stream, feed, Writer(_Nowhere(), source.pts))
+
+    parts = [Part(0, range(source.num_frames))]
+    Lines(parts, opened, encoders=1, stop=Event(), delivered=lambda _: None).run()
+
+
+def _video(case: Case, clip: Sequence[tuple[Tensor, ...]], folder: Path) -> Path:
+    """The clip as a file, written once."""
     import av
     import numpy as np
 
+    path = folder / f"benchmark-{len(clip)}.mkv"
+    if path.exists():
+        return path
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=24)
         stream.width, stream.height, stream.pix_fmt = case.width, case.height, "yuv420p"
@@ -459,6 +518,7 @@ def _write_video(path: Path, case: Case, clip: Sequence[tuple[Tensor, ...]]) -> 
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
+    return path
 
 
 def _planes(rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,6 +16,7 @@ ARROWS = {
     "vs_iconvsr.segments": (),
     "vs_iconvsr.tiles": (),
     "vs_iconvsr.worker": (),
+    "vs_iconvsr.openmp": (),
     "vs_iconvsr.colour": (),
     "vs_iconvsr.scenes": ("vs_iconvsr.colour",),
     "vs_iconvsr.cuts": ("vs_iconvsr.scenes", "vs_iconvsr.segments"),

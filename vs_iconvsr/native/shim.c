@@ -323,11 +323,21 @@ static void VS_CC free_filter(void *instance, VSCore *core, const VSAPI *vsapi) 
 
 /* ---- functions ---- */
 
+/* vs_iconvsr.plugin, which imports torch: before that torch must be told how its threads wait. Needs the GIL. */
+static PyObject *import_plugin(void) {
+    PyObject *openmp = PyImport_ImportModule("vs_iconvsr.openmp");
+    PyObject *told = openmp ? PyObject_CallMethod(openmp, "let_threads_sleep", NULL) : NULL;
+    PyObject *module = told ? PyImport_ImportModule("vs_iconvsr.plugin") : NULL;
+    Py_XDECREF(told);
+    Py_XDECREF(openmp);
+    return module;
+}
+
 /* vs_iconvsr.plugin.call(function, clip, arguments, threads, log); needs the GIL. */
 static PyObject *call_plugin(const char *function, VSNode *node, const VSMap *in, VSCore *core, const VSAPI *vsapi) {
     VSCoreInfo info;
     vsapi->getCoreInfo(core, &info);
-    PyObject *module = PyImport_ImportModule("vs_iconvsr.plugin");
+    PyObject *module = import_plugin();
     PyObject *arguments = module ? map_dict(in, vsapi) : NULL;
     PyObject *log = arguments ? log_function(core, vsapi) : NULL;
     PyObject *clip = NULL, *result = NULL;
