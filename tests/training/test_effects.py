@@ -51,6 +51,11 @@ def test_a_point_is_spread_by_the_sigmas_along_the_turn(turn: float) -> None:
     assert math.sqrt(float((seen * across**2).sum())) == pytest.approx(1.0, abs=0.02)
 
 
+def test_blur_leaves_what_is_flat_alone_up_to_its_borders() -> None:
+    flat = torch.full((1, 3, 20, 30), 100.0, dtype=torch.float64)
+    assert (blurred(flat, sigmas=(3.0, 1.0), turn=0.3) - flat).abs().max() < 1e-9
+
+
 def test_what_a_smaller_size_cannot_hold_is_gone_after_it() -> None:
     """At half the size the shortest period that is left is 4 px."""
     for kernel in ("area", "bilinear", "bicubic", "lanczos"):
@@ -112,6 +117,7 @@ def test_a_comb_is_one_and_a_blend_is_a_ghost() -> None:
     assert combing(frames[0, 0]) < 1.0
     assert combing(comb[0, 0]) > 2.0
     assert torch.equal(comb[:3, :, 1::2], frames[1:, :, 1::2])
+    assert torch.equal(comb[3, :, 1::2], frames[2, :, 1::2])
     assert torch.equal(comb[:, :, 0::2], frames[:, :, 0::2])
     ghost = fields_left(frames, kind="blend", strength=0.5, parity=0)
     assert torch.equal(ghost[0], 0.5 * (frames[0] + frames[1]))

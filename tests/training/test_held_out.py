@@ -40,6 +40,35 @@ def test_a_network_that_does_nothing_gains_nothing_even_where_nothing_was_lost()
     assert -15.0 < loss < -10.0
 
 
+def test_each_sequence_is_blurred_by_its_own_draw_and_always_the_same() -> None:
+    class Twice(Noise):
+        def __len__(self) -> int:
+            return 2
+
+    network, kinds = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4), [Degradation(kind="blur")]
+    torch.nn.init.constant_(network.get_parameter("tail_last.bias"), 4 / 255)
+    one, two, again = (
+        held_out.gains(network, Twice(), kinds, watch=Watch(held_out_sequences=count), device="cpu")
+        for count in (1, 2, 2)
+    )
+    assert two == again
+    assert one != two
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_is_in_evaluation_mode_meanwhile_and_as_before_afterwards(training: bool) -> None:
+    seen = []
+
+    class Watching(LightVSR):
+        def forward(self, lr: torch.Tensor) -> torch.Tensor:
+            seen.append(self.training)
+            return super().forward(lr)
+
+    network = Watching(mid_channels=4, num_blocks=1, flow_channels=4).train(training)
+    held_out.upscaled(network, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), device="cpu")
+    assert (seen, network.training) == ([False], training)
+
+
 def test_pictures_are_bicubic_hr_and_gt_side_by_side() -> None:
     network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4)
     torch.nn.init.constant_(network.get_parameter("tail_last.bias"), 1.0)  # white
