@@ -210,7 +210,12 @@ def trunk(entering: int, channels: int, h: int, w: int) -> Lever:
     fast.use_fast_convolutions(quick)
     x = torch.rand(1, entering, h, w)
     x_last = x.to(memory_format=LAST)
-    others = {"channels_last": lambda: last(x_last), "fast convolutions, in place": lambda: quick(x)}
+    compiled = torch.compile(copy.deepcopy(plain), dynamic=False)
+    others = {
+        "channels_last": lambda: last(x_last),
+        "torch.compile": lambda: compiled(x),
+        "fast convolutions, in place": lambda: quick(x),
+    }
     return f"trunk of 5 blocks {entering}→{channels}, {w}x{h}", lambda: plain(x), others
 
 

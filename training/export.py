@@ -60,7 +60,8 @@ def export(
     if not force and ours <= theirs:
         raise WorseError(
             f"{folder}: wanted held-out gains above those before training ({theirs:+.3f} dB), "
-            f"got {ours:+.3f} dB; nothing was written (--force writes it all the same)"
+            f"got {ours:+.3f} dB; nothing was written (--force writes it all the same); "
+            "train on more scenes of the kind that it is for, in good quality"
         )
     provenance = {
         "name": card.name,

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from training import from_sample
 from training.codecs import TREE_CRF, encode_decode, stream_quantiser
 from training.degrade import Degradation, degrade
 from training.from_sample import (
@@ -21,10 +22,12 @@ from training.from_sample import (
     degradation_of,
     estimate,
     recipe_text,
+    sheet,
     told,
 )
 from training.measures import WINDOW_PX, measure
 from training.recipe import read_recipe
+from training.sequences import PreparedSet
 from training.synthesise import Generator, clips
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
@@ -32,6 +35,7 @@ SCALE = 2  # half the pixels of 4 in each direction: fast
 SMALL = Simulation(
     generator=Generator(seed=77, clips=24, frames=FRAMES, size=128, canvases=6, canvas_px=320), samples=60
 )
+TINY = Simulation(generator=Generator(seed=77, clips=8, frames=FRAMES, size=128, canvases=4, canvas_px=320), samples=16)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,12 @@ def gts() -> list[Tensor]:
     """Clips that no simulation has seen."""
     generator = Generator(seed=5, clips=8, frames=FRAMES, size=SCALE * WINDOW_PX, canvases=4, canvas_px=320)
     return [(255.0 * clip).round().to(torch.uint8) for clip, _ in clips(generator)]
+
+
+@pytest.fixture(scope="module")
+def calm(gts: list[Tensor]) -> Tensor:
+    """The clip that changes least from frame to frame."""
+    return min(gts, key=lambda gt: float((gt[1:].float() - gt[:-1].float()).abs().mean()))
 
 
 def footage(folder: Path, gts: list[Tensor], **strengths: object) -> Path:
@@ -172,6 +182,58 @@ def test_the_estimates_are_told_in_words() -> None:
     assert lines[2] == "noise: much: 4.0 ± 1.0 code values, before compression"
     assert lines[3] == "compression: as of x264 at crf 27.0 ± 2.0"
     assert lines[4] == "the stream's own quantiser is 32.4 in the mean"
+
+
+def test_what_a_stream_says_is_taken(tmp_path: Path, calm: Tensor) -> None:
+    """x264's quantiser is above the CRF that asks for it, by what its tree adds."""
+    video = film(tmp_path / "film.mp4", calm, codec="libx264", options={"qp": "30", "preset": "medium"})
+    found = estimate(video, scale=SCALE, simulation=TINY)
+    assert (found.codec, found.family) == ("h264", "x264")
+    assert found.quality is not None
+    assert found.quantiser == pytest.approx(30.0, abs=2.5)
+    assert found.quality.value == pytest.approx(found.quantiser - TREE_CRF)
+
+
+def test_frames_on_both_sides_of_a_cut_are_not_looked_at_together(tmp_path: Path, calm: Tensor) -> None:
+    for n in range(FRAMES):
+        frame = calm[n] if n < FRAMES // 2 else 255 - calm[n]
+        Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()).save(tmp_path / f"{n}.png")
+    with pytest.raises(ValueError, match="found none"):
+        estimate(tmp_path, scale=SCALE, simulation=TINY)
+
+
+def test_a_video_is_looked_at_in_twelve_places(tmp_path: Path, calm: Tensor) -> None:
+    frames = torch.cat([calm[..., :WINDOW_PX, :WINDOW_PX]] * 24)
+    video = film(tmp_path / "film.mp4", frames, codec="mpeg4", options={"qmin": "3", "qmax": "3"})
+    assert estimate(video, scale=SCALE, simulation=TINY).windows == 12
+
+
+def good_footage(folder: Path, *, sequences: int) -> PreparedSet:
+    generator = Generator(seed=6, clips=sequences, frames=FRAMES, size=SCALE * WINDOW_PX, canvases=4, canvas_px=320)
+    folder.mkdir()
+    for i, (clip, _) in enumerate(clips(generator)):
+        np.save(folder / f"scene_{i:06d}_0_0.npy", (255.0 * clip).round().to(torch.uint8).numpy())
+    return PreparedSet(folder)
+
+
+def test_footage_of_ones_own_takes_the_place_of_drawn_clips(
+    tmp_path: Path, gts: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    like = good_footage(tmp_path / "train", sequences=28)
+    simulation = replace(TINY, like=like)
+    monkeypatch.setattr(from_sample, "clips", None)  # nothing is drawn
+    shown = footage(tmp_path / "bad", gts, sigma=(0.3, 0.3), noise=(8.0, 8.0), encoders=())
+    found = estimate(shown, scale=SCALE, simulation=simulation)
+    assert found.noise.value == pytest.approx(8.0, abs=4.0)
+    sheet(shown, found, tmp_path / "sheet.png", like=like)
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_too_little_footage_of_ones_own_is_refused(tmp_path: Path, gts: list[Tensor]) -> None:
+    simulation = replace(TINY, like=good_footage(tmp_path / "train", sequences=2))
+    shown = footage(tmp_path / "bad", gts, encoders=())
+    with pytest.raises(ValueError, match=r"wanted 24 windows .* leave out --like"):
+        estimate(shown, scale=SCALE, simulation=simulation)
 
 
 def test_footage_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
