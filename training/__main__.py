@@ -35,7 +35,7 @@ from training.frames import LAYOUTS, FrameFolders, open_frames
 from training.means import Means, Stopped, TrainingError
 from training.prepare import Preparation, find_videos, prepare
 from training.recipe import Recipe, read_recipe
-from training.sequences import PreparedSet, open_sequences
+from training.sequences import open_sequences
 from training.start import build, starting_network
 from training.synthesise import contact_sheet, synthesise
 from training.train import train
@@ -92,15 +92,14 @@ def _from_sample(options: argparse.Namespace) -> int:
     base = recipe_path(options.recipe)
     scale = build(read_recipe(base)).scale
     print("measuring, and simulating to compare with: some minutes", flush=True)
-    like = PreparedSet(options.like / "train") if options.like else None
-    suffered = from_sample.estimate(options.footage, scale=scale, simulation=from_sample.Simulation(like=like))
+    suffered = from_sample.estimate(options.footage, scale=scale)
     text = from_sample.recipe_text(base.read_text(), suffered, options.footage.name)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text)
     read_recipe(options.out)
-    from_sample.sheet(options.footage, suffered, options.out.with_suffix(".png"), like=like)
+    from_sample.sheet(options.footage, suffered, options.out.with_suffix(".png"))
     print("\n".join(from_sample.told(suffered)))
-    print(f"to look at: {options.out.with_suffix('.png')}: left your footage, right others degraded alike")
+    print(f"to look at: {options.out.with_suffix('.png')}: left your footage, right clips of ours degraded alike")
     print(f"next: python -m training train {options.out} --data DATA --out RUN")
     return 0
 
@@ -261,9 +260,6 @@ def _parser() -> argparse.ArgumentParser:
     sampling.add_argument("--out", type=Path, required=True, help="the recipe to write; a picture comes beside it")
     sampling.add_argument(
         "--recipe", default="finetune", help="the recipe to take the rest from: a name or a YAML file"
-    )
-    sampling.add_argument(
-        "--like", type=Path, metavar="DATA", help="good footage of the same kind, prepared: compare with it"
     )
     sampling.set_defaults(run=_from_sample)
     preparing = command("prepare", "your own videos into sequences to train on")

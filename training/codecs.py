@@ -1,5 +1,6 @@
 """lr frames through a real encoder and its decoder, in memory: what compression does to video."""
 
+import platform
 import struct
 from fractions import Fraction
 from itertools import islice
@@ -17,8 +18,9 @@ from torch import Tensor
 
 DECODERS = {"libx264": "h264", "mpeg2video": "mpeg2video", "mpeg4": "mpeg4", "mjpeg": "mjpeg"}
 ENCODERS = tuple(DECODERS)
-SMALL_PX = 48  # below, x264's macroblock tree is off
-TREE_CRF = 5.4  # what the tree adds to the CRF and takes off again where blocks are referred to: (1 - qcomp) * 13.5
+X86 = ("x86_64", "amd64", "i686")
+# What x264's macroblock tree adds to the CRF and takes off again where blocks are referred to: (1 - qcomp) * 13.5.
+TREE_CRF = 5.4
 
 _H264, _MPEG = 1, 2  # FFmpeg's AVVideoEncParamsType
 
@@ -30,7 +32,7 @@ def encode_decode(lr: Tensor, encoder: str, *, quality: float, preset: str = "me
     """
     t, _, h, w = lr.shape
     padded = F.pad(lr.float(), (0, w % 2, 0, h % 2), mode="replicate").to(torch.uint8)
-    context = _encoder(encoder, quality=quality, preset=preset, tree=min(h, w) >= SMALL_PX)
+    context = _encoder(encoder, quality=quality, preset=preset)
     context.width, context.height = w + w % 2, h + h % 2
     packets = []
     for i, picture in enumerate(padded.permute(0, 2, 3, 1).contiguous().numpy()):
@@ -69,18 +71,17 @@ def _mean_quantiser(parameters: bytes) -> float | None:
     return mean / 2.0 if kind == _MPEG else mean
 
 
-def _encoder(name: str, *, quality: float, preset: str, tree: bool) -> VideoCodecContext:
+def _encoder(name: str, *, quality: float, preset: str) -> VideoCodecContext:
     context = av.CodecContext.create(name, "w")
     assert isinstance(context, VideoCodecContext)
     context.pix_fmt = "yuvj420p" if name == "mjpeg" else "yuv420p"
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
     context.thread_count = 1  # everywhere: slices must not make a resumed run another one
     if name == "libx264":
-        # With its macroblock tree x264 gave other bytes for equal frames in up to one of eight encodes of 24 x 24 px,
-        # depending on what memory had been used for before. In so few blocks the tree saves nothing: with its share of
-        # the CRF added the quality is the same.
-        crf = quality if tree else min(51.0, quality + TREE_CRF)
-        context.options = {"crf": f"{crf:.1f}", "preset": preset, "x264-params": f"log-level=none:mbtree={tree:d}"}
+        # x264's macroblock tree written for AVX2 and later gave other bytes for equal frames in up to 17 of 25 encodes,
+        # depending on what memory had been used for before; as written for older CPUs it never did.
+        asm = ":asm=SSE4" if platform.machine().lower() in X86 else ""
+        context.options = {"crf": f"{quality:.1f}", "preset": preset, "x264-params": f"log-level=none{asm}"}
     else:
         context.qmin = context.qmax = max(1, round(quality))
         context.gop_size = 12

@@ -23,7 +23,6 @@ from training.frames import open_frames
 from training.measures import CODING, WINDOW_PX, detail, measure
 from training.metrics import luma
 from training.prepare import COMBED, combing, frames_of
-from training.sequences import PreparedSet
 from training.synthesise import Generator, clips
 
 logger = logging.getLogger(__name__)
@@ -34,10 +33,11 @@ WINDOWS = 6  # of a piece
 GROUP = 6  # windows measured together, from different places
 PARTS = 4  # of the simulated clips: what one part teaches is checked on the others
 LONGEST = 3000  # frames of a video that are decoded
-LIKE_WINDOWS = 64  # of sequences that are taken instead of clips of ours
 LEAST_DETAIL = 3.0  # code values; a window with less says nothing
 CUT = 30.0  # mean change of a frame, in code values, that is no motion
-REAL_SCENERY = 3.0  # the CRF of pictures of a real street was told 8 to 12 too high: such clips are not drawn yet
+# Real scenery is softer than what is drawn: of two street films, one soft itself, blur was told 1.0 to 1.9 px and CRF
+# up to 12 off, several times as much as on clips of ours.
+REAL_SCENERY = 3.0
 NOISE_FREE = 0.5  # code values
 TOLD_WITHIN = 2.0  # of a quantiser from the stream: it varies from frame to frame
 FAMILIES: dict[str, tuple[str, ...]] = {"none": (), "x264": ("libx264",), "mpeg": ("mpeg2video", "mpeg4")}
@@ -81,16 +81,12 @@ class Suffered:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """How much is simulated to learn from. samples: for each family that comes into question.
-
-    like: prepared sequences of the footage's kind, in good quality, which are taken instead of clips of the generator.
-    """
+    """How much is simulated to learn from. samples: for each family that comes into question."""
 
     generator: Generator = field(
         default_factory=lambda: Generator(seed=77, clips=32, frames=FRAMES, canvases=12, canvas_px=640)
     )
     samples: int = 150
-    like: PreparedSet | None = None
 
 
 def estimate(footage: Path, *, scale: int, simulation: Simulation | None = None) -> Suffered:
@@ -149,7 +145,8 @@ def told(suffered: Suffered) -> list[str]:
     lines = [f"{suffered.windows} windows of {WINDOW_PX} px from {source}"]
     words = "sharp" if size < 0.35 else "somewhat soft" if size < 0.6 else "soft"
     lines.append(
-        f"blur: {words}: sigma {_plus_minus(suffered.sigma)} px of the enlarged picture, {size:.2f} px of yours"
+        f"blur: {words}: sigma {_plus_minus(suffered.sigma)} px of the enlarged picture, {size:.2f} px of yours; "
+        "softness of lens and focus is in it"
     )
     amount = suffered.noise.value
     words = "none to speak of" if amount < NOISE_FREE else "a little" if amount < 3.0 else "much"
@@ -196,17 +193,17 @@ def recipe_text(base: str, suffered: Suffered, footage: str) -> str:
     return "\n".join([*head, *lines[:start], *made, *lines[stop:]]) + "\n"
 
 
-def sheet(footage: Path, suffered: Suffered, path: Path, *, like: PreparedSet | None = None) -> None:
-    """A picture to look at: windows of the footage on the left, what suffered as estimated beside: see Simulation."""
+def sheet(footage: Path, suffered: Suffered, path: Path) -> None:
+    """A picture to look at: windows of the footage on the left, generated clips that suffered as estimated beside."""
     from PIL import Image
 
     theirs, _ = _windows(footage)
     theirs = [theirs[i] for i in np.linspace(0, len(theirs) - 1, 12).round().astype(int)]
-    generator = Generator(seed=78, clips=12, frames=FRAMES, canvases=6, canvas_px=640)
-    parts = _clips_by_part(Simulation(generator=generator, like=like), WINDOW_PX * suffered.scale)
+    generator = Generator(seed=78, clips=12, frames=FRAMES, size=WINDOW_PX * suffered.scale, canvases=6, canvas_px=640)
     random = np.random.default_rng(1)
-    gts = [gt for part in parts for gt in part[:3]]
-    ours = [degrade(gt, degradation_of(suffered), suffered.scale, random=random) for gt in gts]
+    ours = [
+        degrade(_bytes(clip), degradation_of(suffered), suffered.scale, random=random) for clip, _ in clips(generator)
+    ]
     gap = torch.full((3, 4 * WINDOW_PX, 8), 255, dtype=torch.uint8)
     page = torch.cat([_tiled(theirs, columns=3), gap, _tiled(ours, columns=3)], dim=-1)
     picture = Image.fromarray(page.permute(1, 2, 0).numpy())
@@ -225,7 +222,9 @@ class _Learned:
         return _Learned(self.figures[chosen], strengths, list(self.families[chosen]), self.part[chosen])
 
     def estimate(self, name: str, figures: Values) -> Estimate:
-        columns, widened = (CODING, REAL_SCENERY) if name == "quality" else (slice(None), 1.0)
+        columns, widened = (
+            (CODING, REAL_SCENERY) if name == "quality" else (slice(None), REAL_SCENERY if name == "sigma" else 1.0)
+        )
         values = self.strengths[name]
         predicted = float(np.median(_predict(self.figures[:, columns], values, figures[:, columns])))
         errors = self._left_out(values, columns) - values
@@ -275,8 +274,10 @@ def _told_quality(family: str | None, quantiser: float | None) -> Estimate | Non
 def _simulate(
     simulation: Simulation, families: Sequence[str], scale: int, *, combed: float, quality: Estimate | None
 ) -> _Learned:
-    gts = _clips_by_part(simulation, WINDOW_PX * scale)
-    random = np.random.default_rng(simulation.generator.seed)
+    side = WINDOW_PX * scale
+    generator = replace(simulation.generator, size=side, canvas_px=max(640, math.ceil(2.5 * side)))
+    gts = [_bytes(clip) for clip, _ in clips(generator)]
+    random = np.random.default_rng(generator.seed)
     figures, chosen, parts = [], [], []
     strengths: dict[str, list[float]] = {"sigma": [], "noise": [], "quality": []}
     for i in range(simulation.samples * len(families)):
@@ -291,8 +292,8 @@ def _simulate(
             encoders=FAMILIES[family],
             interlace=1.0 if combed > 0.1 else 0.0,
         )
-        shown = random.permutation(len(gts[part]))[:GROUP]
-        figures.append(measure([degrade(gts[part][k], settings, scale, random=random) for k in shown]))
+        shown = random.permutation(np.arange(part, len(gts), PARTS))[:GROUP]
+        figures.append(measure([degrade(gts[k], settings, scale, random=random) for k in shown]))
         for name in ("sigma", "noise"):
             strengths[name].append(drawn[name])
         strengths["quality"].append(drawn["crf" if family == "x264" else "quantiser"])
@@ -301,36 +302,6 @@ def _simulate(
     return _Learned(
         np.stack(figures), {name: np.array(values) for name, values in strengths.items()}, chosen, np.array(parts)
     )
-
-
-def _clips_by_part(simulation: Simulation, side: int) -> list[list[Tensor]]:
-    """What is degraded, (FRAMES, 3, side, side) uint8 each: for each of PARTS parts its own."""
-    if simulation.like is None:
-        generator = replace(simulation.generator, size=side, canvas_px=max(640, math.ceil(2.5 * side)))
-        drawn = [_bytes(clip) for clip, _ in clips(generator)]
-        return [drawn[part::PARTS] for part in range(PARTS)]
-    # Neighbours by name are of one scene, which then is in one part alone.
-    files = simulation.like.files
-    by_name = sorted(range(len(files)), key=lambda i: files[i].name)
-    found = [window for i in by_name for window in _gt_windows(simulation.like, i, side)]
-    if len(found) < PARTS * GROUP:
-        raise ValueError(
-            f"{simulation.like.folder}: wanted {PARTS * GROUP} windows of {FRAMES} frames of {side} px to compare "
-            f"with, got {len(found)}; prepare more footage, or leave out --like"
-        )
-    spread = [found[i] for i in np.linspace(0, len(found) - 1, min(len(found), LIKE_WINDOWS)).round().astype(int)]
-    return [spread[len(spread) * part // PARTS : len(spread) * (part + 1) // PARTS] for part in range(PARTS)]
-
-
-def _gt_windows(like: PreparedSet, i: int, side: int) -> Iterator[Tensor]:
-    """Of a sequence: its first and its last frames, where there is something to see in them."""
-    frames, h, w = like.shape(i)
-    for start in sorted({0, frames - FRAMES}) if frames >= FRAMES else []:
-        for y in range(0, h - side + 1, side):
-            for x in range(0, w - side + 1, side):
-                window = like.read(i, range(start, start + FRAMES), slice(y, y + side), slice(x, x + side))
-                if detail(window) > LEAST_DETAIL:
-                    yield window
 
 
 def _drawn(random: Random, scale: int, quality: Estimate | None) -> dict[str, float]:

@@ -11,23 +11,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training import from_sample
 from training.codecs import TREE_CRF, encode_decode, stream_quantiser
 from training.degrade import Degradation, degrade
 from training.from_sample import (
     FRAMES,
+    REAL_SCENERY,
     Estimate,
     Simulation,
     Suffered,
     degradation_of,
     estimate,
     recipe_text,
-    sheet,
     told,
 )
 from training.measures import WINDOW_PX, measure
 from training.recipe import read_recipe
-from training.sequences import PreparedSet
 from training.synthesise import Generator, clips
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
@@ -135,7 +133,7 @@ def test_known_strengths_are_found_again(
     # Good x264 cannot be told from none: what is told then must do next to nothing.
     harmless = found.family == "x264" and found.quality is not None and found.quality.value < 20.0
     assert found.family == family or (family == "none" and harmless), found
-    assert found.sigma.value == pytest.approx(sigma, abs=max(0.5, 2.0 * found.sigma.error))
+    assert found.sigma.value == pytest.approx(sigma, abs=max(0.5, 2.0 * found.sigma.error / REAL_SCENERY))
     assert found.noise.value == pytest.approx(noise, abs=max(1.5, 2.0 * found.noise.error))
 
 
@@ -178,7 +176,10 @@ def test_the_recipe_is_the_base_with_other_degradations(tmp_path: Path, base: st
 
 def test_the_estimates_are_told_in_words() -> None:
     lines = told(some())
-    assert lines[1] == "blur: somewhat soft: sigma 2.0 ± 0.3 px of the enlarged picture, 0.50 px of yours"
+    assert lines[1] == (
+        "blur: somewhat soft: sigma 2.0 ± 0.3 px of the enlarged picture, 0.50 px of yours; "
+        "softness of lens and focus is in it"
+    )
     assert lines[2] == "noise: much: 4.0 ± 1.0 code values, before compression"
     assert lines[3] == "compression: as of x264 at crf 27.0 ± 2.0"
     assert lines[4] == "the stream's own quantiser is 32.4 in the mean"
@@ -206,34 +207,6 @@ def test_a_video_is_looked_at_in_twelve_places(tmp_path: Path, calm: Tensor) -> 
     frames = torch.cat([calm[..., :WINDOW_PX, :WINDOW_PX]] * 24)
     video = film(tmp_path / "film.mp4", frames, codec="mpeg4", options={"qmin": "3", "qmax": "3"})
     assert estimate(video, scale=SCALE, simulation=TINY).windows == 12
-
-
-def good_footage(folder: Path, *, sequences: int) -> PreparedSet:
-    generator = Generator(seed=6, clips=sequences, frames=FRAMES, size=SCALE * WINDOW_PX, canvases=4, canvas_px=320)
-    folder.mkdir()
-    for i, (clip, _) in enumerate(clips(generator)):
-        np.save(folder / f"scene_{i:06d}_0_0.npy", (255.0 * clip).round().to(torch.uint8).numpy())
-    return PreparedSet(folder)
-
-
-def test_footage_of_ones_own_takes_the_place_of_drawn_clips(
-    tmp_path: Path, gts: list[Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    like = good_footage(tmp_path / "train", sequences=28)
-    simulation = replace(TINY, like=like)
-    monkeypatch.setattr(from_sample, "clips", None)  # nothing is drawn
-    shown = footage(tmp_path / "bad", gts, sigma=(0.3, 0.3), noise=(8.0, 8.0), encoders=())
-    found = estimate(shown, scale=SCALE, simulation=simulation)
-    assert found.noise.value == pytest.approx(8.0, abs=4.0)
-    sheet(shown, found, tmp_path / "sheet.png", like=like)
-    assert (tmp_path / "sheet.png").stat().st_size > 1000
-
-
-def test_too_little_footage_of_ones_own_is_refused(tmp_path: Path, gts: list[Tensor]) -> None:
-    simulation = replace(TINY, like=good_footage(tmp_path / "train", sequences=2))
-    shown = footage(tmp_path / "bad", gts, encoders=())
-    with pytest.raises(ValueError, match=r"wanted 24 windows .* leave out --like"):
-        estimate(shown, scale=SCALE, simulation=simulation)
 
 
 def test_footage_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
