@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vs_iconvsr
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
 from vs_iconvsr.colour import Format
-from vs_iconvsr.engine import Means, Shape, Upscaler, uses_fast_convolutions
+from vs_iconvsr.engine import Means, Propagation, Shape, Upscaler, uses_fast_convolutions
 from vs_iconvsr.networks import edvr
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.iconvsr import IconVSR
@@ -214,7 +214,7 @@ def doors(case: Case, settings: Settings, *, programs: bool, turns: int) -> dict
     torch.set_num_threads(plan.threads)
     device = torch.device(plan.devices[0])
     rgb = sequence(case.frames, case.height, case.width)[0].to(device)
-    clip = [tuple(_u8(plane) for plane in _planes(frame)) for frame in rgb.cpu()]
+    clip = _clip(rgb)
     upscaler = Upscaler(network, device, plan.shape(case.width, case.height))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -237,6 +237,44 @@ def doors(case: Case, settings: Settings, *, programs: bool, turns: int) -> dict
         name: Spent(statistics.median(each.clock for each in spent), statistics.median(each.cpu for each in spent))
         for name, spent in found.items()
     }
+
+
+def own_time(case: Case, settings: Settings, *, programs: bool, turns: int) -> dict[str, float]:
+    """What a door takes by the clock over what the engine's steps take in the same run: 1 is a door that costs nothing.
+
+    On the CPU, where a step has done its work when it returns. Unlike `doors` this stands machines whose speed changes
+    from run to run, but it does not see a step that a busy door slows down: their processor time tells of that.
+    """
+    network = network_named("light")
+    clip = _clip(sequence(case.frames, case.height, case.width)[0])
+    steps_s = 0.0
+    step = Propagation.step
+
+    def timed(propagation: Propagation) -> Tensor | None:
+        nonlocal steps_s
+        start = time.perf_counter()
+        hr = step(propagation)
+        steps_s += time.perf_counter() - start
+        return hr
+
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as name, mock.patch.object(Propagation, "step", timed):
+        paths: dict[str, Callable[[], object]] = {"stream": lambda: _through_stream(network, settings, case, clip)}
+        if programs:
+            video = _video(case, clip, Path(name))
+            paths["upscale to nowhere"] = lambda: _to_nowhere(network, settings, video)
+            paths["core.iconvsr"] = lambda: _in_a_core(case, settings)
+        for _ in range(turns):
+            for door, path in paths.items():
+                steps_s = 0.0
+                start = time.perf_counter()
+                path()
+                found.setdefault(door, []).append((time.perf_counter() - start) / steps_s)
+    return {door: statistics.median(ratios) for door, ratios in found.items()}
+
+
+def _clip(rgb: Tensor) -> list[tuple[Tensor, ...]]:
+    return [tuple(_u8(plane) for plane in _planes(frame)) for frame in rgb.cpu()]
 
 
 def _spent(work: Callable[[], object]) -> Spent:
@@ -346,6 +384,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{name}: {1e3 * spent.clock:.1f} ms per kept frame of {case.width}x{case.height}, "
                 f"{1e3 * spent.cpu:.1f} ms of processor time ({more:+.0f} %)"
             )
+        if device.type == "cpu":
+            result["own_time"] = own_time(case, settings, programs=not options.quick, turns=options.turns)
+            for name, ratio in result["own_time"].items():
+                print(f"{name}: {ratio:.3f} of the time of the engine's steps in the same run")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
     if options.plot:
@@ -419,6 +461,24 @@ def _through_stream(network: VideoNetwork, settings: Settings, case: Case, clip:
             for k in stream.ahead(n):
                 stream.put(k, clip[k], PROPERTIES)
             stream.frame(n)
+
+
+def _in_a_core(case: Case, settings: Settings) -> None:
+    import vapoursynth as vs
+
+    clip = vs.core.std.BlankClip(
+        format=vs.YUV420P8,
+        width=case.width,
+        height=case.height,
+        length=case.frames,
+        color=[90, 110, 140],
+        keep=True,
+    ).std.SetFrameProps(_Matrix=1, _Range=0)
+    clip = clip.iconvsr.Upscale(
+        segment=settings.segment, context=settings.context, device=settings.device, format=vs.YUV420P10
+    )
+    for _ in clip.frames(close=True):
+        pass
 
 
 def _vspipe(case: Case, settings: Settings, num_frames: int, folder: Path) -> None:

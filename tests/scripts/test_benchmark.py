@@ -37,6 +37,13 @@ def test_the_doors_are_measured_on_the_same_frames() -> None:
     assert all(math.isfinite(spent.clock) for spent in found.values())  # differences of two runs: noise may win here
 
 
+def test_a_door_takes_longer_than_the_steps_of_its_engine() -> None:
+    settings = benchmark.Settings(segment=2, context=1, device="cpu", threads=1)
+    found = benchmark.own_time(benchmark.Case("light", 24, 16, 4), settings, programs=False, turns=2)
+    assert list(found) == ["stream"]
+    assert found["stream"] > 1
+
+
 def test_json_and_plot_are_written(tmp_path: Path) -> None:
     words = ["--quick", "--turns", "1", "--no-doors", "--device", "cpu", "--threads", "1"]
     words += ["--case", "BasicVSR-8x1:16x16:2", "--json", str(tmp_path / "f.json"), "--plot", str(tmp_path / "f.png")]
