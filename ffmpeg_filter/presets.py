@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from ffmpeg_filter.children import Executable, FfmpegError, run, start
 from ffmpeg_filter.pixels import has_pixel_format, pixel_format_of
 from vs_iconvsr.colour import Format
@@ -241,6 +243,9 @@ def encoder_arguments(
     }.get(preset.codec)
     if parameters is not None:
         arguments += [f"-{preset.codec[3:]}-params", ":".join(parameters)]
+    if preset.codec == "libx264" and target.bits == 8 and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        # Its macroblock tree of 8-bit frames, as written for AVX2, reads memory that nobody wrote
+        arguments += ["-x264opts", "asm=AVX"]
     return [*arguments, "-threads", str(threads)]
 
 
