@@ -43,7 +43,7 @@ from training.train_flow import FlowGateError
 from vs_iconvsr import weights
 
 CONFIGS = Path(__file__).parent / "configs"
-FEW_SCENES = 10  # four helped a fifth of the same film; two of other kinds did not: see README.md
+FEW_SCENES = 10  # two clips of other kinds than the one measured on gained nothing: see README.md
 RGB_LAYOUTS = ("reds", "reds4")  # measured in RGB; all others on luma
 
 

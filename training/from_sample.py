@@ -35,8 +35,8 @@ PARTS = 4  # of the simulated clips: what one part teaches is checked on the oth
 LONGEST = 3000  # frames of a video that are decoded
 LEAST_DETAIL = 3.0  # code values; a window with less says nothing
 CUT = 30.0  # mean change of a frame, in code values, that is no motion
-# Real scenery is softer than what is drawn: of two street films, one soft itself, blur was told 1.0 to 1.9 px and CRF
-# up to 12 off, several times as much as on clips of ours.
+# Real scenery is softer than what is drawn: of pictures of a real street, blur was told 1.1 px and CRF 8 to 12 too
+# high, several times as much as on clips of ours.
 REAL_SCENERY = 3.0
 NOISE_FREE = 0.5  # code values
 TOLD_WITHIN = 2.0  # of a quantiser from the stream: it varies from frame to frame
