@@ -206,7 +206,7 @@ class BarProgress:
 
     def advance(self, segment: int | None = None) -> None:
         self._counter.advance()
-        where = f", segment {segment}" if segment is not None else ""
+        where = f", segment from {segment}" if segment is not None else ""
         told = {"fps": self._counter.fps, "memory": memory_gib(), "where": where}
         self._bar.update(self._task, completed=self._counter.done, **told)  # type: ignore[arg-type]
 
