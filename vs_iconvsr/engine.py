@@ -150,7 +150,7 @@ class _Track:
         )
         self._keyframes = set(network.keyframes(t))
         self._frames: list[Tensor] = []
-        self._features = _FeatureStore(means, math.isqrt(max(t - 1, 0)) + 1)
+        self._features = _FeatureStore(means, t, needed=len(self._needed))
         self._refill: dict[int, Tensor] = {}
         self._carried_back: Tensor | None = None
         self._carried: Tensor | None = None
@@ -218,24 +218,25 @@ class _Track:
 
 
 class _FeatureStore:
-    """Backward features of one tile, by the means that memory allows."""
+    """Backward features of one tile over t frames, by the means that memory allows."""
 
-    def __init__(self, means: Means, stride: int) -> None:
+    def __init__(self, means: Means, t: int, *, needed: int) -> None:
         self._means = means
-        self._stride = stride
+        self._stride = math.isqrt(max(t - 1, 0)) + 1
+        self._shelf = _Shelf(-(-t // self._stride) if means is Means.RECOMPUTE else needed)
         self._stored: dict[int, Tensor] = {}
         self._block: dict[int, Tensor] = {}
 
     def put(self, i: int, feature: Tensor, *, needed: bool) -> None:
         if self._means is Means.RECOMPUTE:
             if i % self._stride == 0:  # needed or not: a block that ends here starts from it
-                self._stored[i] = feature
+                self._stored[i] = self._shelf.hold(feature)
         elif needed:
-            self._stored[i] = _to_host(feature) if self._means is Means.OFFLOAD else feature
+            self._stored[i] = self._shelf.hold(feature, on_host=self._means is Means.OFFLOAD)
 
     def put_again(self, i: int, feature: Tensor) -> None:
         """A feature computed again; only those of one block are held."""
-        self._block[i] = feature
+        self._block[i] = self._block_shelf.hold(feature)
 
     def get(self, i: int, device: torch.device) -> Tensor | None:
         feature = self._stored.get(i, self._block.get(i))
@@ -244,15 +245,38 @@ class _FeatureStore:
     def missing_block(self, i: int, length: int) -> range:
         """The frames between two stored ones that frame i lies among; forgets the block held before."""
         self._block.clear()
+        self._block_shelf = _Shelf(self._stride)
         start = i - i % self._stride + 1
         return range(start, min(start + self._stride - 1, length))
 
 
-def _to_host(feature: Tensor) -> Tensor:
-    if feature.device.type != "cuda":
-        return feature.cpu()
-    host = torch.empty(feature.shape, dtype=feature.dtype, pin_memory=True)
-    return host.copy_(feature)
+class _Shelf:
+    """Room for some features in few large allocations.
+
+    Kept one by one, among a step's passing tensors, each leaves a hole of its own size in the process's memory: a
+    segment then takes twice what its features are. And pinned memory comes in powers of two only.
+    """
+
+    PIECE = 8  # features in one allocation: few enough that the last ones, while empty, are no burden
+
+    def __init__(self, features: int) -> None:
+        self._to_come = features
+        self._free: list[Tensor] = []
+
+    def hold(self, feature: Tensor, *, on_host: bool = False) -> Tensor:
+        """A copy, on the feature's device or in host memory, pinned where the device is CUDA."""
+        if not self._free:
+            self._free = self._piece(feature, torch.device("cpu") if on_host else feature.device)
+        self._to_come -= 1
+        return self._free.pop().copy_(feature)
+
+    def _piece(self, feature: Tensor, device: torch.device) -> list[Tensor]:
+        count = min(self.PIECE, self._to_come)
+        pinned = feature.device.type == "cuda" and device.type == "cpu"
+        if pinned:
+            one = feature.numel() * feature.itemsize
+            count = max(count, min((1 << (count * one - 1).bit_length()) // one, self._to_come))
+        return list(torch.empty((count, *feature.shape), dtype=feature.dtype, device=device, pin_memory=pinned))
 
 
 def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype) -> VideoNetwork:
