@@ -13,16 +13,16 @@ from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from training.codecs import TREE_CRF, stream_quantiser
 from training.degrade import Degradation, degrade
 from training.frames import open_frames
-from training.measures import CODING, WINDOW_PX, detail, measure
+from training.measures import WINDOW_PX, detail, measure
 from training.metrics import luma
 from training.prepare import COMBED, combing, frames_of
+from training.regression import PARTS, Estimate, Learned
 from training.synthesise import Generator, clips
 
 logger = logging.getLogger(__name__)
@@ -31,13 +31,9 @@ FRAMES = 4  # looked at together
 PIECES = 12  # of the footage, evenly spread
 WINDOWS = 6  # of a piece
 GROUP = 6  # windows measured together, from different places
-PARTS = 4  # of the simulated clips: what one part teaches is checked on the others
 LONGEST = 3000  # frames of a video that are decoded
 LEAST_DETAIL = 3.0  # code values; a window with less says nothing
 CUT = 30.0  # mean change of a frame, in code values, that is no motion
-# Real scenery is softer than what is drawn: of pictures of a real street, blur was told 1.1 px and CRF 8 to 12 too
-# high, several times as much as on clips of ours.
-REAL_SCENERY = 3.0
 NOISE_FREE = 0.5  # code values
 TOLD_WITHIN = 2.0  # of a quantiser from the stream: it varies from frame to frame
 FAMILIES: dict[str, tuple[str, ...]] = {"none": (), "x264": ("libx264",), "mpeg": ("mpeg2video", "mpeg4")}
@@ -47,16 +43,7 @@ CODECS = {
     **dict.fromkeys(("ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png"), "none"),
 }
 
-Values = npt.NDArray[np.float64]
 Random = np.random.Generator
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A strength and how far off it usually is (root mean square on clips that the regression has not seen)."""
-
-    value: float
-    error: float
 
 
 @dataclass(frozen=True)
@@ -210,60 +197,6 @@ def sheet(footage: Path, suffered: Suffered, path: Path) -> None:
     picture.resize((3 * picture.width, 3 * picture.height), Image.Resampling.NEAREST).save(path)
 
 
-class _Learned:
-    """What was simulated: figures, and the strengths that gave them; part: which of the clips they were made from."""
-
-    def __init__(self, figures: Values, strengths: dict[str, Values], families: Sequence[str], part: Values) -> None:
-        self.figures, self.strengths, self.families, self.part = figures, strengths, np.array(families), part
-
-    def of(self, family: str) -> "_Learned":
-        chosen = self.families == family
-        strengths = {name: values[chosen] for name, values in self.strengths.items()}
-        return _Learned(self.figures[chosen], strengths, list(self.families[chosen]), self.part[chosen])
-
-    def estimate(self, name: str, figures: Values) -> Estimate:
-        columns, widened = (
-            (CODING, REAL_SCENERY) if name == "quality" else (slice(None), REAL_SCENERY if name == "sigma" else 1.0)
-        )
-        values = self.strengths[name]
-        predicted = float(np.median(_predict(self.figures[:, columns], values, figures[:, columns])))
-        errors = self._left_out(values, columns) - values
-        value = float(np.clip(predicted, values.min(), values.max()))
-        return Estimate(value, widened * float(np.sqrt(np.mean(errors**2))))
-
-    def likeliest_family(self, figures: Values) -> str:
-        names = sorted(set(self.families))
-        scores = [
-            float(_predict(self.figures[:, CODING], (self.families == name).astype(float), figures[:, CODING]).mean())
-            for name in names
-        ]
-        return str(names[int(np.argmax(scores))])
-
-    def _left_out(self, values: Values, columns: slice) -> Values:
-        """The values as told from what the other parts of the clips taught."""
-        predicted = np.empty_like(values)
-        for part in range(PARTS):
-            out = self.part == part
-            predicted[out] = _predict(self.figures[~out, columns], values[~out], self.figures[out, columns])
-        return predicted
-
-
-def _predict(figures: Values, values: Values, asked: Values) -> Values:
-    """Gaussian process regression: linear, and bent where that fits better."""
-    mean, spread = figures.mean(axis=0), figures.std(axis=0) + 1e-9
-    known, wanted = ((part - mean) / spread for part in (figures, asked))
-    wanted = np.clip(wanted, -3.0, 3.0)  # what is unlike anything simulated must not carry the line away with it
-    count = figures.shape[1]
-
-    def likeness(a: Values, b: Values) -> Values:
-        distance = ((a[:, None] - b[None]) ** 2).sum(axis=2) / count
-        return np.asarray(a @ b.T / count + 2.0 * np.exp(-0.5 * distance))
-
-    level = values.mean()
-    weights = np.linalg.solve(likeness(known, known) + 0.1 * np.eye(len(known)), values - level)
-    return np.asarray(level + likeness(wanted, known) @ weights)
-
-
 def _told_quality(family: str | None, quantiser: float | None) -> Estimate | None:
     """What `encode_decode` must be asked for to quantise as the stream does."""
     if family is None or quantiser is None:
@@ -273,7 +206,7 @@ def _told_quality(family: str | None, quantiser: float | None) -> Estimate | Non
 
 def _simulate(
     simulation: Simulation, families: Sequence[str], scale: int, *, combed: float, quality: Estimate | None
-) -> _Learned:
+) -> Learned:
     side = WINDOW_PX * scale
     generator = replace(simulation.generator, size=side, canvas_px=max(640, math.ceil(2.5 * side)))
     gts = [_bytes(clip) for clip, _ in clips(generator)]
@@ -299,7 +232,7 @@ def _simulate(
         strengths["quality"].append(drawn["crf" if family == "x264" else "quantiser"])
         chosen.append(family)
         parts.append(part)
-    return _Learned(
+    return Learned(
         np.stack(figures), {name: np.array(values) for name, values in strengths.items()}, chosen, np.array(parts)
     )
 
@@ -393,8 +326,11 @@ def _stream(footage: Path) -> tuple[str, float | None]:
 def _step(video: Path) -> int:
     """Frames from the start of a piece to that of the next one."""
     with av.open(str(video)) as container:
-        frames = container.streams.video[0].frames or LONGEST
-    return max(FRAMES, min(frames, LONGEST) // PIECES)
+        stream = container.streams.video[0]
+        frames = stream.frames
+        if not frames and container.duration and stream.average_rate:  # Matroska tells how long it lasts, not how many
+            frames = round(container.duration / av.time_base * stream.average_rate)
+    return max(FRAMES, min(frames or LONGEST, LONGEST) // PIECES)
 
 
 def _tiled(windows: Sequence[Tensor], *, columns: int) -> Tensor:

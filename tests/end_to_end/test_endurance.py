@@ -65,7 +65,7 @@ def test_memory_is_flat_after_the_first_three_segments(tiny_model: Path, length:
     told = run(PLAY_THROUGH, tiny_model, length, timeout=3600)
     early, early_resident, later, later_resident = map(int, told.split())
     assert later - early < 4 * MIB
-    assert later_resident - early_resident < 24 * MIB  # glibc's arenas of some threads fill up over 2000 frames
+    assert later_resident - early_resident < 32 * MIB  # glibc's arenas fill up over 2000 frames: 22 seen
 
 
 ONE_SCENE = """

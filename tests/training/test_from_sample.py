@@ -15,8 +15,6 @@ from training.codecs import TREE_CRF, encode_decode, stream_quantiser
 from training.degrade import Degradation, degrade
 from training.from_sample import (
     FRAMES,
-    REAL_SCENERY,
-    Estimate,
     Simulation,
     Suffered,
     degradation_of,
@@ -24,8 +22,9 @@ from training.from_sample import (
     recipe_text,
     told,
 )
-from training.measures import WINDOW_PX, measure
+from training.measures import WINDOW_PX, Values, measure
 from training.recipe import read_recipe
+from training.regression import REAL_SCENERY, Estimate
 from training.synthesise import Generator, clips
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
@@ -203,10 +202,32 @@ def test_frames_on_both_sides_of_a_cut_are_not_looked_at_together(tmp_path: Path
         estimate(tmp_path, scale=SCALE, simulation=TINY)
 
 
-def test_a_video_is_looked_at_in_twelve_places(tmp_path: Path, calm: Tensor) -> None:
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_a_video_is_looked_at_in_twelve_places(tmp_path: Path, calm: Tensor, name: str) -> None:
+    """Matroska does not say how many frames it has."""
     frames = torch.cat([calm[..., :WINDOW_PX, :WINDOW_PX]] * 24)
-    video = film(tmp_path / "film.mp4", frames, codec="mpeg4", options={"qmin": "3", "qmax": "3"})
+    video = film(tmp_path / name, frames, codec="mpeg4", options={"qmin": "3", "qmax": "3"})
     assert estimate(video, scale=SCALE, simulation=TINY).windows == 12
+
+
+def test_windows_from_far_apart_are_measured_together(
+    tmp_path: Path, calm: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a group shall show something sharp, another something quiet: a place alone may have neither."""
+    fading = torch.cat([(calm[..., :WINDOW_PX, :WINDOW_PX] * (1.0 - 0.04 * k)).to(torch.uint8) for k in range(12)])
+    video = film(tmp_path / "film.mkv", fading, codec="ffv1", options={})
+    groups: list[list[float]] = []
+
+    def seen(windows: list[Tensor]) -> Values:
+        groups.append([float(window.float().mean()) for window in windows])
+        return measure(windows)
+
+    monkeypatch.setattr("training.from_sample.measure", seen)
+    estimate(video, scale=SCALE, simulation=TINY)
+    first, second = groups[:2]  # of the footage; those of the simulation follow
+    assert len(first) == len(second) == 6
+    assert min(first) < 0.7 * max(first)
+    assert min(second) < 0.7 * max(second)
 
 
 def test_footage_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
