@@ -16,7 +16,7 @@ _LEAST_VMAF_PX = 64  # its coarsest scale is a sixteenth
 _BITS = 10
 _LOOK_EVERY_S = 0.1
 # Nothing may be converted but size and depth, and ffmpeg converts where tags differ.
-_SAME_COLOUR = "setparams=range=limited:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+_SAME_COLOUR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,14 @@ def command(executable: Executable, job: Job, source: Source, output: Source) ->
     window = window_of(source, job.start_s, job.duration_s)
     filters = {"psnr": "psnr", "ssim": "ssim"} | ({"vmaf": "libvmaf"} if _with_vmaf(executable, source) else {})
     sources, outputs = ("".join(f"[{side}_{name}]" for name in filters) for side in ("source", "output"))
-    small = f"scale={source.width}:{source.height}:flags=bicubic+accurate_rnd,format=yuv420p{_BITS}le,setsar=1"
-    by_number = f"settb=1/1000,setpts=N,{_SAME_COLOUR},{small}"
+    # Not limited for all: of pixel formats such as yuvj420p ffmpeg knows that they are full, whatever they are tagged.
+    span = "full" if source.properties.get("_Range") == 1 else "limited"
+    small = f"scale={source.width}:{source.height}:flags=bicubic+accurate_rnd:out_range={span},format=yuv420p{_BITS}le"
+    by_number = f"settb=1/1000,setpts=N,setparams=range={span}:{_SAME_COLOUR},{small},setsar=1"
     graph = [
         f"[0:{source.stream}]trim=start_frame={window.start}:end_frame={window.stop},{by_number},"
-        f"{_full_scale(source)}split={len(filters)}{sources}",
-        f"[1:{output.stream}]{by_number},{_full_scale(output)}split={len(filters)}{outputs}",
+        f"split={len(filters)}{sources}",
+        f"[1:{output.stream}]{by_number},split={len(filters)}{outputs}",
         *(f"[output_{name}][source_{name}]{filter_}[{name}]" for name, filter_ in filters.items()),
     ]
     protocols = ("-protocol_whitelist", children.INPUT_PROTOCOLS)
@@ -95,14 +97,6 @@ def command(executable: Executable, job: Job, source: Source, output: Source) ->
         *(word for name in filters for word in ("-map", f"[{name}]")),
         *("-fps_mode", "passthrough", "-f", "null", "-"),
     ]
-
-
-def _full_scale(video: Source) -> str:
-    """A filter that brings full-range luma to one scale: changing depth, ffmpeg shifts 255 to 1020, not to 1023."""
-    bits = video.layout.format.bits
-    if video.properties.get("_Range") != 1 or bits == _BITS:
-        return ""
-    return f"lutyuv=y=val*{(1 << _BITS) - 1}/{((1 << bits) - 1) * 2.0 ** (_BITS - bits)},"
 
 
 def _with_vmaf(executable: Executable, source: Source) -> bool:

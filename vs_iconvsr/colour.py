@@ -135,6 +135,23 @@ def colour_of(
     return colour, warnings
 
 
+def range_warnings(luma: Tensor, format: Format, colour: Colour) -> list[str]:
+    """What the user should be told where much of a frame lies outside limited range, and so is clipped by `to_rgb`.
+
+    Cameras write full range and do not say so. A little beyond either end is ringing and means nothing.
+    """
+    if colour.full_range or format.family == "RGB" or format.sample == "float":
+        return []
+    outside = (_decoded(luma, format, full_range=False) - 0.5).abs_() > 0.5 + RINGING
+    if torch.count_nonzero(outside) < CLIPPED_SHARE * luma.numel():
+        return []
+    return [
+        f"range: more than {CLIPPED_SHARE:.0%} of a frame is darker or brighter than limited range allows, and is "
+        "clipped; if the clip is full range, say so: clip.std.SetFrameProps(_Range=1), or, for a file of H.264, "
+        "ffmpeg -i IN -map 0 -c copy -bsf:v h264_metadata=video_full_range_flag=1 OUT"
+    ]
+
+
 def output_colour(
     colour: Colour,
     source: Format,
@@ -229,6 +246,8 @@ def from_rgb(rgb: Tensor, format: Format, colour: Colour, *, dither: str = "orde
 DITHERS = ("ordered", "none")
 UNSPECIFIED = 2
 MATRIX_RGB = 0
+RINGING = 0.02  # of the range
+CLIPPED_SHARE = 0.01  # of a frame's pixels
 
 _FAMILIES = {1: "GRAY", 2: "RGB", 3: "YUV"}
 _SAMPLES = {0: "integer", 1: "float"}

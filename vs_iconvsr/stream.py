@@ -27,6 +27,7 @@ from vs_iconvsr.worker import Worker, worker_for
 logger = logging.getLogger(__name__)
 
 ROUND_FRAMES = 8
+RANGE_EVERY = 24  # frames; one of so many is looked at for codes outside its range
 """Source frames asked for at a time. A frame that has come but is not ours yet sits in VapourSynth's cache of the
 source node, which holds 20: with short rounds no second request finds it gone, and nothing is decoded twice."""
 
@@ -164,6 +165,8 @@ class Stream:
             if n in self._frames or self._closed:
                 return
         colour, warnings = colours.colour_of(properties, self.source, self.width, self.height, matrix=self._matrix)
+        if n % RANGE_EVERY == 0:
+            warnings = [*warnings, *colours.range_warnings(planes[0], self.source, colour)]
         source = _Source(planes, self.source, properties, colour, keepsake)
         if self.plan.scene_detect and not _tells_of_cuts(properties):
             source.signature()  # now, while nobody has to wait for the lock

@@ -24,10 +24,17 @@ def grey(ffmpeg: Make) -> Callable[..., Path]:
     """grey("a.mkv", 100, …): 12 frames of one luma, 96x64, or of another size, depth and range."""
 
     def make(
-        name: str, luma: int, size: str = "96x64", form: str = "yuv420p", span: str = "tv", frames: int = 12
+        name: str,
+        luma: int,
+        size: str = "96x64",
+        form: str = "yuv420p",
+        span: str = "tv",
+        frames: int = 12,
+        codec: str = "ffv1",
     ) -> Path:
         flat = f"color=black:s={size}:r=25,format={form},geq=lum={luma}:cb=128:cr=128,setparams=range={span}"
-        return ffmpeg(name, "-f", "lavfi", "-i", flat, "-frames:v", str(frames), "-c:v", "ffv1", "-color_range", span)
+        options = ["-frames:v", str(frames), "-c:v", codec, "-qp", "0", "-color_range", span]
+        return ffmpeg(name, "-f", "lavfi", "-i", flat, *options)
 
     return make
 
@@ -42,8 +49,12 @@ def test_psnr_is_that_of_the_difference(grey: Make) -> None:
     assert found.psnr_db == pytest.approx(20 * math.log10(1023 / 10), abs=0.01)
 
 
-def test_full_range_meets_full_range_of_another_depth(grey: Make) -> None:
-    source, output = grey("in.mkv", 255, span="pc"), grey("out.mkv", 1023, "384x256", "yuv420p10le", "pc")
+@pytest.mark.parametrize(("luma", "deeper"), [(255, 1023), (85, 341)])
+@pytest.mark.parametrize("codec", ["ffv1", "libx264"])
+def test_full_range_meets_full_range_of_another_depth(grey: Make, codec: str, luma: int, deeper: int) -> None:
+    """H.264 is decoded as yuvj420p, as of phones: full range by its name, not by its tag."""
+    source = grey("in.mkv", luma, span="pc", codec=codec)
+    output = grey("out.mkv", deeper, "384x256", "yuv420p10le", "pc")
     assert measure(Job(source, output), 12).psnr_db == math.inf
 
 

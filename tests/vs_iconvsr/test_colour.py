@@ -9,7 +9,17 @@ import torch
 import vapoursynth as vs
 
 from vs_iconvsr import colour as colours
-from vs_iconvsr.colour import Colour, Format, Planes, colour_of, from_rgb, output_colour, properties_of, to_rgb
+from vs_iconvsr.colour import (
+    Colour,
+    Format,
+    Planes,
+    colour_of,
+    from_rgb,
+    output_colour,
+    properties_of,
+    range_warnings,
+    to_rgb,
+)
 
 KERNEL = {
     "filter_param_a_uv": colours.CUBIC_B,
@@ -210,6 +220,28 @@ def test_legal_video_that_leaves_the_rgb_cube_is_clamped() -> None:
     rgb = to_rgb(planes, Format("YUV", "integer", 8), Colour(6, False))
     assert rgb.flatten().tolist() == pytest.approx([0.597, 1.0, 1.0], abs=1e-3)
     assert rgb.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("level", "share", "full_range", "warned"),
+    [
+        (250, 0.02, False, True),
+        (3, 0.02, False, True),
+        (250, 0.005, False, False),  # a lamp
+        (238, 1.0, False, False),  # ringing
+        (250, 1.0, True, False),
+    ],
+)
+@pytest.mark.parametrize("bits", [8, 10, 16])
+def test_codes_that_limited_range_does_not_have_are_warned_of(
+    bits: int, level: int, share: float, full_range: bool, warned: bool
+) -> None:
+    format = Format("YUV", "integer", bits, 1, 1)
+    luma = torch.full((100, 100), 128 << bits - 8, dtype=torch.int32)
+    luma.view(-1)[: round(share * luma.numel())] = level << bits - 8
+    colour, _ = colour_of({"_Matrix": 1, "_Range": int(full_range)}, format, 100, 100)
+    found = range_warnings(luma.to(format.dtype), format, colour)
+    assert [text.split(":")[0] for text in found] == ["range"] * warned
 
 
 def test_hr_is_clamped_before_conversion() -> None:

@@ -17,7 +17,7 @@ from vs_iconvsr.colour import Format, Planes
 from vs_iconvsr.engine import Means, Propagation, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import Hr, Stream
+from vs_iconvsr.stream import RANGE_EVERY, Hr, Stream
 
 WIDTH, HEIGHT, NUM_FRAMES, CUT = 32, 24, 43, 17
 YUV420P8 = Format("YUV", "integer", 8, 1, 1)
@@ -446,6 +446,24 @@ def test_an_untagged_clip_is_warned_of_once(tiny_network: VideoNetwork) -> None:
             stream.frame(n)
     assert len(warnings) == 1
     assert warnings[0].startswith("matrix: ")
+
+
+def test_a_clip_whose_highlights_are_clipped_is_warned_of_once(tiny_network: VideoNetwork) -> None:
+    warnings: list[str] = []
+    bright = tuple(torch.full_like(plane, 250) for plane in CLIP[0])
+    with Stream(
+        tiny_network,
+        Settings(segment=4, context=0, threads=1),
+        source=YUV420P8,
+        width=WIDTH,
+        height=HEIGHT,
+        num_frames=2 * RANGE_EVERY + 1,
+        target=YUV420P8,
+        warn=warnings.append,
+    ) as stream:
+        for n in range(2 * RANGE_EVERY + 1):
+            stream.put(n, bright, {"_Matrix": 1})
+    assert [text.split(":")[0] for text in warnings] == ["range"]
 
 
 def test_the_target_format_is_delivered(tiny_network: VideoNetwork) -> None:
