@@ -254,7 +254,7 @@ class _Shelf:
     """Room for some features in few large allocations.
 
     Kept one by one, among a step's passing tensors, each leaves a hole of its own size in the process's memory: a
-    segment then takes twice what its features are. And pinned memory comes in powers of two only.
+    segment then takes twice what its features are. And pinned memory comes in powers of two (pytorch/pytorch#95823).
     """
 
     PIECE = 8  # features in one allocation: few enough that the last ones, while empty, are no burden
