@@ -427,43 +427,31 @@ def test_closing_wakes_who_waits(tiny_network: VideoNetwork, monkeypatch: pytest
     assert stream.counts.steps == 1  # the one that was running
 
 
-def test_an_untagged_clip_is_warned_of_once(tiny_network: VideoNetwork) -> None:
+def warned_of(network: VideoNetwork, clip: list[Planes], properties: dict[str, int]) -> list[str]:
+    """What each warning of a clip whose frames all come is about."""
     warnings: list[str] = []
     with Stream(
-        tiny_network,
+        network,
         Settings(segment=4, context=0, threads=1),
         source=YUV420P8,
         width=WIDTH,
         height=HEIGHT,
-        num_frames=8,
+        num_frames=len(clip),
         target=YUV420P8,
         warn=warnings.append,
     ) as stream:
-        for n in range(8):
-            while wanted := stream.missing(n):
-                for k in wanted:
-                    stream.put(k, CLIP[k], {})
-            stream.frame(n)
-    assert len(warnings) == 1
-    assert warnings[0].startswith("matrix: ")
+        for n, planes in enumerate(clip):
+            stream.put(n, planes, properties)
+    return [text.split(":")[0] for text in warnings]
+
+
+def test_an_untagged_clip_is_warned_of_once(tiny_network: VideoNetwork) -> None:
+    assert warned_of(tiny_network, CLIP[:8], {}) == ["matrix"]
 
 
 def test_a_clip_whose_highlights_are_clipped_is_warned_of_once(tiny_network: VideoNetwork) -> None:
-    warnings: list[str] = []
     bright = tuple(torch.full_like(plane, 250) for plane in CLIP[0])
-    with Stream(
-        tiny_network,
-        Settings(segment=4, context=0, threads=1),
-        source=YUV420P8,
-        width=WIDTH,
-        height=HEIGHT,
-        num_frames=2 * RANGE_EVERY + 1,
-        target=YUV420P8,
-        warn=warnings.append,
-    ) as stream:
-        for n in range(2 * RANGE_EVERY + 1):
-            stream.put(n, bright, {"_Matrix": 1})
-    assert [text.split(":")[0] for text in warnings] == ["range"]
+    assert warned_of(tiny_network, [bright] * (2 * RANGE_EVERY + 1), {"_Matrix": 1}) == ["range"]
 
 
 def test_the_target_format_is_delivered(tiny_network: VideoNetwork) -> None:
