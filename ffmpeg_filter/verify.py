@@ -80,11 +80,10 @@ def command(executable: Executable, job: Job, source: Source, output: Source) ->
     # Not limited for all: of pixel formats such as yuvj420p ffmpeg knows that they are full, whatever they are tagged.
     span = "full" if source.properties.get("_Range") == 1 else "limited"
     small = f"scale={source.width}:{source.height}:flags=bicubic+accurate_rnd:out_range={span},format=yuv420p{_BITS}le"
-    by_number = f"settb=1/1000,setpts=N,setparams=range={span}:{_SAME_COLOUR},{small},setsar=1"
+    by_number = f"settb=1/1000,setpts=N,setparams=range={span}:{_SAME_COLOUR},{small},setsar=1,split={len(filters)}"
     graph = [
-        f"[0:{source.stream}]trim=start_frame={window.start}:end_frame={window.stop},{by_number},"
-        f"split={len(filters)}{sources}",
-        f"[1:{output.stream}]{by_number},split={len(filters)}{outputs}",
+        f"[0:{source.stream}]trim=start_frame={window.start}:end_frame={window.stop},{by_number}{sources}",
+        f"[1:{output.stream}]{by_number}{outputs}",
         *(f"[output_{name}][source_{name}]{filter_}[{name}]" for name, filter_ in filters.items()),
     ]
     protocols = ("-protocol_whitelist", children.INPUT_PROTOCOLS)

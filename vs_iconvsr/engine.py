@@ -226,6 +226,7 @@ class _FeatureStore:
         self._shelf = _Shelf(-(-t // self._stride) if means is Means.RECOMPUTE else needed)
         self._stored: dict[int, Tensor] = {}
         self._block: dict[int, Tensor] = {}
+        self._block_shelf = _Shelf(self._stride)
 
     def put(self, i: int, feature: Tensor, *, needed: bool) -> None:
         if self._means is Means.RECOMPUTE:
@@ -275,7 +276,7 @@ class _Shelf:
         pinned = feature.device.type == "cuda" and device.type == "cpu"
         if pinned:
             one = feature.numel() * feature.itemsize
-            count = max(count, min((1 << (count * one - 1).bit_length()) // one, self._to_come))
+            count = min((1 << (count * one - 1).bit_length()) // one, self._to_come)
         return list(torch.empty((count, *feature.shape), dtype=feature.dtype, device=device, pin_memory=pinned))
 
 

@@ -27,9 +27,10 @@ from vs_iconvsr.worker import Worker, worker_for
 logger = logging.getLogger(__name__)
 
 ROUND_FRAMES = 8
-RANGE_EVERY = 24  # frames; one of so many is looked at for codes outside its range
 """Source frames asked for at a time. A frame that has come but is not ours yet sits in VapourSynth's cache of the
 source node, which holds 20: with short rounds no second request finds it gone, and nothing is decoded twice."""
+RANGE_EVERY = 24
+"""One of so many source frames is looked at for codes outside its range."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Stream:
 
     source, width, height, num_frames: the clip. target: the format of hr frames. in_flight: how many hr frames may be
     asked for at the same time. sharers: how many streams share the plan's memory; the same frames come of it.
-    warn: told of guesses about colour, once each.
+    warn: told of guesses about colour and of what is clipped, once each.
 
     For hr frame n: put every frame of `missing(n)`, again until it is empty, then take `frame(n)`; or `abandon(n)`.
     Different n may be under way at once, on different threads. Raises ValueError for settings that cannot be.
