@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from ffmpeg_filter import train_command
+from ffmpeg_filter.commands import train as train_command
 from vs_iconvsr.openmp import let_threads_sleep
 
 EXIT_FAILED = 1
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ours, extra = _split(given)
     options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
     if extra and options.command != "upscale":
-        print(f"iconvsr: {options.command}: wanted nothing after --, got {' '.join(extra)}", file=sys.stderr)
+        print(f"iconvsr: {options.command}: expected nothing after --, got {' '.join(extra)}", file=sys.stderr)
         return EXIT_FAILED
     options.extra, options.say, options.stop = extra, print, stop_on_interrupt
     try:
@@ -81,7 +81,7 @@ def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         if name != asked:
             commands.add_parser(name, help=text)
             continue
-        module = importlib.import_module(f"ffmpeg_filter.{name}_command")
+        module = importlib.import_module(f"ffmpeg_filter.commands.{name}")
         module.add_parser(commands)
         commands.choices[name].set_defaults(run=module.run)
 

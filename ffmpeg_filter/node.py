@@ -29,15 +29,15 @@ try:
     )
 except ImportError as error:  # several packages install a module of this name
     raise ImportError(
-        f"ffmpeg: wanted the package ffmpeg-python, got another one at {ffmpeg.__file__}; "
+        f"ffmpeg: expected the package ffmpeg-python, got another one at {ffmpeg.__file__}; "
         "pip uninstall it and pip install --force-reinstall ffmpeg-python"
     ) from error
 
-from ffmpeg_filter import children
-from ffmpeg_filter.children import Child, Executable, FfmpegError
+from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media.ffmpeg import Child, Executable, FfmpegError
 from ffmpeg_filter.pipe import upscale_pipe
 from vs_iconvsr import weights
-from vs_iconvsr.colour import Colour
+from vs_iconvsr.colorspace import Colorimetry
 from vs_iconvsr.plan import Settings
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def iconvsr(stream: Stream, **options: Any) -> Stream:
     unknown = set(options) - _SETTINGS - {"model", "bits"}
     if unknown:
         known = ", ".join(sorted({"model", "bits", *_SETTINGS}))
-        raise ValueError(f"iconvsr: wanted some of {known}, got {', '.join(sorted(unknown))}")
+        raise ValueError(f"iconvsr: expected some of {known}, got {', '.join(sorted(unknown))}")
     return IconVSRNode(stream, iconvsr.__name__, kwargs=options).stream()
 
 
@@ -92,8 +92,8 @@ def run(stream: Stream, *, overwrite_output: bool = False, executable: str | Non
     before = Child(_command(found, _upstream(node)), stdout=subprocess.PIPE)
     after: list[Child] = []
 
-    def start_downstream(colour: Colour) -> BinaryIO:
-        graph = _downstream(stream, node, colour)
+    def start_downstream(color: Colorimetry) -> BinaryIO:
+        graph = _downstream(stream, node, color)
         after.append(Child(_command(found, graph, overwrite=overwrite_output), stdin=subprocess.PIPE))
         stdin = after[0].process.stdin
         assert stdin is not None
@@ -143,7 +143,7 @@ def _node_of(stream: Stream) -> IconVSRNode:
     nodes, _ = topo_sort(get_stream_spec_nodes(stream))
     found = [node for node in nodes if isinstance(node, IconVSRNode)]
     if len(found) != 1:
-        raise ValueError(f"graph: wanted one iconvsr node, got {len(found)}")
+        raise ValueError(f"graph: expected one iconvsr node, got {len(found)}")
     return found[0]
 
 
@@ -161,7 +161,7 @@ def _upstream(node: IconVSRNode) -> Stream:
 
 
 def _tags_of(executable: Executable, node: IconVSRNode) -> dict[str, int]:
-    """The colour of the first frame that reaches the node, as frame properties: NUT would lose it.
+    """The color of the first frame that reaches the node, as frame properties: NUT would lose it.
 
     Raises FfmpegError if what comes before the node does not run.
     """
@@ -186,11 +186,11 @@ def _tags_of(executable: Executable, node: IconVSRNode) -> dict[str, int]:
     return properties
 
 
-def _downstream(stream: Stream, node: IconVSRNode, colour: Colour) -> Stream:
-    """The graph with our pipe in the place of the node. NUT carries no colour, so it is put on again here."""
-    tags = {"color_primaries": colour.primaries, "color_trc": colour.transfer, "range": 2 if colour.full_range else 1}
-    if colour.matrix != 0:
-        tags["colorspace"] = colour.matrix
+def _downstream(stream: Stream, node: IconVSRNode, color: Colorimetry) -> Stream:
+    """The graph with our pipe in the place of the node. NUT carries no color, so it is put on again here."""
+    tags = {"color_primaries": color.primaries, "color_trc": color.transfer, "range": 2 if color.full_range else 1}
+    if color.matrix != 0:
+        tags["colorspace"] = color.matrix
     large = ffmpeg.input("pipe:0", format="nut").video.filter("setparams", **tags)
     return _copy(stream, {node: large}, {})
 
@@ -225,7 +225,7 @@ def _rebuilt(node: Any, above: dict[Any, Stream]) -> Any:
         return GlobalNode(above[None], node.name, args=node.args, kwargs=node.kwargs)
     if isinstance(node, MergeOutputsNode):
         return MergeOutputsNode(list(above.values()), node.name)
-    raise ValueError(f"graph: wanted nodes of ffmpeg-python, got {type(node).__name__}")
+    raise ValueError(f"graph: expected nodes of ffmpeg-python, got {type(node).__name__}")
 
 
 def _with_timing(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,17 +15,17 @@ from av.stream import Stream as AvStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ffmpeg_filter.decode import THREAD_TYPE, THREADS
-from ffmpeg_filter.frames import planes_of
-from ffmpeg_filter.pipeline import Broken, Conveyor
-from ffmpeg_filter.pixels import Layout, layout_of, pixel_format_of, plane_order
-from ffmpeg_filter.presets import LEAST_BITS
-from ffmpeg_filter.probe import SourceError, colour_properties, exact
+from ffmpeg_filter.job.pipeline import BoundedQueue, QueueClosed
+from ffmpeg_filter.media.decode import THREAD_TYPE, THREADS
+from ffmpeg_filter.media.frames import planes_of
+from ffmpeg_filter.media.pixels import Layout, layout_of, pixel_format_of, plane_order
+from ffmpeg_filter.media.presets import LEAST_BITS
+from ffmpeg_filter.media.probe import SourceError, color_properties, exact
 from vs_iconvsr import scenes
-from vs_iconvsr.colour import Colour, Format, Planes, colour_of, output_colour
+from vs_iconvsr.colorspace import Colorimetry, Format, Planes, colorimetry_of, output_colorimetry
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings, plan_for
-from vs_iconvsr.stream import Hr, Stream
+from vs_iconvsr.stream import HrFrame, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +36,14 @@ _QUEUE_FRAMES = 8
 
 @dataclass(frozen=True)
 class Delivered:
-    """What went through: frames, and the colour that the next program has to be told of (NUT carries none)."""
+    """What went through: frames, and the color that the next program has to be told of (NUT carries none)."""
 
     frames: int
-    colour: Colour
+    color: Colorimetry
 
     def next_options(self) -> str:
-        """ffmpeg's filter that puts the colour tags on, for the command behind the pipe."""
-        c = self.colour
+        """ffmpeg's filter that puts the color tags on, for the command behind the pipe."""
+        c = self.color
         return (
             f"-vf setparams=range={2 if c.full_range else 1}:colorspace={c.matrix}"
             f":color_primaries={c.primaries}:color_trc={c.transfer}"
@@ -62,7 +62,7 @@ def upscale_pipe(
     network: VideoNetwork,
     settings: Settings,
     incoming: BinaryIO,
-    outgoing: Callable[[Colour], BinaryIO],
+    outgoing: Callable[[Colorimetry], BinaryIO],
     *,
     bits: int | None = None,
     tags: Mapping[str, int] | None = None,
@@ -70,21 +70,21 @@ def upscale_pipe(
     """Reads a container to its end and writes NUT: hr frames with the timestamps of the frames that they come from.
 
     Sound and other streams are copied. tags: frame properties that go before what the container says, which is nothing
-    where the container is NUT. outgoing: opens the other end, knowing the colour that NUT will not carry. Both
+    where the container is NUT. outgoing: opens the other end, knowing the color that NUT will not carry. Both
     ends must be real pipes or files. Raises SourceError for what cannot be
     read or upscaled, ValueError for settings, BrokenPipeError if nobody reads on.
     """
     if settings.segment == 0:
-        raise ValueError("segment: wanted at least 1 in a pipe, whose scenes have no known end, got 0")
+        raise ValueError("segment: expected at least 1 in a pipe, whose scenes have no known end, got 0")
     try:
         container = av.open(f"pipe:{incoming.fileno()}")
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
-            f"pipe: wanted a video on standard input, got something that cannot be read: {error}"
+            f"pipe: expected a video on standard input, got something that cannot be read: {error}"
         ) from error
     with container:
         if not container.streams.video:
-            raise SourceError("pipe: wanted a video on standard input, got none in what was sent")
+            raise SourceError("pipe: expected a video on standard input, got none in what was sent")
         return _Filter(network, settings, container, outgoing, bits, tags or {}).run()
 
 
@@ -96,7 +96,7 @@ class _Filter:
         network: VideoNetwork,
         settings: Settings,
         container: InputContainer,
-        outgoing: Callable[[Colour], BinaryIO],
+        outgoing: Callable[[Colorimetry], BinaryIO],
         bits: int | None,
         tags: Mapping[str, int],
     ) -> None:
@@ -106,7 +106,7 @@ class _Filter:
         self._video.thread_type = THREAD_TYPE
         self._video.codec_context.thread_count = THREADS
         self._time_base = exact(self._video.time_base) or Fraction(1, 90000)
-        self._conveyor: Conveyor[_Frame] = Conveyor(_QUEUE_FRAMES)
+        self._conveyor: BoundedQueue[_Frame] = BoundedQueue(_QUEUE_FRAMES)
         self._others: deque[av.Packet[AvStream]] = deque()
         self._layout: Layout | None = None
         self._size = (0, 0)
@@ -117,7 +117,7 @@ class _Filter:
         try:
             first = self._take()
             if first is None:
-                raise SourceError("pipe: wanted a video on standard input, got one of which no frame can be decoded")
+                raise SourceError("pipe: expected a video on standard input, got one of which no frame can be decoded")
             return self._deliver(first)
         finally:
             self._conveyor.break_off()
@@ -137,7 +137,7 @@ class _Filter:
                         self._conveyor.put(self._frame(count, frame))
                         count += 1
             self._conveyor.end()
-        except Broken:
+        except QueueClosed:
             return
         except BaseException as error:
             self._conveyor.end(error)
@@ -147,17 +147,17 @@ class _Filter:
             self._layout, self._size = layout_of(frame.format.name), (frame.width, frame.height)
         if frame.interlaced_frame:
             raise SourceError(
-                f"pipe: wanted progressive video, got an interlaced frame {index}; put bwdif before the pipe"
+                f"pipe: expected progressive video, got an interlaced frame {index}; put bwdif before the pipe"
             )
         if frame.pts is None:
-            raise SourceError(f"pipe: wanted timestamps, got none on frame {index}; send NUT, Matroska or y4m")
-        properties = {**colour_properties(frame, self._layout), **self._tags, "_FieldBased": 0}
+            raise SourceError(f"pipe: expected timestamps, got none on frame {index}; send NUT, Matroska or y4m")
+        properties = {**color_properties(frame, self._layout), **self._tags, "_FieldBased": 0}
         return _Frame(index, frame.pts, planes_of(frame), properties)
 
     def _take(self) -> _Frame | None:
         try:
             return self._conveyor.take()
-        except Broken as broken:
+        except QueueClosed as broken:
             raise broken.__cause__ or broken from None
 
     def _deliver(self, first: _Frame) -> Delivered:
@@ -172,9 +172,9 @@ class _Filter:
         )
         width, height = self._size
         scale = self._network.scale
-        colour, _ = colour_of(first.properties, source, width, height, matrix=self._settings.matrix)
-        colour = output_colour(colour, source, target, width * scale, height * scale, matrix=self._settings.matrix)
-        end = self._outgoing(colour).fileno()
+        color, _ = colorimetry_of(first.properties, source, width, height, matrix=self._settings.matrix)
+        color = output_colorimetry(color, source, target, width * scale, height * scale, matrix=self._settings.matrix)
+        end = self._outgoing(color).fileno()
         output = av.open(f"pipe:{end}", "w", format="nut", container_options={"max_interleave_delta": "0"})
         count = 0
         with output:
@@ -186,11 +186,11 @@ class _Filter:
                 output.mux(_packet(hr.planes, target, video, pts, self._time_base))
                 count += 1
             self._mux_others(output, copies)
-        return Delivered(count, colour)
+        return Delivered(count, color)
 
     def _upscaled(
         self, first: _Frame, source: Format, target: Format, width: int, height: int
-    ) -> Iterator[tuple[int, Hr]]:
+    ) -> Iterator[tuple[int, HrFrame]]:
         """(timestamp, hr frame) in order. At the end of the pipe a stream that knows the length takes over.
 
         hr frames whose surroundings all lie before the end are the same in both.

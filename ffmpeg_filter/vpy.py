@@ -5,11 +5,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffmpeg_filter import children, mux, presets
-from ffmpeg_filter.children import Executable
-from ffmpeg_filter.encode import container_options
-from ffmpeg_filter.probe import Source
-from vs_iconvsr.colour import Colour, Format, colour_of, output_colour
+from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media import mux, presets
+from ffmpeg_filter.media.encode import container_options
+from ffmpeg_filter.media.ffmpeg import Executable
+from ffmpeg_filter.media.probe import MediaSource
+from vs_iconvsr.colorspace import Colorimetry, Format, colorimetry_of, output_colorimetry
 
 _SCRIPT = '''\
 """{name}, upscaled by core.iconvsr. Preview it in an editor, or encode it with the command that came with it."""
@@ -54,13 +55,17 @@ class Written:
     command: str
 
 
-def written(source: Source, executable: Executable, script: Path, output: Path, *, model: str | None = None) -> Written:
+def written(
+    source: MediaSource, executable: Executable, script: Path, output: Path, *, model: str | None = None
+) -> Written:
     """The script, to be saved under the name `script`, and the command to `output`, a .mkv.
 
     Raises ValueError for sources with interlaced frames or formats that VapourSynth has not.
     """
     if source.interlaced:
-        raise ValueError(f"input: wanted progressive video, got interlaced: {source.path}; deinterlace it in a script")
+        raise ValueError(
+            f"input: expected progressive video, got interlaced: {source.path}; deinterlace it in a script"
+        )
     layout = source.layout.format
     target = _target(layout)
     arguments = f", model={model!r}" if model is not None else ""
@@ -72,10 +77,10 @@ def written(source: Source, executable: Executable, script: Path, output: Path, 
         timing=_timing(source),
         arguments=arguments,
     )
-    colour, _ = colour_of(source.properties, layout, source.width, source.height)
+    color, _ = colorimetry_of(source.properties, layout, source.width, source.height)
     width, height = source.width * 4, source.height * 4
     return Written(
-        text, _command(source, executable, script, output, output_colour(colour, layout, target, width, height))
+        text, _command(source, executable, script, output, output_colorimetry(color, layout, target, width, height))
     )
 
 
@@ -84,7 +89,7 @@ def _target(source: Format) -> Format:
     return Format(source.family, "integer", bits, source.subsampling_w, source.subsampling_h)
 
 
-def _timing(source: Source) -> str:
+def _timing(source: MediaSource) -> str:
     ends = [*source.pts[1:], source.pts[-1] + source.last_duration]
     durations = [b - a for a, b in zip(source.pts, ends, strict=True)]
     if len(set(durations[:-1])) <= 1:
@@ -93,14 +98,14 @@ def _timing(source: Source) -> str:
     return _VARIABLE.format(base=base, durations=durations, numerator=base.numerator, denominator=base.denominator)
 
 
-def _command(source: Source, executable: Executable, script: Path, output: Path, colour: Colour) -> str:
+def _command(source: MediaSource, executable: Executable, script: Path, output: Path, color: Colorimetry) -> str:
     vspipe = [str(Path(sys.executable).with_name("vspipe")), "-c", "mkv", str(script), "-"]
-    keep = mux.belongings(source, "mkv")
+    keep = mux.stream_mapping(source, "mkv")
     sar = source.sample_aspect_ratio
-    space = "" if colour.matrix == 0 else f":colorspace={colour.matrix}"
+    space = "" if color.matrix == 0 else f":colorspace={color.matrix}"
     filters = (
-        f"setparams=range={2 if colour.full_range else 1}:color_primaries={colour.primaries}"
-        f":color_trc={colour.transfer}{space}" + (f",setsar={sar.numerator}/{sar.denominator}" if sar else "")
+        f"setparams=range={2 if color.full_range else 1}:color_primaries={color.primaries}"
+        f":color_trc={color.transfer}{space}" + (f",setsar={sar.numerator}/{sar.denominator}" if sar else "")
     )
     encode: list[str | bytes] = [executable.path, "-y", "-copyts", "-itsoffset", f"{source.time_of(0):.6f}", "-i", "-"]
     encode += ["-i", children.safe_url(source.path), "-map", "0:v:0"]
@@ -108,6 +113,6 @@ def _command(source: Source, executable: Executable, script: Path, output: Path,
         encode += ["-map", f"1:{track.index}"]
     encode += ["-map_metadata", "1", "-map_chapters", "1", "-c", "copy", "-c:v", "libx264", "-crf", "16"]
     encode += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-vf", filters]
-    encode += ["-chroma_sample_location", str(colour.chroma_location + 1), "-max_interleave_delta", "0"]
+    encode += ["-chroma_sample_location", str(color.chroma_location + 1), "-max_interleave_delta", "0"]
     encode += [*container_options("mkv", source.time_base), children.safe_url(output)]
     return f"{shlex.join(vspipe)} | {children.describe(encode)}"

@@ -26,8 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vs_iconvsr
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
-from vs_iconvsr.colour import Format
-from vs_iconvsr.engine import Means, Propagation, Shape, Upscaler, uses_fast_convolutions
+from vs_iconvsr.colorspace import Format
+from vs_iconvsr.engine import MemoryStrategy, Propagation, Shape, Upscaler, uses_fast_convolutions
 from vs_iconvsr.networks import edvr
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.iconvsr import IconVSR
@@ -105,16 +105,16 @@ def network_named(model: str) -> VideoNetwork:
 
 
 @dataclass
-class Spent:
+class StageTime:
     """What something took in s: by the clock, and of the processors."""
 
     clock: float = math.inf
     cpu: float = math.inf
 
 
-def interleaved(paths: Mapping[str, Callable[[], Tensor]], device: torch.device, turns: int) -> dict[str, Spent]:
+def interleaved(paths: Mapping[str, Callable[[], Tensor]], device: torch.device, turns: int) -> dict[str, StageTime]:
     """What each takes; on a GPU after one turn that does not count."""
-    best = {name: Spent() for name in paths}
+    best = {name: StageTime() for name in paths}
     for turn in range(turns + (device.type == "cuda")):
         for name, path in paths.items():
             _wait(device)
@@ -123,7 +123,7 @@ def interleaved(paths: Mapping[str, Callable[[], Tensor]], device: torch.device,
             _wait(device)
             clock, cpu = time.perf_counter() - start, time.process_time() - cpu_start
             if turn >= (device.type == "cuda"):
-                best[name] = Spent(min(best[name].clock, clock), min(best[name].cpu, cpu))
+                best[name] = StageTime(min(best[name].clock, clock), min(best[name].cpu, cpu))
     return best
 
 
@@ -202,7 +202,7 @@ def exponent(amounts: Sequence[float], values: Sequence[float]) -> float:
     return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
 
 
-def doors(case: Case, settings: Settings, *, programs: bool, turns: int) -> dict[str, Spent]:
+def doors(case: Case, settings: Settings, *, programs: bool, turns: int) -> dict[str, StageTime]:
     """What a kept frame of the same clip and plan takes: the engine alone, the stream, decoder, engine and
     writer of iconvsr upscale with an encoder that throws all away, vspipe, and the whole command with x264 ultrafast.
 
@@ -226,15 +226,15 @@ def doors(case: Case, settings: Settings, *, programs: bool, turns: int) -> dict
             paths["upscale to nowhere"] = lambda n: _to_nowhere(network, settings, _video(case, clip[:n], folder))
             paths["vspipe"] = lambda n: _vspipe(case, settings, n, folder)
             paths["iconvsr upscale"] = lambda n: _command(case, settings, clip[:n], folder)
-        found: dict[str, list[Spent]] = {name: [] for name in paths}
+        found: dict[str, list[StageTime]] = {name: [] for name in paths}
         half = case.frames // 2
         for _ in range(turns):
             for name, path in paths.items():
                 whole, part = (_spent(lambda path=path, n=n: path(n)) for n in (case.frames, half))
                 count = case.frames - half
-                found[name].append(Spent((whole.clock - part.clock) / count, (whole.cpu - part.cpu) / count))
+                found[name].append(StageTime((whole.clock - part.clock) / count, (whole.cpu - part.cpu) / count))
     return {
-        name: Spent(statistics.median(each.clock for each in spent), statistics.median(each.cpu for each in spent))
+        name: StageTime(statistics.median(each.clock for each in spent), statistics.median(each.cpu for each in spent))
         for name, spent in found.items()
     }
 
@@ -277,11 +277,11 @@ def _clip(rgb: Tensor) -> list[tuple[Tensor, ...]]:
     return [tuple(_u8(plane) for plane in _planes(frame)) for frame in rgb.cpu()]
 
 
-def _spent(work: Callable[[], object]) -> Spent:
+def _spent(work: Callable[[], object]) -> StageTime:
     """Of this process and of its children."""
     start, cpu_start = time.perf_counter(), _cpu_s()
     work()
-    return Spent(time.perf_counter() - start, _cpu_s() - cpu_start)
+    return StageTime(time.perf_counter() - start, _cpu_s() - cpu_start)
 
 
 def _cpu_s() -> float:
@@ -436,7 +436,7 @@ def _segments(upscaler: Upscaler, lr: Tensor, segment: int, context: int) -> Ten
     for start in range(0, t, segment or t):
         kept = range(start, min(start + (segment or t), t))
         read = range(max(kept.start - context, 0), min(kept.stop + context, t))
-        propagation = upscaler.propagate(Segment(kept, read), lambda n: lr[n], means=Means.KEEP)
+        propagation = upscaler.propagate(Segment(kept, read), lambda n: lr[n], strategy=MemoryStrategy.KEEP)
         while not propagation.finished:
             frame = propagation.step()
             if frame is not None:
@@ -510,7 +510,7 @@ def _run(words: Sequence[str], settings: Settings) -> None:
 
 
 class _Nowhere:
-    """Parts of which nothing is kept, and their encoder, which takes what a real one is given."""
+    """PartSink of which nothing is kept, and their encoder, which takes what a real one is given."""
 
     path = Path(os.devnull)
     count = 0
@@ -537,10 +537,10 @@ class _Nowhere:
 def _to_nowhere(network: VideoNetwork, settings: Settings, path: Path) -> None:
     from threading import Event
 
-    from ffmpeg_filter import decode
-    from ffmpeg_filter.lines import Line, Lines
-    from ffmpeg_filter.pipeline import Feed, Part, Writer
-    from ffmpeg_filter.probe import probe
+    from ffmpeg_filter.job.lines import Line, Lines
+    from ffmpeg_filter.job.pipeline import FrameReader, Part, PartWriter
+    from ffmpeg_filter.media import decode
+    from ffmpeg_filter.media.probe import probe
 
     source = probe(path)
 
@@ -555,8 +555,8 @@ def _to_nowhere(network: VideoNetwork, settings: Settings, path: Path) -> None:
             target=Format("YUV", "integer", 10, 1, 1),
             sharers=sharers,
         )
-        feed = Feed(lambda first: decode.pictures(source, first, decode.Damage()))
-        return Line(stream, feed, Writer(_Nowhere(), source.pts))
+        feed = FrameReader(lambda first: decode.pictures(source, first, decode.Damage()))
+        return Line(stream, feed, PartWriter(_Nowhere(), source.pts))
 
     parts = [Part(0, range(source.num_frames))]
     Lines(parts, opened, encoders=1, stop=Event(), delivered=lambda _: None).run()

@@ -55,20 +55,20 @@ with_clock() {
 # prepare EXTRAS: installs the checkout with these extras ("" for none) unless that has been done.
 prepare() {
     local extras=$1 python wanted installed=$venv/.iconvsr-installed
-    wanted="$(cat "$root/pyproject.toml" "$root"/vs_iconvsr/native/* | cksum) $root"
+    wanted="$(cat "$root/pyproject.toml" "$root"/vs_iconvsr/plugin/native/* | cksum) $root"
     if [ -f "$installed" ] && [ "$(head -n 1 "$installed")" = "$wanted" ] && grep -qxF "extras:$extras" "$installed"; then
         return
     fi
     if ! [ -x "$venv/bin/python" ] || ! is_new_enough "$venv/bin/python"; then
         python=$(find_python)
-        [ -n "$python" ] || die "wanted a Python >= 3.12 with venv, found none on PATH, in pyenv or in uv; install one" \
+        [ -n "$python" ] || die "expected a Python >= 3.12 with venv, found none on PATH, in pyenv or in uv; install one" \
             "(apt install python3.12-venv, pyenv install 3.12, or uv python install 3.12), or name it: PYTHON=/path/to/python"
         say "making .venv with $("$python" --version)"
         rm -rf "$venv"
         "$python" -m venv "$venv"
     fi
     command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
-        die "wanted a C compiler for the VapourSynth plugin, found none; install one (apt install gcc)"
+        die "expected a C compiler for the VapourSynth plugin, found none; install one (apt install gcc)"
     with_clock "installing torch, VapourSynth and the rest into .venv (about 6 GB and some minutes the first time)" \
         "$venv/bin/python" -m pip install --disable-pip-version-check -e "$root${extras:+[$extras]}" ||
         die "the installation failed, see above"

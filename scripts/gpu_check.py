@@ -22,14 +22,14 @@ from torch import Tensor
 
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
 from tests.vs_iconvsr.networks.goldens import golden
-from vs_iconvsr.colour import Format
+from vs_iconvsr.colorspace import Format
 from vs_iconvsr.engine import PRECISIONS
 from vs_iconvsr.networks import edvr
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import Hr, Stream
+from vs_iconvsr.stream import HrFrame, Stream
 
 YUV420P8 = Format("YUV", "integer", 8, 1, 1)
 YUV420P10 = Format("YUV", "integer", 10, 1, 1)
@@ -47,7 +47,7 @@ QUICK_GOLDENS = 1
 
 
 @dataclass(frozen=True)
-class Result:
+class CheckResult:
     """One check. ok None: not made, and told says why."""
 
     check: str
@@ -57,7 +57,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Machine:
+class DeviceInfo:
     """Where and how thoroughly."""
 
     device: torch.device
@@ -68,7 +68,7 @@ class Machine:
         return str(self.device)
 
 
-def check_goldens(machine: Machine, precision: str) -> tuple[bool, str]:
+def check_goldens(machine: DeviceInfo, precision: str) -> tuple[bool, str]:
     """The authors' hr. float32 by the largest difference, the others by PSNR."""
     worst = 0.0 if precision == "float32" else 1e9
     at = ""
@@ -89,10 +89,12 @@ def check_goldens(machine: Machine, precision: str) -> tuple[bool, str]:
             worst, at = found, name
     if precision == "float32":
         return worst <= FLOAT32_TOLERANCE, f"largest difference {worst:.1e} ({at}), allowed {FLOAT32_TOLERANCE:.0e}"
-    return worst >= LEAST_PSNR_DB[precision], f"least PSNR {worst:.1f} dB ({at}), wanted {LEAST_PSNR_DB[precision]:.0f}"
+    return worst >= LEAST_PSNR_DB[
+        precision
+    ], f"least PSNR {worst:.1f} dB ({at}), expected {LEAST_PSNR_DB[precision]:.0f}"
 
 
-def check_law_1(machine: Machine) -> tuple[bool, str]:
+def check_law_1(machine: DeviceInfo) -> tuple[bool, str]:
     """The same bytes in any order, on any thread, with a cold and a warm store."""
     network, clip = small_network(machine), make_clip(machine, 9 if machine.quick else 24)
     count = len(clip)
@@ -114,7 +116,7 @@ def check_law_1(machine: Machine) -> tuple[bool, str]:
     return True, f"{count} frames: backwards, shuffled, alone, by four threads: the same bytes"
 
 
-def check_law_2(machine: Machine) -> tuple[bool, str]:
+def check_law_2(machine: DeviceInfo) -> tuple[bool, str]:
     """What the filter hands to VapourSynth is what the other door gets; planes go in and out as its memory."""
     from vs_iconvsr import plugin
 
@@ -146,7 +148,7 @@ def check_law_2(machine: Machine) -> tuple[bool, str]:
     return True, f"{len(clip)} frames: the filter's planes and properties are the stream's"
 
 
-def check_out_of_memory(machine: Machine) -> tuple[bool | None, str]:
+def check_out_of_memory(machine: DeviceInfo) -> tuple[bool | None, str]:
     """With nearly all memory taken by somebody else the stream goes on by other means: the same bytes."""
     if machine.device.type != "cuda":
         return None, "needs a GPU"
@@ -176,7 +178,7 @@ def check_out_of_memory(machine: Machine) -> tuple[bool | None, str]:
     return False, "memory never ran out: the check did not check anything"
 
 
-def check_memory(machine: Machine) -> tuple[bool, str]:
+def check_memory(machine: DeviceInfo) -> tuple[bool, str]:
     """The peak of the default plan: 540p to 2160p, 90 frames in one scene, and that more frames need no more."""
     width, height, count = (32, 24, 12) if machine.quick else (960, 540, 90)
     network = filled(IconVSR(mid_channels=8, num_blocks=1, edvr_channels=8) if machine.quick else IconVSR())
@@ -193,7 +195,7 @@ def check_memory(machine: Machine) -> tuple[bool, str]:
     return peaks[1] <= limit and peaks[1] <= 1.05 * peaks[0] + 0.1, f"{told}; allowed {limit:.0f}"
 
 
-def check_speed(machine: Machine, rows: list[benchmark.Row]) -> tuple[bool | None, str]:
+def check_speed(machine: DeviceInfo, rows: list[benchmark.Row]) -> tuple[bool | None, str]:
     """The table of benchmark.py; nothing is demanded here, the figures are to be looked at."""
     cases = (
         benchmark.QUICK[1:]
@@ -217,10 +219,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
-    machine = Machine(torch.device(options.device), options.quick)
+    machine = DeviceInfo(torch.device(options.device), options.quick)
     if machine.device.type == "cuda" and not torch.cuda.is_available():
         print(
-            f"gpu_check: wanted a GPU, torch {torch.__version__} sees none here; --device cpu looks at the script only"
+            f"gpu_check: expected a GPU, torch {torch.__version__} sees none here; --device cpu looks at the script only"
         )
         return 2
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -252,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(result.ok is False for result in results))
 
 
-def run_all(checks: dict[str, Callable[[], tuple[bool | None, str]]], limit_s: float) -> list[Result]:
+def run_all(checks: dict[str, Callable[[], tuple[bool | None, str]]], limit_s: float) -> list[CheckResult]:
     """One after the other; a failure is a result like any other, and none begins after limit_s."""
     start = time.monotonic()
     results = []
@@ -266,18 +268,18 @@ def run_all(checks: dict[str, Callable[[], tuple[bool | None, str]]], limit_s: f
                 ok, told = check()
             except Exception as error:
                 ok, told = False, f"{type(error).__name__}: {error}"
-        results.append(Result(name, ok, told, time.monotonic() - began))
+        results.append(CheckResult(name, ok, told, time.monotonic() - began))
         word = {True: "ok", False: "FAILED", None: "not made"}[ok]
         print(f"{name}: {word}: {told} ({results[-1].seconds:.1f} s)", flush=True)
     return results
 
 
-def small_network(machine: Machine) -> VideoNetwork:
+def small_network(machine: DeviceInfo) -> VideoNetwork:
     width = 8 if machine.quick else 16
     return filled(IconVSR(mid_channels=width, num_blocks=1, edvr_channels=width))
 
 
-def make_clip(machine: Machine, frames: int, *, width: int = 0, height: int = 0) -> list[tuple[Tensor, ...]]:
+def make_clip(machine: DeviceInfo, frames: int, *, width: int = 0, height: int = 0) -> list[tuple[Tensor, ...]]:
     """YUV420P8 that moves."""
     width, height = width or (24 if machine.quick else 160), height or (16 if machine.quick else 90)
     rgb = sequence(2 if width > 320 else frames, height, width)[0]
@@ -286,7 +288,7 @@ def make_clip(machine: Machine, frames: int, *, width: int = 0, height: int = 0)
 
 
 def open_stream(
-    machine: Machine,
+    machine: DeviceInfo,
     network: VideoNetwork,
     clip: Sequence[tuple[Tensor, ...]],
     *,
@@ -308,7 +310,7 @@ def open_stream(
     )
 
 
-def fetch(stream: Stream, clip: Sequence[tuple[Tensor, ...]], n: int) -> Hr:
+def fetch(stream: Stream, clip: Sequence[tuple[Tensor, ...]], n: int) -> HrFrame:
     while wanted := stream.missing(n):
         for k in wanted:
             stream.put(k, clip[k], benchmark.PROPERTIES)
@@ -317,7 +319,7 @@ def fetch(stream: Stream, clip: Sequence[tuple[Tensor, ...]], n: int) -> Hr:
     return stream.frame(n)
 
 
-def equal(one: Hr, other: Hr) -> bool:
+def equal(one: HrFrame, other: HrFrame) -> bool:
     same = all(torch.equal(a, b) for a, b in zip(one.planes, other.planes, strict=True))
     return same and one.properties == other.properties
 

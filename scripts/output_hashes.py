@@ -152,7 +152,9 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--json", type=Path, metavar="FILE", help="where the hashes go")
-    options.add_argument("--against", type=Path, metavar="FILE", help="hashes to compare with; exit code 1 if any differ")
+    options.add_argument(
+        "--against", type=Path, metavar="FILE", help="hashes to compare with; exit code 1 if any differ"
+    )
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         hashes = {}

@@ -19,7 +19,7 @@ from torch import Tensor
 from training.resize import imresize
 from training.synthesise import Generator, clips
 from vs_iconvsr import weights
-from vs_iconvsr.engine import Means, Shape, Upscaler
+from vs_iconvsr.engine import MemoryStrategy, Shape, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid, Segment
 
@@ -43,7 +43,7 @@ def read(name: str, largest: int) -> Tensor:
 
 def upscaled(upscaler: Upscaler, lr: Tensor, segments: list[Segment]) -> Iterator[Tensor]:
     for segment in segments:
-        propagation = upscaler.propagate(segment, lambda n: lr[n], means=Means.KEEP)
+        propagation = upscaler.propagate(segment, lambda n: lr[n], strategy=MemoryStrategy.KEEP)
         while not propagation.finished:
             hr = propagation.step()
             if hr is not None:

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipe = read_recipe(training.recipe_path(options.recipe), overrides=tuple(options.set))
     kinds = {degradation.kind for degradation in recipe.degradations}
     if "av" in absent and not kinds <= set(WITHOUT_ENCODERS):
-        print(f"train_gpu: degradations: wanted some of {', '.join(WITHOUT_ENCODERS)} without PyAV, got {kinds}")
+        print(f"train_gpu: degradations: expected some of {', '.join(WITHOUT_ENCODERS)} without PyAV, got {kinds}")
         return 1
     if options.shards and (options.shards / INDEX).exists() and not (options.run / "last.pt").exists():
         join(options.shards, options.run)
@@ -127,7 +127,7 @@ def join(folder: Path, run: Path) -> None:
     sums: dict[str, str] = json.loads((folder / INDEX).read_text())
     pieces = {name: (folder / name).read_bytes() if (folder / name).exists() else b"" for name in sums}
     if wrong := [name for name, wanted in sums.items() if hashlib.sha256(pieces[name]).hexdigest() != wanted]:
-        raise ValueError(f"{folder}: wanted every piece as {INDEX} has it, got others for {', '.join(wrong)}")
+        raise ValueError(f"{folder}: expected every piece as {INDEX} has it, got others for {', '.join(wrong)}")
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces.values()))) as archive:
         archive.extractall(run, filter="data")
 

@@ -233,7 +233,7 @@ def recipe_path(given: str) -> Path:
         return path
     if not ours.exists():
         names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-        raise ValueError(f"{given}: wanted a recipe's file or one of {names}; found neither")
+        raise ValueError(f"{given}: expected a recipe's file or one of {names}; found neither")
     return ours
 
 

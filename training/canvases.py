@@ -23,18 +23,18 @@ SUPERSAMPLING = 2  # shapes are drawn this much larger and averaged down: Pillow
 def canvas(random: Random, size: int) -> Picture:
     """(size, size, 3) in [0, 1]: leaves of all sizes over each other, some nested, some casting a soft shadow."""
     textures = [texture(random) for _ in range(int(random.integers(3, 8)))]
-    colours = palette(random, int(random.integers(5, 28)))
+    colors = palette(random, int(random.integers(5, 28)))
     look = _Look(random, size)
-    picture = np.broadcast_to(colours[0], (size, size, 3)).astype(np.float32)
+    picture = np.broadcast_to(colors[0], (size, size, 3)).astype(np.float32)
     picture += look.contrast * _crop(random, textures[0], size, size)[..., None]
     covered, leaves = 0.0, 0
     while covered < look.coverage * size * size and leaves < MAX_LEAVES:
         radius = look.radius(random)
         covered, leaves = covered + 2.5 * radius * radius, leaves + 1
-        _add_leaf(random, picture, radius, textures, colours, look)
+        _add_leaf(random, picture, radius, textures, colors, look)
     if random.random() < 0.4:
-        _add_lines(random, picture, colours)
-    light = 1.0 + random.uniform(0.0, 0.25) * _enlarge(coloured_noise(random, 64, 2.0), size)
+        _add_lines(random, picture, colors)
+    light = 1.0 + random.uniform(0.0, 0.25) * _enlarge(colored_noise(random, 64, 2.0), size)
     return np.clip(picture * light[..., None], 0.0, 1.0).astype(np.float32)
 
 
@@ -46,7 +46,7 @@ def outline(random: Random, size: int) -> Picture:
 
 
 def palette(random: Random, count: int) -> Picture:
-    """(count, 3): any luma, weak chroma that the whole palette shares a tint of, now and then a vivid colour."""
+    """(count, 3): any luma, weak chroma that the whole palette shares a tint of, now and then a vivid color."""
     luma = random.beta(1.1, 1.3, count)
     strength = abs(random.normal(0.0, 0.05)) + 0.01
     blue = random.normal(0.0, 0.04) + strength * random.laplace(0.0, 0.8, count)
@@ -74,7 +74,7 @@ def texture(random: Random) -> Picture:
     return _standardised(make(random, TEXTURE_PX))
 
 
-def coloured_noise(random: Random, size: int, slope: float, stretch: float = 1.0) -> Picture:
+def colored_noise(random: Random, size: int, slope: float, stretch: float = 1.0) -> Picture:
     """(size, size), periodic, amplitude falling as frequency ** -slope; stretch > 1 draws it out in one direction."""
     spectrum = np.fft.rfft2(random.standard_normal((size, size), dtype=np.float32))
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
@@ -110,7 +110,7 @@ class _Look:
 
 
 def _add_leaf(
-    random: Random, picture: Picture, radius: float, textures: list[Picture], colours: Picture, look: _Look
+    random: Random, picture: Picture, radius: float, textures: list[Picture], colors: Picture, look: _Look
 ) -> None:
     """Paint one leaf, with what is on it, into the picture (which is changed)."""
     size = picture.shape[0]
@@ -126,17 +126,17 @@ def _add_leaf(
     if radius > 12 and random.random() < look.shadows:
         shadow = np.roll(_blurred(cover, 0.06 * radius + 1.0), (int(0.08 * radius), int(0.05 * radius)), (0, 1))
         under *= 1.0 - 0.45 * shadow[..., None]
-    under += cover[..., None] * (_leaf_paint(random, cover.shape, radius, textures, colours, look) - under)
+    under += cover[..., None] * (_leaf_paint(random, cover.shape, radius, textures, colors, look) - under)
     if radius > 20 and random.random() < 0.25:
-        _add_pattern(random, under, cover, radius, colours)
+        _add_pattern(random, under, cover, radius, colors)
 
 
 def _leaf_paint(
-    random: Random, shape: tuple[int, ...], radius: float, textures: list[Picture], colours: Picture, look: _Look
+    random: Random, shape: tuple[int, ...], radius: float, textures: list[Picture], colors: Picture, look: _Look
 ) -> Picture:
     h, w = shape
-    colour = colours[int(random.integers(len(colours)))] + random.normal(0.0, look.jitter)
-    paint = np.broadcast_to(colour + random.normal(0.0, 0.5 * look.jitter, 3), (h, w, 3)).astype(np.float32)
+    color = colors[int(random.integers(len(colors)))] + random.normal(0.0, look.jitter)
+    paint = np.broadcast_to(color + random.normal(0.0, 0.5 * look.jitter, 3), (h, w, 3)).astype(np.float32)
     if radius > 5 and random.random() < look.textured:
         pattern = textures[int(random.integers(len(textures)))]
         paint += (look.contrast * random.uniform(0.2, 2.2) * _crop(random, pattern, h, w))[..., None]
@@ -147,16 +147,16 @@ def _leaf_paint(
     return paint
 
 
-def _add_pattern(random: Random, under: Picture, cover: Picture, radius: float, colours: Picture) -> None:
+def _add_pattern(random: Random, under: Picture, cover: Picture, radius: float, colors: Picture) -> None:
     """A few small things that lie on a leaf and move with it, never over its edge (under is changed)."""
     h, w = cover.shape
     small = radius * random.uniform(0.05, 0.25)
-    kind, colour = int(random.integers(4)), colours[int(random.integers(len(colours)))]
+    kind, color = int(random.integers(4)), colors[int(random.integers(len(colors)))]
     shapes = [
         leaf_points(random, small, kind) + random.uniform(0.0, 1.0, 2) * (w, h)
         for _ in range(int(random.integers(3, 14)))
     ]
-    under += (cover * _filled(shapes, w, h))[..., None] * (colour - under)
+    under += (cover * _filled(shapes, w, h))[..., None] * (color - under)
 
 
 def leaf_points(random: Random, radius: float, kind: int) -> npt.NDArray[np.float64]:
@@ -183,11 +183,11 @@ def leaf_points(random: Random, radius: float, kind: int) -> npt.NDArray[np.floa
     return turned
 
 
-def _add_lines(random: Random, picture: Picture, colours: Picture) -> None:
+def _add_lines(random: Random, picture: Picture, colors: Picture) -> None:
     """Wires, hair, twigs over everything (picture is changed)."""
     size = picture.shape[0]
     lines = _curves(random, size, count=int(random.integers(4, 70)), length=(40, 700), width=(0.8, 5.0))
-    picture += lines[..., None] * (colours[int(random.integers(len(colours)))] - picture)
+    picture += lines[..., None] * (colors[int(random.integers(len(colors)))] - picture)
 
 
 # --- textures
@@ -195,7 +195,7 @@ def _add_lines(random: Random, picture: Picture, colours: Picture) -> None:
 
 def _noise(random: Random, size: int) -> Picture:
     stretch = random.uniform(2.0, 8.0) if random.random() < 0.35 else 1.0
-    return coloured_noise(random, size, random.uniform(0.3, 1.7), stretch)
+    return colored_noise(random, size, random.uniform(0.3, 1.7), stretch)
 
 
 def _ridges(random: Random, size: int) -> Picture:
@@ -203,7 +203,7 @@ def _ridges(random: Random, size: int) -> Picture:
 
 
 def _marble(random: Random, size: int) -> Picture:
-    veins = coloured_noise(random, size, random.uniform(1.3, 2.0)) * random.uniform(2.0, 12.0)
+    veins = colored_noise(random, size, random.uniform(1.3, 2.0)) * random.uniform(2.0, 12.0)
     return np.sin(veins).astype(np.float32)
 
 
@@ -211,7 +211,7 @@ def _stripes(random: Random, size: int) -> Picture:
     """Gratings down to a period that aliases in lr frames, soft or hard, straight or bent."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     angle, period = random.uniform(0.0, math.pi), math.exp(random.uniform(math.log(5.0), math.log(60.0)))
-    bend = coloured_noise(random, size, 1.8) * random.choice([0.0, 0.3, 1.2])
+    bend = colored_noise(random, size, 1.8) * random.choice([0.0, 0.3, 1.2])
     wave: Picture = np.sin((x * math.cos(angle) + y * math.sin(angle)) * (2.0 * math.pi / period) + bend)
     hardness = random.uniform(1.0, 10.0)
     if random.random() >= 0.4:
@@ -273,7 +273,7 @@ def _solid_outline(random: Random, size: int) -> Picture:
 
 
 def _foliage_outline(random: Random, size: int) -> Picture:
-    heights = coloured_noise(random, size, random.uniform(1.1, 1.7))
+    heights = colored_noise(random, size, random.uniform(1.1, 1.7))
     return (heights - np.float32(random.uniform(0.2, 1.2))) * np.float32(random.uniform(4.0, 12.0))
 
 

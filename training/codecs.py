@@ -40,7 +40,7 @@ def encode_decode(lr: Tensor, encoder: str, *, quality: float, preset: str = "me
     packets += context.encode(None)
     pictures = [_picture(frame) for frame in _decoded(packets, DECODERS[encoder])]
     if len(pictures) != t:
-        raise RuntimeError(f"{encoder}: wanted {t} frames back, got {len(pictures)}")
+        raise RuntimeError(f"{encoder}: expected {t} frames back, got {len(pictures)}")
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)[..., :h, :w].contiguous()
 
 

@@ -29,7 +29,7 @@ def parse[T](text: str, recipe: type[T], *, path: Path, overrides: Sequence[str]
     try:
         document = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: wanted YAML, got {error}") from error
+        raise RecipeError(f"{path}: expected YAML, got {error}") from error
     if document is None:
         document = yaml.MappingNode("tag:yaml.org,2002:map", [])
     for override in overrides:
@@ -93,13 +93,13 @@ class _Reader:
                 near = difflib.get_close_matches(name, fields, n=1)
                 remedy = f"; did you mean {near[0]}?" if near else ""
                 raise self._error(
-                    child, _joined(key, name), f"wanted one of {', '.join(fields)}", "no such key", remedy
+                    child, _joined(key, name), f"expected one of {', '.join(fields)}", "no such key", remedy
                 )
             values[name] = self.value(child, hints[name], key=_joined(key, name))
         for name, field in fields.items():
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             if required and name not in values:
-                raise self._error(node, _joined(key, name), "wanted a value", "nothing")
+                raise self._error(node, _joined(key, name), "expected a value", "nothing")
         try:
             return wanted(**values)
         except RecipeError:
@@ -109,19 +109,19 @@ class _Reader:
 
     def _mapping(self, node: Node, key: str) -> dict[str, Node]:
         if not isinstance(node, yaml.MappingNode):
-            raise self._error(node, key, "wanted keys and values", _shown(node))
+            raise self._error(node, key, "expected keys and values", _shown(node))
         pairs: dict[str, Node] = {}
         for name, child in node.value:
             if name.value in pairs:
-                raise self._error(name, _joined(key, name.value), "wanted once", "twice")
+                raise self._error(name, _joined(key, name.value), "expected once", "twice")
             pairs[name.value] = child
         return pairs
 
     def _tuple(self, node: Node, arguments: tuple[Any, ...], key: str) -> tuple[Any, ...]:
         if not isinstance(node, yaml.SequenceNode):
-            raise self._error(node, key, "wanted a list", _shown(node))
+            raise self._error(node, key, "expected a list", _shown(node))
         if arguments[-1] is not Ellipsis and len(node.value) != len(arguments):
-            raise self._error(node, key, f"wanted {len(arguments)} values", str(len(node.value)))
+            raise self._error(node, key, f"expected {len(arguments)} values", str(len(node.value)))
         kinds = [arguments[0]] * len(node.value) if arguments[-1] is Ellipsis else arguments
         return tuple(
             self.value(child, kind, key=f"{key}[{i}]")
@@ -137,7 +137,7 @@ class _Reader:
         if wanted is Path and isinstance(value, str):
             return Path(value)
         if type(value) is not wanted:
-            raise self._error(node, key, f"wanted {_NAMES.get(wanted, wanted.__name__)}", _shown(node))
+            raise self._error(node, key, f"expected {_NAMES.get(wanted, wanted.__name__)}", _shown(node))
         return value
 
     def _error(self, node: Node, key: str, wanted: str, got: str, remedy: str = "") -> RecipeError:
@@ -155,13 +155,13 @@ def _override(document: Node, override: str) -> None:
     place, sign, text = override.partition("=")
     names = place.split(".")
     if not sign or not all(names):
-        raise RecipeError(f"--set: wanted KEY.KEY=VALUE, got {override!r}")
+        raise RecipeError(f"--set: expected KEY.KEY=VALUE, got {override!r}")
     value = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.ScalarNode("tag:yaml.org,2002:null", "")
     _forget_lines(value)
     node = document
     for depth, name in enumerate(names):
         if not isinstance(node, yaml.MappingNode):
-            raise RecipeError(f"--set {override}: wanted keys below {'.'.join(names[:depth])}, got {_shown(node)}")
+            raise RecipeError(f"--set {override}: expected keys below {'.'.join(names[:depth])}, got {_shown(node)}")
         kept = [pair for pair in node.value if pair[0].value != name]
         found = next((child for key, child in node.value if key.value == name), None)
         if depth == len(names) - 1:

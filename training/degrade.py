@@ -56,32 +56,32 @@ class Degradation:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"kind: wanted one of {', '.join(KINDS)}, got {self.kind!r}")
+            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.share <= 0.0:
-            raise ValueError(f"share: wanted more than 0, got {self.share}")
+            raise ValueError(f"share: expected more than 0, got {self.share}")
         for name in ("sigma", "noise", "crf", "quantiser", "stretch", "resize", "chroma"):
             low, high = getattr(self, name)
             if low > high:
-                raise ValueError(f"{name}: wanted [lowest, highest], got {[low, high]}")
+                raise ValueError(f"{name}: expected [lowest, highest], got {[low, high]}")
         for name, least in (("noise", 0.0), ("stretch", 1.0), ("resize", 0.1), ("chroma", 1.0)):
             if getattr(self, name)[0] < least:
-                raise ValueError(f"{name}: wanted at least {least:g}, got {getattr(self, name)[0]}")
+                raise ValueError(f"{name}: expected at least {least:g}, got {getattr(self, name)[0]}")
         for name in ("interlace", "second_pass"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}: wanted a share from 0 to 1, got {getattr(self, name)}")
+                raise ValueError(f"{name}: expected a share from 0 to 1, got {getattr(self, name)}")
         if self.sigma[0] <= 0.0:
-            raise ValueError(f"sigma: wanted more than 0, got {self.sigma[0]}")
+            raise ValueError(f"sigma: expected more than 0, got {self.sigma[0]}")
         if unknown := set(self.encoders) - set(ENCODERS):
-            raise ValueError(f"encoders: wanted some of {', '.join(ENCODERS)}, got {', '.join(sorted(unknown))}")
+            raise ValueError(f"encoders: expected some of {', '.join(ENCODERS)}, got {', '.join(sorted(unknown))}")
         if not self.encoders and self.kind != "real":
-            raise ValueError(f"encoders: wanted some of {', '.join(ENCODERS)}, got none")
+            raise ValueError(f"encoders: expected some of {', '.join(ENCODERS)}, got none")
 
 
 def degrade(gt: Tensor, degradation: Degradation, scale: int, *, random: Random) -> Tensor:
     """gt (t, 3, H, W) uint8 → lr (t, 3, H/scale, W/scale) uint8; H and W are multiples of scale."""
     h, w = gt.shape[-2:]
     if h % scale or w % scale:
-        raise ValueError(f"gt: wanted a height and width that {scale} divides, got {h}x{w}")
+        raise ValueError(f"gt: expected a height and width that {scale} divides, got {h}x{w}")
     kind = degradation.kind
     if kind == "bi":
         return bi(gt, scale)

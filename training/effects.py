@@ -61,9 +61,9 @@ def chroma_lost(frames: Tensor, *, factor: float, shift_px: float) -> Tensor:
     """
     red, green, blue = frames.unbind(1)
     y = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(1)
-    colour = frames - y
-    h, w = colour.shape[-2:]
-    narrow = resized(colour, h, max(1, round(w / factor)), kernel="bilinear")
+    color = frames - y
+    h, w = color.shape[-2:]
+    narrow = resized(color, h, max(1, round(w / factor)), kernel="bilinear")
     return y + _moved_right(resized(narrow, h, w, kernel="bilinear"), shift_px)
 
 

@@ -44,9 +44,9 @@ class Protocol:
     def __post_init__(self) -> None:
         for name, known in (("convention", CONVENTIONS), ("channels", CHANNELS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name}: wanted {' or '.join(known)}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name}: expected {' or '.join(known)}, got {getattr(self, name)!r}")
         if self.crop_px < 0 or self.frames < 0:
-            raise ValueError(f"crop_px, frames: wanted at least 0, got {self.crop_px}, {self.frames}")
+            raise ValueError(f"crop_px, frames: expected at least 0, got {self.crop_px}, {self.frames}")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def evaluate(
     scores: dict[str, list[Score]] = {name: [] for name in upscalers}
     for i, sequence in enumerate(clips.sequences):
         if protocol.mirrored and clips.shape(i)[0] != 7:
-            raise ValueError(f"{sequence.name}: wanted 7 frames for the mirrored protocol, got {clips.shape(i)[0]}")
+            raise ValueError(f"{sequence.name}: expected 7 frames for the mirrored protocol, got {clips.shape(i)[0]}")
         gt, lr = degraded(clips, i, degradation, scale=scale, frames=protocol.frames, seed=seed)
         for name, upscale in upscalers.items():
             score = measure(sequence.name, _hr(upscale, lr, protocol), _truth(gt, protocol), protocol)

@@ -59,7 +59,7 @@ def export(
     ours, theirs = (held_out.mean(found, recipe.degradations) for found in (gains, before))
     if not force and ours <= theirs:
         raise WorseError(
-            f"{folder}: wanted held-out gains above those before training ({theirs:+.3f} dB), "
+            f"{folder}: expected held-out gains above those before training ({theirs:+.3f} dB), "
             f"got {ours:+.3f} dB; nothing was written (--force writes it all the same); "
             "train on more scenes of the kind that it is for, in good quality"
         )
@@ -83,7 +83,7 @@ def trained(recipe: Recipe, folder: Path) -> VideoNetwork:
     """The best averaged weights of a run."""
     path = folder / "average.safetensors"
     if not path.exists():
-        raise ValueError(f"{folder}: wanted the folder of a run that was evaluated once, found no {path.name}")
+        raise ValueError(f"{folder}: expected the folder of a run that was evaluated once, found no {path.name}")
     network = build(recipe)
     network.load_state_dict(safetensors.torch.load_file(path))
     return network.eval().requires_grad_(False)
@@ -132,7 +132,7 @@ def _check_recipe(recipe: Recipe, folder: Path) -> None:
     path = folder / "recipe.json"
     if path.exists() and (found := differences(recipe, parse(path.read_text(), Recipe, path=path))):
         raise ValueError(
-            f"{folder}: wanted the recipe that it was trained by, got another ({'; '.join(found)}); "
+            f"{folder}: expected the recipe that it was trained by, got another ({'; '.join(found)}); "
             "give export the recipe and every --set that train was given"
         )
 

@@ -46,12 +46,12 @@ class FrameFolders:
 def open_frames(folder: Path, *, layout: str = "any") -> FrameFolders:
     """The sequences of a data set's folder; layout is one of LAYOUTS. ValueError where nothing is found."""
     if layout not in LAYOUTS:
-        raise ValueError(f"layout: wanted one of {', '.join(LAYOUTS)}, got {layout!r}")
+        raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
     if not folder.is_dir():
-        raise ValueError(f"{folder}: wanted a folder of frames, found none")
+        raise ValueError(f"{folder}: expected a folder of frames, found none")
     sequences = LAYOUTS[layout](folder)
     if not sequences:
-        raise ValueError(f"{folder}: wanted folders with pictures ({', '.join(SUFFIXES)}) as in {layout}, found none")
+        raise ValueError(f"{folder}: expected folders with pictures ({', '.join(SUFFIXES)}) as in {layout}, found none")
     return FrameFolders(sequences)
 
 
@@ -88,12 +88,12 @@ def _vimeo(folder: Path, names: str) -> list[Sequence]:
     """sequences/00001/0001/im1.png … im7.png; the list beside it says which."""
     listed = folder / names
     if not listed.exists():
-        raise ValueError(f"{listed}: wanted the list of sequences that comes with Vimeo-90K, found none")
+        raise ValueError(f"{listed}: expected the list of sequences that comes with Vimeo-90K, found none")
     found = []
     for line in listed.read_text().split():
         sequence = _sequence(folder / "sequences" / line, folder / "sequences")
         if sequence is None:
-            raise ValueError(f"{folder / 'sequences' / line}: wanted the frames that {names} names, found none")
+            raise ValueError(f"{folder / 'sequences' / line}: expected the frames that {names} names, found none")
         found.append(sequence)
     return found
 

@@ -82,7 +82,7 @@ def estimate(footage: Path, *, scale: int, simulation: Simulation | None = None)
     codec, quantiser = _stream(footage)
     windows, combed = _windows(footage)
     if not windows:
-        raise ValueError(f"{footage}: wanted {FRAMES} frames in a row with something to see in them, found none")
+        raise ValueError(f"{footage}: expected {FRAMES} frames in a row with something to see in them, found none")
     figures = np.stack([measure(group) for group in _groups(windows)])
     known = CODECS.get(codec)
     families = (known,) if known else tuple(FAMILIES)
@@ -316,10 +316,10 @@ def _stream(footage: Path) -> tuple[str, float | None]:
     try:
         with av.open(str(footage)) as container:
             if not container.streams.video:
-                raise ValueError(f"{footage}: wanted a video stream, found none")
+                raise ValueError(f"{footage}: expected a video stream, found none")
             codec = container.streams.video[0].codec_context.name
     except av.FFmpegError as error:
-        raise ValueError(f"{footage}: wanted a video that can be decoded, got: {error}") from error
+        raise ValueError(f"{footage}: expected a video that can be decoded, got: {error}") from error
     return codec, stream_quantiser(footage)
 
 

@@ -28,7 +28,7 @@ def ssim(ours: Tensor, truth: Tensor) -> float:
     Raises ValueError for frames smaller than the window.
     """
     if min(ours.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM: wanted frames of at least {SSIM_WINDOW} px, got {tuple(ours.shape[-2:])}")
+        raise ValueError(f"SSIM: expected frames of at least {SSIM_WINDOW} px, got {tuple(ours.shape[-2:])}")
     c1, c2 = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
     a, b = ours.to(torch.float64), truth.to(torch.float64)
     mean_a, mean_b = _windowed(a), _windowed(b)

@@ -23,7 +23,7 @@ from torch import Tensor
 from training.metrics import luma
 from training.resize import imresize, to_bytes
 from vs_iconvsr import scenes
-from vs_iconvsr.colour import Format, usual_matrix
+from vs_iconvsr.colorspace import Format, usual_matrix
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ class Preparation:
     def __post_init__(self) -> None:
         for name in ("frames", "window_px", "windows", "downscale", "most_per_scene"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: wanted at least 1, got {getattr(self, name)}")
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0.0 <= self.held_out < 1.0:
-            raise ValueError(f"held_out: wanted a share from 0 to below 1, got {self.held_out}")
+            raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def prepare(videos: Sequence[Path], folder: Path, preparation: Preparation) -> l
     found = [scene for video in videos for scene in _examined(video, preparation)]
     kept = [scene for scene in found if scene.verdict == "kept"]
     if not kept:
-        raise ValueError(f"{len(videos)} videos: wanted at least one scene to keep, got {_reasons(found)}")
+        raise ValueError(f"{len(videos)} videos: expected at least one scene to keep, got {_reasons(found)}")
     held_out = _held_out(kept, preparation.held_out)
     done = []
     for scene in found:
@@ -120,10 +120,10 @@ def find_videos(places: Sequence[Path]) -> list[Path]:
         if file.suffix.lower() in VIDEO_SUFFIXES or not place.is_dir()
     ]
     if not files:
-        raise ValueError(f"{', '.join(map(str, places))}: wanted videos ({', '.join(VIDEO_SUFFIXES)}), found none")
+        raise ValueError(f"{', '.join(map(str, places))}: expected videos ({', '.join(VIDEO_SUFFIXES)}), found none")
     names = [file.name for file in files]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{', '.join(sorted(twice))}: wanted names that differ, got one twice; rename one")
+        raise ValueError(f"{', '.join(sorted(twice))}: expected names that differ, got one twice; rename one")
     return files
 
 
@@ -132,7 +132,7 @@ def frames_of(video: Path, *, downscale: int = 1) -> Iterator[tuple[Tensor, bool
     try:
         with av.open(str(video)) as container:
             if not container.streams.video:
-                raise ValueError(f"{video}: wanted a video stream, found none")
+                raise ValueError(f"{video}: expected a video stream, found none")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
@@ -141,7 +141,7 @@ def frames_of(video: Path, *, downscale: int = 1) -> Iterator[tuple[Tensor, bool
                 picture = torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
                 yield _downscaled(picture, downscale), bool(frame.interlaced_frame)
     except av.FFmpegError as error:
-        raise ValueError(f"{video}: wanted a video that can be decoded, got: {error}") from error
+        raise ValueError(f"{video}: expected a video that can be decoded, got: {error}") from error
 
 
 def look_at(picture: Tensor, before: Tensor | None, *, interlaced: bool = False) -> Look:
@@ -176,7 +176,7 @@ def verdict(looks: Sequence[Look], preparation: Preparation) -> str:
         return "credits: writing on a plain ground"
     moving = [look for look in looks if look.difference > DUPLICATE]
     if len(moving) < preparation.frames:
-        return f"too short: {len(moving)} frames that differ, {preparation.frames} wanted"
+        return f"too short: {len(moving)} frames that differ, {preparation.frames} expected"
     if np.median([look.detail for look in looks]) < SOFT:
         return f"soft: nothing finer than half its size; try --downscale {2 * preparation.downscale}"
     return "kept"

@@ -27,14 +27,16 @@ class Network:
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture: wanted one of {', '.join(ARCHITECTURES)}, got {self.architecture!r}")
+            raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {self.architecture!r}")
 
     def build(self) -> VideoNetwork:
         """With fresh weights from torch's random state."""
         try:
             return ARCHITECTURES[self.architecture](**self.arguments)
         except TypeError as error:
-            raise ValueError(f"network.arguments: wanted those of {self.architecture}, got {self.arguments}") from error
+            raise ValueError(
+                f"network.arguments: expected those of {self.architecture}, got {self.arguments}"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class Data:
     def __post_init__(self) -> None:
         for name in ("layout", "held_out_layout"):
             if getattr(self, name) not in LAYOUTS:
-                raise ValueError(f"{name}: wanted one of {', '.join(LAYOUTS)}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name}: expected one of {', '.join(LAYOUTS)}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +104,11 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise ValueError(f"precision: wanted one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.steps < 1:
-            raise ValueError(f"steps: wanted at least 1, got {self.steps}")
+            raise ValueError(f"steps: expected at least 1, got {self.steps}")
         if not 0.0 <= self.average < 1.0:
-            raise ValueError(f"average: wanted at least 0 and below 1, got {self.average}")
+            raise ValueError(f"average: expected at least 0 and below 1, got {self.average}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if (self.network is None) == (self.start.weights is None):
-            raise ValueError("network: wanted either it or start.weights")
+            raise ValueError("network: expected either it or start.weights")
 
 
 def read_recipe(path: Path, *, overrides: tuple[str, ...] = ()) -> Recipe:

@@ -48,7 +48,7 @@ class GeneratedSet:
         for name in ("index.json", "gt.npy", "flow.npy"):
             if not (folder / name).exists():
                 raise ValueError(
-                    f"{folder}: wanted a set of clips, found no {name}; make one: python -m training synthesise"
+                    f"{folder}: expected a set of clips, found no {name}; make one: python -m training synthesise"
                 )
         self.folder = folder
         self.gt = np.load(folder / "gt.npy", mmap_mode="r")
@@ -83,7 +83,9 @@ class PreparedSet:
         self.folder = folder
         self.files = sorted(folder.glob("*.npy"), key=lambda file: hashlib.sha256(file.name.encode()).hexdigest())
         if not self.files:
-            raise ValueError(f"{folder}: wanted prepared sequences, found none; make some: python -m training prepare")
+            raise ValueError(
+                f"{folder}: expected prepared sequences, found none; make some: python -m training prepare"
+            )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -102,20 +104,20 @@ class Patches:
     """What one sample of a batch is: frames in a row, patch_px lr px square.
 
     mirrored: its frames are followed by themselves in reverse, as the authors do with the 7 frames of Vimeo-90K.
-    permute_colours, reverse_time: how often; flips and transposition come in half of the samples each.
+    permute_colors, reverse_time: how often; flips and transposition come in half of the samples each.
     """
 
     batch: int = 4
     frames: int = 7
     patch_px: int = 32
-    permute_colours: float = 0.3
+    permute_colors: float = 0.3
     reverse_time: float = 0.5
     mirrored: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch", "frames", "patch_px"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: wanted at least 1, got {getattr(self, name)}")
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,9 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         world: int = 1,
     ) -> None:
         if not degradations:
-            raise ValueError("degradations: wanted at least one, got none")
+            raise ValueError("degradations: expected at least one, got none")
         if patches.batch % world:
-            raise ValueError(f"batch: wanted a multiple of the {world} processes, got {patches.batch}")
+            raise ValueError(f"batch: expected a multiple of the {world} processes, got {patches.batch}")
         self.sequences, self.patches, self.degradations = sequences, patches, degradations
         self.scale, self.seed, self.rank, self.world = scale, seed, rank, world
 
@@ -180,7 +182,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         t, patch = self.patches.frames, self.patches.patch_px
         if frames < t or min(h, w) // self.scale < patch:
             raise ValueError(
-                f"sequence {sequence}: wanted at least {t} frames of {patch * self.scale} px, got {frames} of {w}x{h}; "
+                f"sequence {sequence}: expected at least {t} frames of {patch * self.scale} px, got {frames} of {w}x{h}; "
                 "use fewer frames or smaller patches"
             )
         side = self.scale * min(patch + 2 * MARGIN_PX, h // self.scale, w // self.scale)
@@ -197,7 +199,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
                 gt = gt.flip(dim)
         if random.random() < 0.5:
             gt = gt.transpose(-1, -2)
-        if random.random() < self.patches.permute_colours:
+        if random.random() < self.patches.permute_colors:
             gt = gt[:, random.permutation(3).tolist()]
         return gt
 

@@ -76,17 +76,17 @@ def _flow_part(network: VideoNetwork) -> FlowNetwork:
         return network.flow_network
     if isinstance(network, FlowAlignedNetwork):
         return network.spynet
-    raise ValueError(f"flow: wanted a network with a flow network, got {type(network).__name__}; take out the key")
+    raise ValueError(f"flow: expected a network with a flow network, got {type(network).__name__}; take out the key")
 
 
 def _load_flow(network: FlowNetwork, path: Path) -> None:
     """From a file of `save_flow`."""
     if not path.exists():
-        raise ValueError(f"{path}: wanted the weights of a flow network, found no file")
+        raise ValueError(f"{path}: expected the weights of a flow network, found no file")
     tensors = safetensors.torch.load_file(path)
     wanted = network.state_dict()
     if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
-        raise ValueError(f"{path}: wanted the weights of this recipe's flow network, got other keys or shapes")
+        raise ValueError(f"{path}: expected the weights of this recipe's flow network, got other keys or shapes")
     network.load_state_dict(tensors)
 
 
@@ -94,9 +94,9 @@ def _load_part(network: VideoNetwork, attribute: str, model: str) -> None:
     """SPyNet or EDVR-M (which is changed) from a file of it alone or of a whole network that has it."""
     module = getattr(network, attribute, None)
     if module is None:
-        raise ValueError(f"start: wanted a network with {attribute}, got {type(network).__name__}; take out {model}")
+        raise ValueError(f"start: expected a network with {attribute}, got {type(network).__name__}; take out {model}")
     assert isinstance(module, nn.Module)
     part = weights.load_part(model)
     if type(part) is not type(module):
-        raise ValueError(f"{model}: wanted {type(module).__name__}, got {type(part).__name__}")
+        raise ValueError(f"{model}: expected {type(module).__name__}, got {type(part).__name__}")
     module.load_state_dict(part.state_dict())

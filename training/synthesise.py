@@ -46,12 +46,12 @@ class Generator:
 
     def __post_init__(self) -> None:
         if self.size % FLOW_SCALE or self.size < 16:
-            raise ValueError(f"size: wanted a multiple of {FLOW_SCALE}, at least 16, got {self.size}")
+            raise ValueError(f"size: expected a multiple of {FLOW_SCALE}, at least 16, got {self.size}")
         if self.canvas_px < 2.5 * self.size:
-            raise ValueError(f"canvas_px: wanted at least 2.5 times size ({self.size}), got {self.canvas_px}")
+            raise ValueError(f"canvas_px: expected at least 2.5 times size ({self.size}), got {self.canvas_px}")
         for name, least in (("clips", 1), ("frames", 2), ("canvases", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name}: wanted at least {least}, got {getattr(self, name)}")
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 
 
 def synthesise(generator: Generator, folder: Path, *, device: str = "cpu") -> None:
@@ -62,7 +62,7 @@ def synthesise(generator: Generator, folder: Path, *, device: str = "cpu") -> No
         found = json.loads(index.read_text())["generator"]
         if found == wanted:
             return
-        raise ValueError(f"{folder}: wanted an empty folder or a set made with {wanted}, got one made with {found}")
+        raise ValueError(f"{folder}: expected an empty folder or a set made with {wanted}, got one made with {found}")
     folder.mkdir(parents=True, exist_ok=True)
     n, t, size, lr = generator.clips, generator.frames, generator.size, generator.size // FLOW_SCALE
     parts = {name: folder / f"{name}.npy.part" for name in ("gt", "flow")}
@@ -128,7 +128,7 @@ class Layer:
     """A picture with its coverage that moves, filmed by mapping frame positions to canvas positions.
 
     At time i the frame position p shows the canvas position H_i (p + wobble_i(p)), H_i a homography.
-    picture (4, canvas_px, canvas_px): colour times coverage, coverage.
+    picture (4, canvas_px, canvas_px): color times coverage, coverage.
     """
 
     def __init__(self, picture: Tensor, homographies: "Homographies", wobble: "Wobble") -> None:

@@ -198,7 +198,7 @@ class _Run:
         theirs = parse(state["recipe"], Recipe, path=self.folder / "recipe.json")
         if found := differences(self.recipe, theirs):
             raise TrainingError(
-                f"{self.folder}: wanted a run of this recipe, got one of another ({'; '.join(found)}); "
+                f"{self.folder}: expected a run of this recipe, got one of another ({'; '.join(found)}); "
                 "go on with that recipe or choose another --out"
             )
         self._take(state)
@@ -247,7 +247,7 @@ class _Run:
         state = checkpoint.load(self.folder)
         if state is None or rollbacks > MAX_ROLLBACKS:
             raise TrainingError(
-                f"step {failed}: wanted a finite loss and gradient, got none after {rollbacks - 1} rollbacks; "
+                f"step {failed}: expected a finite loss and gradient, got none after {rollbacks - 1} rollbacks; "
                 "lower the learning rate: --set optimiser.learning_rate=…"
             )
         self._take(state)
@@ -310,7 +310,7 @@ def _scaler(settings: Optimiser, means: Means) -> torch.amp.GradScaler:
     kind = torch.device(means.device).type
     if settings.precision == "float16" and kind != "cuda":
         raise TrainingError(
-            f"precision: wanted a CUDA device for float16, got {means.device}; "
+            f"precision: expected a CUDA device for float16, got {means.device}; "
             "--device cuda, or --set optimiser.precision=bfloat16"
         )
     return torch.amp.GradScaler(kind, enabled=settings.precision == "float16")
@@ -324,7 +324,7 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise TrainingError("tensorboard: wanted the package, found none; pip install 'vs-iconvsr[train]'") from error
+        raise TrainingError("tensorboard: expected the package, found none; pip install 'vs-iconvsr[train]'") from error
     return SummaryWriter(str(folder / "tensorboard"))
 
 

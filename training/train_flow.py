@@ -58,7 +58,7 @@ def pretrain_flow(
     """
     settings = recipe.flow
     if settings is None:
-        raise ValueError("flow: wanted settings for flow pretraining in the recipe, got none")
+        raise ValueError("flow: expected settings for flow pretraining in the recipe, got none")
     saved = folder / CHECKPOINTS
     network.to(means.device)
     tame(network)
@@ -113,7 +113,7 @@ def passed_gate(
     share = error_share(network, held_out, degradations)
     if share >= settings.gate:
         raise FlowGateError(
-            f"flow: wanted an end-point error below {settings.gate} of zero flow's, got {share:.3f}; "
+            f"flow: expected an end-point error below {settings.gate} of zero flow's, got {share:.3f}; "
             "train longer: --set flow.steps=…"
         )
     return share
@@ -124,7 +124,7 @@ class PairSource(torch.utils.data.Dataset[Pairs]):
 
     def __init__(self, clips: GeneratedSet, recipe: Recipe) -> None:
         if recipe.flow is None:
-            raise ValueError("flow: wanted settings for flow pretraining in the recipe, got none")
+            raise ValueError("flow: expected settings for flow pretraining in the recipe, got none")
         self.clips, self.degradations, self.batch, self.seed = (
             clips,
             recipe.degradations,

@@ -1,6 +1,6 @@
 """What works on this machine and, where something does not, its exact cause and the remedy.
 
-Starts no program: what vspipe and ffmpeg say is asked for in ffmpeg_filter.doctor_command. torch, and what rests on it,
+Starts no program: what vspipe and ffmpeg say is asked for in ffmpeg_filter.commands.doctor. torch, and what rests on it,
 is imported where it is examined: a torch that cannot be imported is a finding, not the end.
 """
 
@@ -37,7 +37,7 @@ class Check:
 
     def __post_init__(self) -> None:
         if self.status not in (OK, WARN, FAIL):
-            raise ValueError(f"status: wanted {OK}, {WARN} or {FAIL}, got {self.status}")
+            raise ValueError(f"status: expected {OK}, {WARN} or {FAIL}, got {self.status}")
 
 
 def checks(*, plugin: Path | None = None) -> list[Check]:
@@ -74,7 +74,7 @@ def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
     text = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, {sys.executable}"
     if version < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
-        return Check("Python", FAIL, f"{text}: wanted {wanted} or newer", f"make an environment with Python {wanted}")
+        return Check("Python", FAIL, f"{text}: expected {wanted} or newer", f"make an environment with Python {wanted}")
     return Check("Python", OK, text)
 
 
@@ -86,7 +86,7 @@ def vapoursynth_version(module: str = "vapoursynth") -> Check:
     release = vapoursynth.__version__.release_major
     text = f"R{release}, {Path(str(vapoursynth.__file__)).parent}"
     if release < OLDEST_VAPOURSYNTH:
-        wanted = f"wanted R{OLDEST_VAPOURSYNTH} or newer"
+        wanted = f"expected R{OLDEST_VAPOURSYNTH} or newer"
         return Check("VapourSynth", FAIL, f"{text}: {wanted}", f"pip install 'vapoursynth>={OLDEST_VAPOURSYNTH}'")
     return Check("VapourSynth", OK, text)
 

@@ -11,9 +11,9 @@ import torch
 
 from vs_iconvsr import scenes
 from vs_iconvsr.engine import PRECISIONS, Shape, uses_fast_convolutions
+from vs_iconvsr.engine.tiles import MIN_TILE_PX, tiles_of
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid
-from vs_iconvsr.tiles import MIN_TILE_PX, tiles_of
 
 GIB = 2**30
 DEFAULT_HALO_PX = 48  # see scripts/seams.md
@@ -93,17 +93,17 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
     """The plan for frames of width x height. Raises ValueError, naming the argument, for what cannot be done."""
     Grid(1, settings.segment, settings.context)
     if settings.dither not in ("ordered", "none"):
-        raise ValueError(f"dither: wanted ordered or none, got {settings.dither}")
+        raise ValueError(f"dither: expected ordered or none, got {settings.dither}")
     if not 0 < settings.sc_threshold <= 1:
-        raise ValueError(f"sc_threshold: wanted a share above 0 and up to 1, got {settings.sc_threshold}")
+        raise ValueError(f"sc_threshold: expected a share above 0 and up to 1, got {settings.sc_threshold}")
     if settings.threads is not None and settings.threads < 1:
-        raise ValueError(f"threads: wanted at least 1, got {settings.threads}")
+        raise ValueError(f"threads: expected at least 1, got {settings.threads}")
     devices = devices_named(settings.device)
     precision = _precision(settings.precision, devices[0])
     value_bytes = PRECISIONS[precision].itemsize
     budget = settings.memory_bytes or _usual_budget(devices[0])
     if budget < 0.25 * GIB:
-        raise ValueError(f"memory: wanted at least 0.25 GiB, got {budget / GIB:.3g}")
+        raise ValueError(f"memory: expected at least 0.25 GiB, got {budget / GIB:.3g}")
     tile = settings.tile
     if tile is None:
         tile = _tile_that_fits(width, height, settings.halo, network, value_bytes, budget)
@@ -139,9 +139,9 @@ def devices_named(text: str) -> list[torch.device]:
     found = [{"cuda": "cuda:0", "xpu": "xpu:0", "mps:0": "mps", "cpu:0": "cpu"}.get(name, name) for name in named]
     for name, asked in zip(found, named, strict=True):
         if name not in there:
-            raise ValueError(f"device: wanted auto or some of {', '.join(there)}, got {asked or 'nothing'}")
+            raise ValueError(f"device: expected auto or some of {', '.join(there)}, got {asked or 'nothing'}")
     if len({torch.device(name).type for name in found}) > 1:
-        raise ValueError(f"device: wanted devices of one kind, whose pixels agree, got {text}")
+        raise ValueError(f"device: expected devices of one kind, whose pixels agree, got {text}")
     return [torch.device(name) for name in found]
 
 
@@ -158,7 +158,7 @@ def devices_here() -> list[str]:
 def _precision(wanted: str, device: torch.device) -> str:
     if wanted != "auto":
         if wanted not in PRECISIONS:
-            raise ValueError(f"precision: wanted auto or one of {', '.join(PRECISIONS)}, got {wanted}")
+            raise ValueError(f"precision: expected auto or one of {', '.join(PRECISIONS)}, got {wanted}")
         return wanted
     return "float16" if device.type == "cuda" else "float32"
 
@@ -200,6 +200,6 @@ def _tile_that_fits(
         if network.working_values * largest * value_bytes <= budget // 2:
             return tile
     raise ValueError(
-        f"memory: wanted enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:.2g} GiB; "
+        f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:.2g} GiB; "
         f"pass a larger memory= or another device="
     )

@@ -34,11 +34,11 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
-            raise ValueError(f"clip: wanted at least 1 frame, got {self.num_frames}")
+            raise ValueError(f"clip: expected at least 1 frame, got {self.num_frames}")
         if self.segment < 0:
-            raise ValueError(f"segment: wanted 0 (whole scenes) or at least 1 frame, got {self.segment}")
+            raise ValueError(f"segment: expected 0 (whole scenes) or at least 1 frame, got {self.segment}")
         if self.context < 0:
-            raise ValueError(f"context: wanted at least 0 frames, got {self.context}")
+            raise ValueError(f"context: expected at least 0 frames, got {self.context}")
 
     def cell(self, n: int) -> range:
         """The cell that frame n lies in; the last one may be shorter."""

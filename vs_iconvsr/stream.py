@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vs_iconvsr import colour as colours
-from vs_iconvsr import scenes
-from vs_iconvsr.colour import Colour, Format, Planes
-from vs_iconvsr.cuts import Cuts
-from vs_iconvsr.engine import Means, Propagation, Upscaler
+from vs_iconvsr import colorspace, scenes
+from vs_iconvsr.colorspace import Colorimetry, Format, Planes
+from vs_iconvsr.engine import MemoryStrategy, Propagation, Upscaler
+from vs_iconvsr.engine.worker import Worker, worker_for
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Plan, Settings, plan_for
+from vs_iconvsr.scenes.cuts import Cuts
 from vs_iconvsr.segments import Grid, Segment, Unknown
-from vs_iconvsr.worker import Worker, worker_for
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +33,18 @@ RANGE_EVERY = 24
 
 
 @dataclass(frozen=True)
-class Hr:
-    """An hr frame on the CPU: planes in the target format and their colour.
+class HrFrame:
+    """An hr frame on the CPU: planes in the target format and their color.
 
     properties: the frame properties to change, None to delete one. segment: the first frame of its segment.
-    keepsake: whatever the door gave `put` for the source frame of the same number.
+    user_data: whatever the door gave `put` for the source frame of the same number.
     """
 
     planes: Planes
-    colour: Colour
+    color: Colorimetry
     properties: Mapping[str, int | None]
     segment: int
-    keepsake: object
+    user_data: object
 
     @property
     def size_bytes(self) -> int:
@@ -68,7 +67,7 @@ class Stream:
 
     source, width, height, num_frames: the clip. target: the format of hr frames. in_flight: how many hr frames may be
     asked for at the same time. sharers: how many streams share the plan's memory; the same frames come of it.
-    warn: told of guesses about colour and of what is clipped, once each.
+    warn: told of guesses about color and of what is clipped, once each.
 
     For hr frame n: put every frame of `missing(n)`, again until it is empty, then take `frame(n)`; or `abandon(n)`.
     Different n may be under way at once, on different threads. Raises ValueError for settings that cannot be.
@@ -106,7 +105,7 @@ class Stream:
         self._frames: OrderedDict[int, _Source] = OrderedDict()
         self._cuts = Cuts(num_frames, self.plan.sc_threshold, self._frames.get)
         self._jobs: OrderedDict[int, _Job] = OrderedDict()
-        self._hr: OrderedDict[int, Hr] = OrderedDict()
+        self._hr: OrderedDict[int, HrFrame] = OrderedDict()
         self._interest: dict[int, int] = {}  # hr frame: when it was first asked for
         self._asked = 0
         self._recent: deque[int] = deque(maxlen=2 * in_flight + 2)
@@ -157,18 +156,20 @@ class Stream:
             new = range(first_new, min(self._surroundings(self._cells_after(n)).stop, first_new + pace))
             return [k for k in new if k not in self._frames][:ROUND_FRAMES]
 
-    def put(self, n: int, planes: Planes, properties: Mapping[str, int], *, keepsake: object = None) -> None:
+    def put(self, n: int, planes: Planes, properties: Mapping[str, int], *, user_data: object = None) -> None:
         """Hands source frame n over. The planes, on the CPU, are the stream's from here on.
 
-        A frame that is already there is ignored. Raises ValueError for a frame we cannot upscale (see `colour_of`).
+        A frame that is already there is ignored. Raises ValueError for a frame we cannot upscale (see `colorimetry_of`).
         """
         with self._lock:
             if n in self._frames or self._closed:
                 return
-        colour, warnings = colours.colour_of(properties, self.source, self.width, self.height, matrix=self._matrix)
+        color, warnings = colorspace.colorimetry_of(
+            properties, self.source, self.width, self.height, matrix=self._matrix
+        )
         if n % RANGE_EVERY == 0:
-            warnings = [*warnings, *colours.range_warnings(planes[0], self.source, colour)]
-        source = _Source(planes, self.source, properties, colour, keepsake)
+            warnings = [*warnings, *colorspace.range_warnings(planes[0], self.source, color)]
+        source = _Source(planes, self.source, properties, color, user_data)
         if self.plan.scene_detect and not _tells_of_cuts(properties):
             source.signature()  # now, while nobody has to wait for the lock
         with self._lock:
@@ -182,7 +183,7 @@ class Stream:
             self._warn(text)
         self._wake()
 
-    def frame(self, n: int) -> Hr:
+    def frame(self, n: int) -> HrFrame:
         """hr frame n; waits for the engine. Raises what went wrong on the way, and ValueError after `close`."""
         with self._lock:
             try:
@@ -192,7 +193,7 @@ class Stream:
                     return self._hr[n]
                 failure = self._failure(n)
                 if failure is None:
-                    raise ValueError(f"frame {n}: wanted an open stream, got one that was closed")
+                    raise ValueError(f"frame {n}: expected an open stream, got one that was closed")
                 raise failure
             finally:
                 self._end_request(n)
@@ -441,34 +442,36 @@ class Stream:
         def lr_frame(n: int) -> Tensor:
             source = frames[n]
             planes = tuple(plane.to(upscaler.device) for plane in source.planes)
-            return colours.to_rgb(planes, self.source, source.colour)
+            return colorspace.to_rgb(planes, self.source, source.color)
 
-        return upscaler.propagate(job.segment, lr_frame, means=self._means)
+        return upscaler.propagate(job.segment, lr_frame, strategy=self._means)
 
-    def _delivered(self, job: "_Job", n: int, rgb: Tensor) -> Hr:
+    def _delivered(self, job: "_Job", n: int, rgb: Tensor) -> HrFrame:
         source = job.frames[n]
         height, width = rgb.shape[-2:]
-        colour = colours.output_colour(source.colour, self.source, self.target, width, height, matrix=self._matrix)
+        color = colorspace.output_colorimetry(
+            source.color, self.source, self.target, width, height, matrix=self._matrix
+        )
         with torch.inference_mode():
-            planes = colours.from_rgb(rgb, self.target, colour, dither=self.plan.dither)
+            planes = colorspace.from_rgb(rgb, self.target, color, dither=self.plan.dither)
             planes = tuple(plane.cpu() for plane in planes)
-        properties: dict[str, int | None] = dict.fromkeys(colours.COLOUR_PROPERTIES)
-        properties |= colours.properties_of(colour, self.target)
+        properties: dict[str, int | None] = dict.fromkeys(colorspace.COLOR_PROPERTIES)
+        properties |= colorspace.properties_of(color, self.target)
         if self.plan.scene_detect and not _tells_of_cuts(source.properties):
             with self._lock:  # both are known since the segment is
                 properties["_SceneChangePrev"] = int(self._cuts.starts_scene(n))
                 properties["_SceneChangeNext"] = int(self._cuts.starts_scene(n + 1))
         properties["IconVSRSegmentStart"] = job.segment.kept.start
-        return Hr(planes, colour, properties, job.segment.kept.start, source.keepsake)
+        return HrFrame(planes, color, properties, job.segment.kept.start, source.user_data)
 
     def _with_other_means(self, job: "_Job", error: Exception) -> Exception | None:
         """Out of memory: the segment starts again with means that need less, or, when there are none, fails."""
-        order = list(Means)
+        order = list(MemoryStrategy)
         at = order.index(self._means)
         job.propagation = None
         if at + 1 == len(order):
             return MemoryError(
-                f"memory: wanted {self.plan.working_bytes / 2**30:.2f} GiB and a segment's features on "
+                f"memory: expected {self.plan.working_bytes / 2**30:.2f} GiB and a segment's features on "
                 f"{job.worker.device}, got an out-of-memory error by every means; pass a smaller tile= "
                 f"(now {self.plan.tile}), segment= (now {self.plan.segment}) or memory="
             )
@@ -486,12 +489,12 @@ class Stream:
         affordable = self.plan.memory_bytes // 8 // self._sharers // hr_bytes
         return max(self._in_flight + 2, min(self.plan.segment or 60, affordable))
 
-    def _planned_means(self) -> Means:
+    def _planned_means(self) -> MemoryStrategy:
         length = (self.plan.segment or self._grid.num_frames) + 2 * self.plan.context
         room = self.plan.memory_bytes * 3 // 4 - self.plan.working_bytes
         if self._sharers * 2 * length * self.plan.frame_bytes <= room:
-            return Means.KEEP
-        return Means.OFFLOAD if self.plan.devices[0] != "cpu" else Means.RECOMPUTE
+            return MemoryStrategy.KEEP
+        return MemoryStrategy.OFFLOAD if self.plan.devices[0] != "cpu" else MemoryStrategy.RECOMPUTE
 
     def _wake(self) -> None:
         for worker in self._workers:
@@ -506,12 +509,12 @@ class _Source:
     """A source frame as it came."""
 
     def __init__(
-        self, planes: Planes, format: Format, properties: Mapping[str, int], colour: Colour, keepsake: object
+        self, planes: Planes, format: Format, properties: Mapping[str, int], color: Colorimetry, user_data: object
     ) -> None:
         self.planes = planes
         self.properties = properties
-        self.colour = colour
-        self.keepsake = keepsake
+        self.color = color
+        self.user_data = user_data
         self._format = format
         self._signature: Tensor | None = None
 

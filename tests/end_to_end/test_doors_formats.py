@@ -11,11 +11,11 @@ import pytest
 import torch
 import vapoursynth as vs
 
-from ffmpeg_filter import children
-from ffmpeg_filter.frames import planes_of
-from ffmpeg_filter.job import Job, run
-from ffmpeg_filter.probe import probe
-from ffmpeg_filter.progress import PlainProgress
+from ffmpeg_filter.job.job import JobOptions, run
+from ffmpeg_filter.job.report import PlainProgress
+from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media.frames import planes_of
+from ffmpeg_filter.media.probe import probe
 from vs_iconvsr.plan import Settings
 
 pytestmark = [pytest.mark.needs_ffmpeg, pytest.mark.needs_vapoursynth]
@@ -42,7 +42,7 @@ def test_both_doors_give_the_same_planes(tmp_path: Path, tiny_model: Path, pixel
     subprocess.run(command, check=True, timeout=60)
 
     settings = Settings(segment=4, context=1, device="cpu")
-    job = Job(source, output, model=str(tiny_model), settings=settings, encoder="ffv1", part_frames=8)
+    job = JobOptions(source, output, model=str(tiny_model), settings=settings, encoder="ffv1", part_frames=8)
     run(job, PlainProgress(io.StringIO()), threading.Event())
     target = probe(output).layout.format
 

@@ -72,10 +72,10 @@ ONE_SCENE = """
     import hashlib, sys
     import torch
     from vs_iconvsr import weights
-    from vs_iconvsr.engine import Means, Shape, Upscaler
+    from vs_iconvsr.engine import MemoryStrategy, Shape, Upscaler
     from vs_iconvsr.segments import Segment
 
-    model, frames, means = sys.argv[1], int(sys.argv[2]), Means(sys.argv[3])
+    model, frames, strategy = sys.argv[1], int(sys.argv[2]), MemoryStrategy(sys.argv[3])
     torch.set_num_threads(1)
     upscaler = Upscaler(weights.load(model), torch.device("cpu"), Shape(96, 64))
     still = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -86,7 +86,7 @@ ONE_SCENE = """
 
     open("/proc/self/clear_refs", "w").write("5")  # the peak begins here: imports have one of their own
     before = resident_kib("VmRSS")
-    propagation = upscaler.propagate(segment, lambda n: still.roll(n, dims=2), means=means)
+    propagation = upscaler.propagate(segment, lambda n: still.roll(n, dims=2), strategy=strategy)
     made = hashlib.sha256()
     while not propagation.finished:
         hr = propagation.step()
@@ -106,7 +106,7 @@ def test_a_long_scene_recomputed_gives_the_same_bytes_in_less_memory(tmp_path: P
     torch.manual_seed(0)
     model = tmp_path / "wide.safetensors"
     weights.save(LightVSR(mid_channels=64, num_blocks=1, flow_channels=4), model, provenance={"name": "wide"})
-    kept, recomputed = (run(ONE_SCENE, model, frames, means).split() for means in ("keep", "recompute"))
+    kept, recomputed = (run(ONE_SCENE, model, frames, strategy).split() for strategy in ("keep", "recompute"))
     assert kept[0] == recomputed[0]
     features = frames * 64 * 64 * 96 * 4
     assert features < int(kept[1]) < 1.2 * features + 80 * MIB  # no holes beside them

@@ -250,7 +250,7 @@ FORMATS = [
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
 def test_every_family_depth_and_subsampling_comes_back_as_it_was(plain_model: Path, format: int) -> None:
-    """One colour goes in as codes of the format and must come out as the same codes, dither or not."""
+    """One color goes in as codes of the format and must come out as the same codes, dither or not."""
     grey = core.std.BlankClip(format=vs.RGBS, width=20, height=12, length=2, color=[0.6, 0.3, 0.45])
     family = core.get_video_format(format).color_family
     matrix = {} if family == vs.RGB else {"matrix_s": "709"}
@@ -292,19 +292,19 @@ def variable_format() -> vs.VideoNode:
     ("arguments", "message"),
     [
         ({"model": "no_such_model"}, r"^Upscale: .*no_such_model"),
-        ({"segment": -1}, r"^Upscale: segment: wanted .* got -1"),
-        ({"context": -1}, r"^Upscale: context: wanted .* got -1"),
-        ({"tile": [10, 10]}, r"^Upscale: tile: wanted .* got \(10, 10\)"),
-        ({"tile": [100]}, r"^Upscale: tile: wanted \[width, height\], got \[100\]"),
-        ({"device": "cuda:7"}, r"^Upscale: device: wanted .*cpu.* got cuda:7"),
-        ({"precision": "float8"}, r"^Upscale: precision: wanted .* got float8"),
-        ({"dither": "noise"}, r"^Upscale: dither: wanted .* got noise"),
-        ({"matrix": "2020cl"}, r"^Upscale: matrix: wanted .* got .*2020cl"),
-        ({"matrix": "nonsense"}, r"^Upscale: matrix: wanted .* got nonsense"),
-        ({"memory": 0.01}, r"^Upscale: memory: wanted at least 0.25 GiB"),
-        ({"sc_threshold": 0.0}, r"^Upscale: sc_threshold: wanted .* got 0"),
+        ({"segment": -1}, r"^Upscale: segment: expected .* got -1"),
+        ({"context": -1}, r"^Upscale: context: expected .* got -1"),
+        ({"tile": [10, 10]}, r"^Upscale: tile: expected .* got \(10, 10\)"),
+        ({"tile": [100]}, r"^Upscale: tile: expected \[width, height\], got \[100\]"),
+        ({"device": "cuda:7"}, r"^Upscale: device: expected .*cpu.* got cuda:7"),
+        ({"precision": "float8"}, r"^Upscale: precision: expected .* got float8"),
+        ({"dither": "noise"}, r"^Upscale: dither: expected .* got noise"),
+        ({"matrix": "2020cl"}, r"^Upscale: matrix: expected .* got .*2020cl"),
+        ({"matrix": "nonsense"}, r"^Upscale: matrix: expected .* got nonsense"),
+        ({"memory": 0.01}, r"^Upscale: memory: expected at least 0.25 GiB"),
+        ({"sc_threshold": 0.0}, r"^Upscale: sc_threshold: expected .* got 0"),
         ({"format": 12345}, r"^Upscale: .*format"),
-        ({"halo": -3, "tile": [64, 64]}, r"^Upscale: halo: wanted .* got -3"),
+        ({"halo": -3, "tile": [64, 64]}, r"^Upscale: halo: expected .* got -3"),
     ],
 )
 def test_a_bad_argument_is_refused_when_the_filter_is_made(
@@ -315,13 +315,13 @@ def test_a_bad_argument_is_refused_when_the_filter_is_made(
 
 
 def test_a_clip_of_variable_format_is_refused_with_the_remedy(tiny_model: Path) -> None:
-    with pytest.raises(vs.Error, match=r"^Upscale: clip: wanted constant format and size, got .*resize"):
+    with pytest.raises(vs.Error, match=r"^Upscale: clip: expected constant format and size, got .*resize"):
         core.iconvsr.Upscale(variable_format(), model=str(tiny_model))
 
 
 def test_interlaced_frames_are_refused_with_the_remedy(tiny_model: Path) -> None:
     clip = core.iconvsr.Upscale(make_source(_FieldBased=2), model=str(tiny_model), **ARGUMENTS)
-    with pytest.raises(vs.Error, match=r"^Upscale: _FieldBased: wanted .*deinterlace"):
+    with pytest.raises(vs.Error, match=r"^Upscale: _FieldBased: expected .*deinterlace"):
         clip.get_frame(0)
 
 
@@ -329,7 +329,7 @@ def test_alpha_is_refused_with_the_remedy(tiny_model: Path) -> None:
     alpha = core.std.BlankClip(format=vs.GRAY8, width=WIDTH, height=HEIGHT, length=NUM_FRAMES)
     source = core.std.ClipToProp(make_source(), alpha, prop="_Alpha")
     clip = core.iconvsr.Upscale(source, model=str(tiny_model), **ARGUMENTS)
-    with pytest.raises(vs.Error, match=r"^Upscale: _Alpha: wanted"):
+    with pytest.raises(vs.Error, match=r"^Upscale: _Alpha: expected"):
         clip.get_frame(0)
 
 

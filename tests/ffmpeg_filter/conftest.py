@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg_filter import children
-from ffmpeg_filter.children import Executable
-from ffmpeg_filter.job import Job, Summary
-from ffmpeg_filter.job import run as run_job
-from ffmpeg_filter.progress import PlainProgress
+from ffmpeg_filter.job.job import JobOptions, JobSummary
+from ffmpeg_filter.job.job import run as run_job
+from ffmpeg_filter.job.report import PlainProgress
+from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media.ffmpeg import Executable
 from vs_iconvsr.plan import Settings
 
 Ffmpeg = Callable[..., Path]
@@ -51,11 +51,11 @@ def clip(ffmpeg: Ffmpeg) -> Ffmpeg:
 
 
 @pytest.fixture
-def upscaled(tiny_model: Path) -> Callable[..., Summary]:
-    """upscaled(source, output, encoder="ffv1", …): does the job with the tiny network; keywords are those of Job."""
+def upscaled(tiny_model: Path) -> Callable[..., JobSummary]:
+    """upscaled(source, output, encoder="ffv1", …): does the job with the tiny network; keywords are those of JobOptions."""
 
-    def make(source: Path, output: Path, *, settings: Settings = SMALL, **options: object) -> Summary:
-        job = Job(source, output, model=str(tiny_model), settings=settings, speed="ultrafast", part_frames=8)
+    def make(source: Path, output: Path, *, settings: Settings = SMALL, **options: object) -> JobSummary:
+        job = JobOptions(source, output, model=str(tiny_model), settings=settings, speed="ultrafast", part_frames=8)
         return run_job(replace(job, **options), PlainProgress(io.StringIO()), threading.Event())  # type: ignore[arg-type]
 
     return make

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.probe import probe
+from ffmpeg_filter.media.probe import probe
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -105,22 +105,22 @@ def failed(result: tuple[int, str, str], message: str) -> None:
 
 def test_no_such_file(command: Command, tmp_path: Path) -> None:
     failed(
-        command(tmp_path / "no.mkv", tmp_path / "out.mkv"), r"input: wanted a video file, got no such file: .*no\.mkv"
+        command(tmp_path / "no.mkv", tmp_path / "out.mkv"), r"input: expected a video file, got no such file: .*no\.mkv"
     )
 
 
 def test_a_folder_without_pictures(command: Command, tmp_path: Path) -> None:
-    failed(command(tmp_path, tmp_path / "out.mkv"), r"input: wanted numbered pictures \(\.png, .*got none")
+    failed(command(tmp_path, tmp_path / "out.mkv"), r"input: expected numbered pictures \(\.png, .*got none")
 
 
 def test_standard_input_has_a_command_of_its_own(command: Command, tmp_path: Path) -> None:
-    failed(command("-", tmp_path / "out.mkv"), r"input: wanted a file, got standard input; .*iconvsr pipe")
+    failed(command("-", tmp_path / "out.mkv"), r"input: expected a file, got standard input; .*iconvsr pipe")
 
 
 @pytest.mark.parametrize("name", ["rtsp://camera/stream", "http://host/a.mp4", "srt://host:9000"])
 def test_an_address_is_no_file(command: Command, tmp_path: Path, name: str) -> None:
     failed(
-        command(name, tmp_path / "out.mkv"), r"input: wanted a file, got an address: .*; save it first: ffmpeg -i URL"
+        command(name, tmp_path / "out.mkv"), r"input: expected a file, got an address: .*; save it first: ffmpeg -i URL"
     )
 
 
@@ -134,15 +134,15 @@ def test_a_pipe_or_a_device_is_no_file(command: Command, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--part-frames", "0"), r"part-frames: wanted at least 1, got 0"),
-        (("--memory", "0"), r"memory: wanted more than 0 GiB, got 0"),
-        (("--memory", "nan"), r"memory: wanted more than 0 GiB, got nan"),
-        (("--crf", "nan"), r"crf: wanted a number, got nan"),
-        (("--rate", "24"), r"rate, peak: wanted for numbered pictures alone, got a video file"),
-        (("--peak", "4"), r"rate, peak: wanted for numbered pictures alone, got a video file"),
-        (("--start", "99"), r"start: wanted less than the 0\.480 s that the video has, got 99\.000"),
-        (("--start", "nan"), r"start, duration: wanted at least 0 and more than 0 seconds, got nan"),
-        (("--duration", "0"), r"start, duration: wanted at least 0 and more than 0 seconds, got None and 0\.0"),
+        (("--part-frames", "0"), r"part-frames: expected at least 1, got 0"),
+        (("--memory", "0"), r"memory: expected more than 0 GiB, got 0"),
+        (("--memory", "nan"), r"memory: expected more than 0 GiB, got nan"),
+        (("--crf", "nan"), r"crf: expected a number, got nan"),
+        (("--rate", "24"), r"rate, peak: expected for numbered pictures alone, got a video file"),
+        (("--peak", "4"), r"rate, peak: expected for numbered pictures alone, got a video file"),
+        (("--start", "99"), r"start: expected less than the 0\.480 s that the video has, got 99\.000"),
+        (("--start", "nan"), r"start, duration: expected at least 0 and more than 0 seconds, got nan"),
+        (("--duration", "0"), r"start, duration: expected at least 0 and more than 0 seconds, got None and 0\.0"),
         (("--", "-tune", "nonsense"), r"encoder: cannot be used so: ffmpeg failed .*nonsense"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_setting_that_cannot_be_ends_it_before_the_work(
 
 def test_zero_bytes(command: Command, tmp_path: Path) -> None:
     (tmp_path / "in.mkv").touch()
-    failed(command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"input: wanted a video file, got one of zero bytes")
+    failed(command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"input: expected a video file, got one of zero bytes")
 
 
 def test_no_video_at_all(command: Command, tmp_path: Path) -> None:
@@ -173,13 +173,17 @@ def test_an_mp4_that_was_never_finished(clip: Make, command: Command, tmp_path: 
 
 def test_sound_alone(ffmpeg: Make, command: Command, tmp_path: Path) -> None:
     source = ffmpeg("in.mp4", "-f", "lavfi", "-i", "sine=d=0.3", "-c:a", "aac")
-    failed(command(source, tmp_path / "out.mkv"), r"input: wanted a file with a video stream, got one with only audio")
+    failed(
+        command(source, tmp_path / "out.mkv"), r"input: expected a file with a video stream, got one with only audio"
+    )
 
 
 def test_sound_with_a_cover_is_no_video(ffmpeg: Make, command: Command, tmp_path: Path) -> None:
     inputs = ("-f", "lavfi", "-i", "sine=d=0.3", "-f", "lavfi", "-i", "color=red:s=32x32", "-frames:v", "1")
     source = ffmpeg("in.mp4", *inputs, "-c:a", "aac", "-c:v", "png", "-disposition:v", "attached_pic")
-    failed(command(source, tmp_path / "out.mkv"), r"wanted a file with a video stream, got one with only audio, cover")
+    failed(
+        command(source, tmp_path / "out.mkv"), r"expected a file with a video stream, got one with only audio, cover"
+    )
 
 
 def test_an_unknown_model(clip: Make, command: Command, tmp_path: Path) -> None:
@@ -190,18 +194,18 @@ def test_an_unknown_model(clip: Make, command: Command, tmp_path: Path) -> None:
 
 def test_interlaced_video(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-vf", "setfield=tff", "-c:v", "libx264", "-flags", "+ildct+ilme", size="64x64")
-    failed(command(source, tmp_path / "out.mkv"), r"wanted progressive video, got interlaced: .*--deinterlace")
+    failed(command(source, tmp_path / "out.mkv"), r"expected progressive video, got interlaced: .*--deinterlace")
 
 
 def test_output_equal_to_input(clip: Make, command: Command) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
-    failed(command(source, source, "--overwrite"), r"output: wanted another file than the input, got the same")
+    failed(command(source, source, "--overwrite"), r"output: expected another file than the input, got the same")
 
 
 def test_output_that_is_a_link_to_the_input(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     (tmp_path / "link.mkv").symlink_to(source)
-    failed(command(source, tmp_path / "link.mkv", "--overwrite"), r"output: wanted another file than the input")
+    failed(command(source, tmp_path / "link.mkv", "--overwrite"), r"output: expected another file than the input")
 
 
 def test_output_exists(clip: Make, command: Command, tmp_path: Path) -> None:
@@ -215,7 +219,7 @@ def test_output_exists(clip: Make, command: Command, tmp_path: Path) -> None:
 
 def test_output_folder_that_is_not_there(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
-    failed(command(source, tmp_path / "no" / "out.mkv"), r"output: wanted an existing folder, got .*/no; .*mkdir -p")
+    failed(command(source, tmp_path / "no" / "out.mkv"), r"output: expected an existing folder, got .*/no; .*mkdir -p")
 
 
 def test_output_folder_without_permission(
@@ -227,7 +231,8 @@ def test_output_folder_without_permission(
     if os.geteuid() == 0:  # root may write anywhere: only the answer of the system is made up
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked and mode is not None)
     failed(
-        command(source, locked / "out.mkv"), r"output: wanted a writable folder, got no permission to write in .*locked"
+        command(source, locked / "out.mkv"),
+        r"output: expected a writable folder, got no permission to write in .*locked",
     )
 
 
@@ -235,19 +240,22 @@ def test_output_without_a_known_ending(clip: Make, command: Command, tmp_path: P
     source = clip("in.mkv", "-c:v", "libx264")
     failed(
         command(source, tmp_path / "out.gif"),
-        r"output: wanted a name ending in \.mkv, \.mp4, .*, or pictures .*, got out\.gif",
+        r"output: expected a name ending in \.mkv, \.mp4, .*, or pictures .*, got out\.gif",
     )
 
 
 def test_an_unknown_encoder(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
-    failed(command(source, tmp_path / "out.mkv", "--encoder", "h269"), r"encoder: wanted auto or one of x264, .*'h269'")
+    failed(
+        command(source, tmp_path / "out.mkv", "--encoder", "h269"), r"encoder: expected auto or one of x264, .*'h269'"
+    )
 
 
 def test_an_ffmpeg_that_is_not_there(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     failed(
-        command(source, tmp_path / "out.mkv", "--ffmpeg", "/no/ffmpeg"), r"ffmpeg: wanted an executable file, got '/no"
+        command(source, tmp_path / "out.mkv", "--ffmpeg", "/no/ffmpeg"),
+        r"ffmpeg: expected an executable file, got '/no",
     )
 
 
@@ -258,7 +266,7 @@ def test_ffmpeg_options_that_would_break_the_job(clip: Make, command: Command, t
 
 def test_ffmpeg_options_for_a_command_that_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["scenes", "in.mkv", "--", "-tune", "grain"]) == 1
-    assert capsys.readouterr().err == "iconvsr: scenes: wanted nothing after --, got -tune grain\n"
+    assert capsys.readouterr().err == "iconvsr: scenes: expected nothing after --, got -tune grain\n"
 
 
 def test_a_mistake_leaves_nothing_behind(command: Command, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 import ffmpeg_filter
 from ffmpeg_filter import node
-from ffmpeg_filter.children import FfmpegError
-from ffmpeg_filter.probe import probe
+from ffmpeg_filter.media.ffmpeg import FfmpegError
+from ffmpeg_filter.media.probe import probe
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -66,13 +66,13 @@ def test_plain_run_explains_itself(source: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_is_named() -> None:
-    with pytest.raises(ValueError, match=r"iconvsr: wanted some of bits, .*, got modell"):
+    with pytest.raises(ValueError, match=r"iconvsr: expected some of bits, .*, got modell"):
         ffmpeg.input("x").video.iconvsr(modell="light")
 
 
 def test_a_graph_without_the_node_is_refused(source: Path, tmp_path: Path) -> None:
     out = ffmpeg.output(ffmpeg.input(str(source)), str(tmp_path / "out.mkv"))
-    with pytest.raises(ValueError, match="wanted one iconvsr node, got 0"):
+    with pytest.raises(ValueError, match="expected one iconvsr node, got 0"):
         ffmpeg_filter.run(out)
 
 

@@ -9,13 +9,13 @@ import av
 import pytest
 import torch
 
-from ffmpeg_filter.children import Executable
-from ffmpeg_filter.decode import Damage, pictures
-from ffmpeg_filter.frames import planes_of
+from ffmpeg_filter.media.decode import Damage, pictures
+from ffmpeg_filter.media.ffmpeg import Executable
+from ffmpeg_filter.media.frames import planes_of
+from ffmpeg_filter.media.probe import SourceError, probe
 from ffmpeg_filter.pipe import Delivered, upscale_pipe
-from ffmpeg_filter.probe import SourceError, probe
 from vs_iconvsr import weights
-from vs_iconvsr.colour import Format
+from vs_iconvsr.colorspace import Format
 from vs_iconvsr.plan import Settings
 from vs_iconvsr.stream import Stream
 
@@ -96,7 +96,7 @@ def test_timestamps_and_sound_go_through(ffmpeg: Make, piped: Piped) -> None:
         assert [bytes(p) for p in after.demux(audio=0) if p.size] == sound
 
 
-def test_the_colour_is_told_for_the_next_command(clip: Make, piped: Piped) -> None:
+def test_the_color_is_told_for_the_next_command(clip: Make, piped: Piped) -> None:
     tags = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
     delivered, _ = piped(clip("in.mkv", "-vf", tags, "-c:v", "libx264"))
     assert delivered.next_options() == "-vf setparams=range=1:colorspace=1:color_primaries=1:color_trc=1"
@@ -104,12 +104,12 @@ def test_the_colour_is_told_for_the_next_command(clip: Make, piped: Piped) -> No
 
 def test_what_is_no_video_is_refused(piped: Piped, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"no video" * 1000)
-    with pytest.raises(SourceError, match="pipe: wanted a video on standard input"):
+    with pytest.raises(SourceError, match="pipe: expected a video on standard input"):
         piped(tmp_path / "in")
 
 
 def test_whole_scenes_cannot_be_kept_in_a_pipe(clip: Make, piped: Piped) -> None:
-    with pytest.raises(ValueError, match="segment: wanted at least 1 in a pipe"):
+    with pytest.raises(ValueError, match="segment: expected at least 1 in a pipe"):
         piped(clip("in.mkv", "-c:v", "ffv1"), Settings(segment=0, device="cpu", threads=1))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.probe import probe
+from ffmpeg_filter.media.probe import probe
 
 pytestmark = [pytest.mark.needs_ffmpeg, pytest.mark.needs_vapoursynth]
 
@@ -28,7 +28,7 @@ def encoded(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     return run
 
 
-def test_a_constant_rate_keeps_its_rate_its_colour_and_its_sound(ffmpeg: Make, encoded: Callable[[Path], Path]) -> None:
+def test_a_constant_rate_keeps_its_rate_its_color_and_its_sound(ffmpeg: Make, encoded: Callable[[Path], Path]) -> None:
     inputs = ("-f", "lavfi", "-i", "testsrc2=s=48x32:r=24000/1001,format=yuv420p", "-f", "lavfi", "-i", "sine=d=0.5")
     tags = ("-vf", "setparams=range=tv:color_primaries=smpte170m:color_trc=bt709:colorspace=smpte170m,setsar=8/9")
     source = ffmpeg("it's.mkv", *inputs, *tags, "-frames:v", "12", "-c:v", "libx264", "-c:a", "aac")

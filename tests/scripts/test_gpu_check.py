@@ -13,7 +13,7 @@ gpu_check = pytest.importorskip("gpu_check")
 
 @pytest.fixture(scope="module")
 def machine():
-    return gpu_check.Machine(torch.device("cpu"), quick=True)
+    return gpu_check.DeviceInfo(torch.device("cpu"), quick=True)
 
 
 def test_the_goldens_pass(machine) -> None:
@@ -52,7 +52,7 @@ def test_what_fails_or_comes_too_late_is_told(capsys: pytest.CaptureFixture[str]
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_check.main([]) == 2
-    assert "wanted a GPU" in capsys.readouterr().out
+    assert "expected a GPU" in capsys.readouterr().out
 
 
 @pytest.mark.long

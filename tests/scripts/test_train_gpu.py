@@ -85,7 +85,7 @@ def test_a_damaged_piece_is_named(tmp_path: Path) -> None:
     train_gpu.join(tmp_path / "shards", tmp_path / "again")
     assert (tmp_path / "again" / "last.pt").read_bytes() == bytes(3000)
     (tmp_path / "shards" / "shard.001").write_bytes(b"cut off")
-    with pytest.raises(ValueError, match=r"wanted every piece as index\.json has it, got others for shard\.001"):
+    with pytest.raises(ValueError, match=r"expected every piece as index\.json has it, got others for shard\.001"):
         train_gpu.join(tmp_path / "shards", tmp_path / "again")
 
 
@@ -103,7 +103,7 @@ def test_without_pyav_recipes_with_encoders_are_refused_and_others_run(tmp_path:
 
     refused = run("--set", "degradations=[{kind: video}]")
     assert refused.returncode == 1
-    assert "wanted some of bi, bd, bd-pfnl, blur without PyAV, got {'video'}" in refused.stdout
+    assert "expected some of bi, bd, bd-pfnl, blur without PyAV, got {'video'}" in refused.stdout
     few = run("--set", "optimiser.steps=2", "--set", "flow.steps=1")
     assert few.returncode in (0, 1), few.stderr  # two steps may be worse than bicubic: then it is not exported
     assert "step 2 of 2" in few.stderr

@@ -97,7 +97,7 @@ def test_writing_that_scrolls_gives_equal_bytes_whatever_memory_held(outline_px:
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_colours_come_back(encoder: str) -> None:
-    colour = torch.tensor([200, 30, 60], dtype=torch.uint8).view(1, 3, 1, 1)
-    back = encode_decode(colour.expand(2, 3, 32, 32), encoder, quality=2.0)
-    assert (back.int() - colour.int()).abs().max() <= 6
+def test_colors_come_back(encoder: str) -> None:
+    color = torch.tensor([200, 30, 60], dtype=torch.uint8).view(1, 3, 1, 1)
+    back = encode_decode(color.expand(2, 3, 32, 32), encoder, quality=2.0)
+    assert (back.int() - color.int()).abs().max() <= 6

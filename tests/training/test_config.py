@@ -18,7 +18,7 @@ class Inner:
 
     def __post_init__(self) -> None:
         if self.rate < 0.0:
-            raise ValueError(f"rate: wanted at least 0, got {self.rate}")
+            raise ValueError(f"rate: expected at least 0, got {self.rate}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,28 +48,28 @@ def test_values_come_with_their_types(file: Path) -> None:
 
 def test_an_unknown_key_is_named_with_its_line_and_the_likely_one(file: Path) -> None:
     message = failing(file, "steps: 3\ninner:\n  raet: 1.0\n")
-    assert message.startswith(f"{file}:3: inner.raet: wanted one of rate, names, got no such key; did you mean rate?")
+    assert message.startswith(f"{file}:3: inner.raet: expected one of rate, names, got no such key; did you mean rate?")
 
 
 def test_a_wrong_type_is_named_with_its_line(file: Path) -> None:
-    assert failing(file, "\nsteps: many\n") == f"{file}:2: steps: wanted a whole number, got 'many'"
+    assert failing(file, "\nsteps: many\n") == f"{file}:2: steps: expected a whole number, got 'many'"
 
 
 @pytest.mark.parametrize("text", ["steps: 1.5", "steps: true", "steps: '3'", "steps: null"])
 def test_no_value_is_bent_into_a_whole_number(file: Path, text: str) -> None:
-    assert "steps: wanted a whole number" in failing(file, text)
+    assert "steps: expected a whole number" in failing(file, text)
 
 
 def test_a_missing_key_is_named(file: Path) -> None:
-    assert failing(file, "inner: {rate: 1}\n") == f"{file}:1: steps: wanted a value, got nothing"
+    assert failing(file, "inner: {rate: 1}\n") == f"{file}:1: steps: expected a value, got nothing"
 
 
 def test_a_key_given_twice_is_named(file: Path) -> None:
-    assert failing(file, "steps: 1\nsteps: 2\n") == f"{file}:2: steps: wanted once, got twice"
+    assert failing(file, "steps: 1\nsteps: 2\n") == f"{file}:2: steps: expected once, got twice"
 
 
 def test_a_value_out_of_range_is_named_with_the_line_of_its_group(file: Path) -> None:
-    assert ":3: inner.rate: wanted at least 0, got -1.0" in failing(file, "steps: 1\ninner:\n  rate: -1\n")
+    assert ":3: inner.rate: expected at least 0, got -1.0" in failing(file, "steps: 1\ninner:\n  rate: -1\n")
 
 
 def test_numbers_in_exponent_notation_without_a_point_are_numbers(file: Path) -> None:
@@ -81,9 +81,9 @@ def test_overrides_replace_values_and_are_checked_like_them(file: Path) -> None:
     assert read(file, Outer, overrides=["inner.rate=0.25", "steps=7"]) == Outer(
         steps=7, inner=Inner(rate=0.25, names=("a", "b"))
     )
-    with pytest.raises(RecipeError, match=r"inner\.rat: wanted one of rate, names"):
+    with pytest.raises(RecipeError, match=r"inner\.rat: expected one of rate, names"):
         read(file, Outer, overrides=["inner.rat=1"])
-    with pytest.raises(RecipeError, match=r"--set: wanted KEY\.KEY=VALUE, got 'steps'"):
+    with pytest.raises(RecipeError, match=r"--set: expected KEY\.KEY=VALUE, got 'steps'"):
         read(file, Outer, overrides=["steps"])
 
 

@@ -108,13 +108,13 @@ def test_a_second_pass_loses_more(gt: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "BI"}, "kind: wanted one of bi, bd"),
-        ({"share": 0.0}, "share: wanted more than 0, got 0.0"),
-        ({"crf": (30.0, 20.0)}, r"crf: wanted \[lowest, highest\]"),
-        ({"encoders": ("libx265",)}, "encoders: wanted some of libx264, mpeg2video, mpeg4, mjpeg, got libx265"),
-        ({"encoders": ()}, "encoders: wanted some of libx264, mpeg2video, mpeg4, mjpeg, got none"),
-        ({"stretch": (0.5, 1.0)}, "stretch: wanted at least 1, got 0.5"),
-        ({"second_pass": 1.5}, "second_pass: wanted a share from 0 to 1, got 1.5"),
+        ({"kind": "BI"}, "kind: expected one of bi, bd"),
+        ({"share": 0.0}, "share: expected more than 0, got 0.0"),
+        ({"crf": (30.0, 20.0)}, r"crf: expected \[lowest, highest\]"),
+        ({"encoders": ("libx265",)}, "encoders: expected some of libx264, mpeg2video, mpeg4, mjpeg, got libx265"),
+        ({"encoders": ()}, "encoders: expected some of libx264, mpeg2video, mpeg4, mjpeg, got none"),
+        ({"stretch": (0.5, 1.0)}, "stretch: expected at least 1, got 0.5"),
+        ({"second_pass": 1.5}, "second_pass: expected a share from 0 to 1, got 1.5"),
     ],
 )
 def test_settings_out_of_range_are_named(arguments: dict[str, object], message: str) -> None:
@@ -123,5 +123,5 @@ def test_settings_out_of_range_are_named(arguments: dict[str, object], message: 
 
 
 def test_a_size_that_the_scale_does_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="gt: wanted a height and width that 4 divides, got 8x6"):
+    with pytest.raises(ValueError, match="gt: expected a height and width that 4 divides, got 8x6"):
         degrade(torch.zeros(1, 3, 8, 6, dtype=torch.uint8), Degradation(), 4, random=randomly())

@@ -65,7 +65,7 @@ def test_what_a_smaller_size_cannot_hold_is_gone_after_it() -> None:
 
 
 @pytest.mark.parametrize("kernel", ["area", "bilinear", "bicubic", "lanczos"])
-@pytest.mark.parametrize("wanted", [24, 31, 96, 130])
+@pytest.mark.parametrize("expected", [24, 31, 96, 130])
 def test_no_kernel_shifts_anything(kernel: str, wanted: int) -> None:
     there = (torch.arange(float(wanted), dtype=torch.float64) + 0.5) * 96 / wanted - 0.5
     seen = resized(ramp(), wanted, wanted, kernel=kernel)[0, 0, wanted // 2]
@@ -90,18 +90,18 @@ def test_noise_has_its_strength_and_is_new_in_each_frame(grey: bool, softness: f
 
 
 def test_lost_chroma_leaves_luma_alone() -> None:
-    colours = torch.stack([grating(6.0)[0, 0], grating(9.0)[0, 0], 255.0 - grating(6.0)[0, 0]]).unsqueeze(0)
-    seen = chroma_lost(colours, factor=4.0, shift_px=1.3)
+    colors = torch.stack([grating(6.0)[0, 0], grating(9.0)[0, 0], 255.0 - grating(6.0)[0, 0]]).unsqueeze(0)
+    seen = chroma_lost(colors, factor=4.0, shift_px=1.3)
     weights = torch.tensor(LUMA, dtype=torch.float64).view(1, 3, 1, 1)
-    assert ((seen - colours) * weights).sum(1).abs().max() < 1e-9
-    assert contrast(seen[:, 0] - seen[:, 2]) < 0.2 * contrast(colours[:, 0] - colours[:, 2])
+    assert ((seen - colors) * weights).sum(1).abs().max() < 1e-9
+    assert contrast(seen[:, 0] - seen[:, 2]) < 0.2 * contrast(colors[:, 0] - colors[:, 2])
 
 
 @pytest.mark.parametrize("shift_px", [-1.5, -0.25, 0.0, 1.0, 1.25])
 def test_chroma_moves_by_the_shift(shift_px: float) -> None:
-    colours = torch.cat([ramp()[:, :1], torch.full((1, 2, 96, 96), 90.0, dtype=torch.float64)], dim=1)
-    seen = chroma_lost(colours, factor=1.0, shift_px=shift_px)
-    moved = ((seen - colours)[:, 0] - (seen - colours)[:, 1])[0, 48, 20:-20]
+    colors = torch.cat([ramp()[:, :1], torch.full((1, 2, 96, 96), 90.0, dtype=torch.float64)], dim=1)
+    seen = chroma_lost(colors, factor=1.0, shift_px=shift_px)
+    moved = ((seen - colors)[:, 0] - (seen - colors)[:, 1])[0, 48, 20:-20]
     assert (moved + 2.0 * shift_px).abs().max() < 1e-6
 
 

@@ -96,7 +96,7 @@ def test_the_mirrored_protocol_averages_the_two_views_of_the_middle_frame(tmp_pa
 
 
 def test_the_mirrored_protocol_wants_seven_frames(clips: FrameFolders) -> None:
-    with pytest.raises(ValueError, match="long: wanted 7 frames for the mirrored protocol, got 3"):
+    with pytest.raises(ValueError, match="long: expected 7 frames for the mirrored protocol, got 3"):
         evaluate({"bicubic": by_bicubic(4)}, clips, Degradation(), Protocol(mirrored=True), scale=4)
 
 
@@ -118,8 +118,8 @@ def test_a_network_and_bicubic_stand_side_by_side_in_every_output(clips: FrameFo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"convention": "matlab"}, "convention: wanted basicsr or mmagic, got 'matlab'"),
-        ({"channels": "yuv"}, "channels: wanted y or rgb, got 'yuv'"),
+        ({"convention": "matlab"}, "convention: expected basicsr or mmagic, got 'matlab'"),
+        ({"channels": "yuv"}, "channels: expected y or rgb, got 'yuv'"),
     ],
 )
 def test_an_unknown_convention_is_refused(arguments: dict[str, str], message: str) -> None:

@@ -85,7 +85,7 @@ def test_half_as_large_a_file_holds_the_weights_that_were_measured(
 
 def test_what_is_worse_than_its_start_is_not_exported(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    with pytest.raises(WorseError, match="wanted held-out gains above those before training"):
+    with pytest.raises(WorseError, match="expected held-out gains above those before training"):
         export(RECIPE, run, path, card=Card(name="", command=""), held_out_set=clips, start=build(RECIPE))
     assert not path.exists()
     export(RECIPE, run, path, card=Card(name="", command=""), held_out_set=clips, start=build(RECIPE), force=True)
@@ -108,5 +108,5 @@ def test_another_recipe_than_the_runs_is_not_written_on_its_card(
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"wanted the folder of a run .* found no average\.safetensors"):
+    with pytest.raises(ValueError, match=r"expected the folder of a run .* found no average\.safetensors"):
         trained(RECIPE, tmp_path)

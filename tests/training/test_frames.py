@@ -34,7 +34,7 @@ def test_vimeo_takes_what_its_lists_name(tmp_path: Path) -> None:
     assert names(tmp_path, "vimeo90k") == ["00001/0001", "00002/0001"]
     assert names(tmp_path, "vimeo90k-test") == ["00001/0002"]
     (tmp_path / "sep_testlist.txt").write_text("00009/0009\n")
-    with pytest.raises(ValueError, match=r"00009/0009: wanted the frames that sep_testlist\.txt names, found none"):
+    with pytest.raises(ValueError, match=r"00009/0009: expected the frames that sep_testlist\.txt names, found none"):
         open_frames(tmp_path, layout="vimeo90k-test")
 
 
@@ -62,7 +62,7 @@ def test_folders_of_folders_of_any_depth_work(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"wanted folders with pictures .* as in any, found none"):
+    with pytest.raises(ValueError, match=r"expected folders with pictures .* as in any, found none"):
         open_frames(tmp_path)
-    with pytest.raises(ValueError, match="wanted a folder of frames, found none"):
+    with pytest.raises(ValueError, match="expected a folder of frames, found none"):
         open_frames(tmp_path / "nowhere")

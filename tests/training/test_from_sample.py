@@ -233,5 +233,5 @@ def test_windows_from_far_apart_are_measured_together(
 def test_footage_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
     for n in range(FRAMES):
         Image.new("RGB", (80, 80)).save(tmp_path / f"{n}.png")
-    with pytest.raises(ValueError, match="wanted 4 frames in a row with something to see in them, found none"):
+    with pytest.raises(ValueError, match="expected 4 frames in a row with something to see in them, found none"):
         estimate(tmp_path, scale=4)

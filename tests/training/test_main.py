@@ -55,8 +55,8 @@ def test_synthesise_train_export_evaluate(recipe: Path, tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimiser.step=3", "--set: optimiser.step: wanted one of steps,"),
-        ("data.layout=reds5", "layout: wanted one of generated"),
+        ("optimiser.step=3", "--set: optimiser.step: expected one of steps,"),
+        ("data.layout=reds5", "layout: expected one of generated"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -39,7 +39,7 @@ def test_ssim_agrees_with_scikit_image(frames: tuple[torch.Tensor, torch.Tensor]
 
 
 def test_ssim_refuses_frames_smaller_than_its_window() -> None:
-    with pytest.raises(ValueError, match=r"SSIM: wanted frames of at least 11 px, got \(10, 40\)"):
+    with pytest.raises(ValueError, match=r"SSIM: expected frames of at least 11 px, got \(10, 40\)"):
         ssim(torch.zeros(3, 10, 40), torch.zeros(3, 10, 40))
 
 

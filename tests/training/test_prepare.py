@@ -164,7 +164,7 @@ def test_any_scene_may_be_held_out_and_always_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "matrix"), [((128, 96), "ITU601"), ((1280, 720), "ITU709")])
-def test_colours_without_a_matrix_are_read_as_is_usual_at_that_size(
+def test_colors_without_a_matrix_are_read_as_is_usual_at_that_size(
     tmp_path: Path, size: tuple[int, int], matrix: str
 ) -> None:
     red = np.zeros((size[1], size[0], 3), dtype=np.uint8)
@@ -213,8 +213,8 @@ def test_frames_shown_twice_are_taken_once(tmp_path: Path) -> None:
         (black, 10, "black"),
         (soft, 10, "soft: nothing finer than half its size; try --downscale 2"),
         (combed, 10, "interlaced: deinterlace it first"),
-        (leaves(1), 4, "too short: 4 frames that differ, 6 wanted"),
-        (lambda _: leaves(1)(0), 10, "too short: 1 frames that differ, 6 wanted"),
+        (leaves(1), 4, "too short: 4 frames that differ, 6 expected"),
+        (lambda _: leaves(1)(0), 10, "too short: 1 frames that differ, 6 expected"),
     ],
 )
 def test_what_teaches_nothing_is_left_out_with_its_reason(picture: Picture, frames: int, reason: str) -> None:
@@ -329,13 +329,13 @@ def test_a_damaged_video_does_not_end_the_others(tmp_path: Path) -> None:
     bad = tmp_path / "bad.mkv"
     bad.write_bytes(b"no video")
     found = prepare([bad, good], tmp_path / "data", SMALL)
-    assert found[0].verdict.startswith(f"not decoded: {bad}: wanted a video that can be decoded")
+    assert found[0].verdict.startswith(f"not decoded: {bad}: expected a video that can be decoded")
     assert found[1].verdict == "kept"
 
 
 def test_nothing_kept_is_an_error_that_says_why(tmp_path: Path) -> None:
     video = film(tmp_path / "dark.mkv", (black, 8))
-    with pytest.raises(ValueError, match="wanted at least one scene to keep, got black"):
+    with pytest.raises(ValueError, match="expected at least one scene to keep, got black"):
         prepare([video], tmp_path / "data", SMALL)
 
 
@@ -345,5 +345,5 @@ def test_videos_are_found_below_folders_and_names_must_differ(tmp_path: Path) ->
         (tmp_path / name).touch()
     assert [path.name for path in find_videos([tmp_path])] == ["c.MKV", "b.mp4"]
     (tmp_path / "a" / "b.mp4").touch()
-    with pytest.raises(ValueError, match=r"b\.mp4: wanted names that differ"):
+    with pytest.raises(ValueError, match=r"b\.mp4: expected names that differ"):
         find_videos([tmp_path])

@@ -44,7 +44,7 @@ def test_the_samples_are_the_papers(published: tuple[str, Recipe]) -> None:
     patches = recipe.patches
     assert (patches.batch, patches.patch_px) == (8, 64)
     assert (patches.frames, patches.mirrored) == ((15, False) if "reds" in name else (7, True))
-    assert (patches.permute_colours, patches.reverse_time) == (0.0, 0.0)
+    assert (patches.permute_colors, patches.reverse_time) == (0.0, 0.0)
     assert [degradation.kind for degradation in recipe.degradations] == ["bd" if name.endswith("bd") else "bi"]
 
 
@@ -67,7 +67,7 @@ def test_reds_is_tested_on_clips_that_it_is_not_trained_on() -> None:
 
 
 class Grey:
-    """Two sequences of one colour."""
+    """Two sequences of one color."""
 
     def __len__(self) -> int:
         return 2
@@ -150,5 +150,5 @@ def test_a_recipe_goes_by_its_name_and_an_unknown_one_is_told_those_there_are(
 ) -> None:
     assert main(["train", "ligth", "--data", str(tmp_path), "--out", str(tmp_path)]) == 1
     told = capsys.readouterr().err
-    assert "ligth: wanted a recipe's file or one of basicvsr_reds4, " in told
+    assert "ligth: expected a recipe's file or one of basicvsr_reds4, " in told
     assert "standard" in told

@@ -38,7 +38,7 @@ def imresize_by_definition(row: list[float], wanted: int, scale: float) -> list[
     return out
 
 
-@pytest.mark.parametrize(("length", "wanted", "scale"), [(32, 8, 0.25), (8, 32, 4.0), (9, 5, 0.5), (5, 15, 3.0)])
+@pytest.mark.parametrize(("length", "expected", "scale"), [(32, 8, 0.25), (8, 32, 4.0), (9, 5, 0.5), (5, 15, 3.0)])
 def test_imresize_along_a_row_is_its_definition(length: int, wanted: int, scale: float) -> None:
     row = np.random.default_rng(1).random(length)
     ours = bicubic_matrix(length, wanted, scale).numpy() @ row

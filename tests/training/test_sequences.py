@@ -122,10 +122,10 @@ def test_the_first_prepared_sequences_are_of_many_scenes(tmp_path: Path) -> None
 
 
 def test_a_sequence_that_is_too_short_is_named() -> None:
-    with pytest.raises(ValueError, match=r"sequence \d: wanted at least 9 frames of 32 px, got \d of 96x64"):
+    with pytest.raises(ValueError, match=r"sequence \d: expected at least 9 frames of 32 px, got \d of 96x64"):
         source(frames=9)[0]
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch: wanted a multiple of the 3 processes, got 4"):
+    with pytest.raises(ValueError, match="batch: expected a multiple of the 3 processes, got 4"):
         source(world=3)

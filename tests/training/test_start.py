@@ -34,9 +34,9 @@ def test_given_weights_bring_their_network(tmp_path: Path) -> None:
 
 
 def test_a_recipe_has_a_network_or_weights_and_not_both() -> None:
-    with pytest.raises(ValueError, match=r"network: wanted either it or start\.weights"):
+    with pytest.raises(ValueError, match=r"network: expected either it or start\.weights"):
         replace(RECIPE, network=None)
-    with pytest.raises(ValueError, match=r"network: wanted either it or start\.weights"):
+    with pytest.raises(ValueError, match=r"network: expected either it or start\.weights"):
         replace(RECIPE, start=Start(weights="light"))
 
 
@@ -63,7 +63,7 @@ def test_spynet_comes_from_its_file(tmp_path: Path) -> None:
 def test_flow_that_did_not_learn_does_not_pass_the_gate(tmp_path: Path) -> None:
     synthesise(Generator(seed=3, clips=2, frames=2, size=64, canvases=1, canvas_px=160), tmp_path / "clips")
     recipe = replace(RECIPE, flow=FlowPretraining(steps=1, batch=1, gate=0.01))
-    with pytest.raises(FlowGateError, match=r"wanted an end-point error below 0\.01 of zero flow's, got"):
+    with pytest.raises(FlowGateError, match=r"expected an end-point error below 0\.01 of zero flow's, got"):
         starting_network(recipe, tmp_path / "run", tmp_path)
     assert not (tmp_path / "run" / FLOW_FILE).exists()
 

@@ -30,7 +30,7 @@ TINY = Generator(seed=3, clips=2, frames=3, size=32, canvases=2, canvas_px=96)
 
 
 def moving_layer(*, wobble: float) -> Layer:
-    """Coordinates as a picture: its two colours say where on the canvas one looks."""
+    """Coordinates as a picture: its two colors say where on the canvas one looks."""
     along = torch.linspace(0.0, 1.0, 256)
     y, x = torch.meshgrid(along, along, indexing="ij")
     path = random_walk(np.random.default_rng(5), 4, fastest=6.0)
@@ -83,7 +83,7 @@ def test_a_set_is_whole_and_made_once(tmp_path: Path) -> None:
 
 def test_a_set_made_otherwise_is_not_overwritten(tmp_path: Path) -> None:
     synthesise(TINY, tmp_path)
-    with pytest.raises(ValueError, match="wanted an empty folder or a set made with"):
+    with pytest.raises(ValueError, match="expected an empty folder or a set made with"):
         synthesise(Generator(seed=4, clips=2, frames=3, size=32, canvases=2, canvas_px=96), tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_a_contact_sheet_can_be_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_canvas_too_small_for_the_camera_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"canvas_px: wanted at least 2.5 times size \(64\), got 100"):
+    with pytest.raises(ValueError, match=r"canvas_px: expected at least 2.5 times size \(64\), got 100"):
         Generator(size=64, canvas_px=100)
 
 

@@ -200,7 +200,7 @@ def test_a_loss_that_stays_broken_ends_the_run_with_its_remedy(
 ) -> None:
     monkeypatch.setattr(module, "charbonnier", lambda hr, gt, *, epsilon: (hr - gt).mean() * float("inf") + epsilon)
     with pytest.raises(
-        TrainingError, match=r"wanted a finite loss and gradient, got none after 0 rollbacks; lower the learning rate"
+        TrainingError, match=r"expected a finite loss and gradient, got none after 0 rollbacks; lower the learning rate"
     ):
         run(recipe(), clips, tmp_path)
 
@@ -268,7 +268,7 @@ def test_a_run_whose_time_is_over_saves_and_goes_on_to_the_same_bits(
 
 def test_float16_wants_a_gpu_and_says_so(clips: Path, tmp_path: Path) -> None:
     settings = with_precision("float16", steps=1)
-    with pytest.raises(TrainingError, match=r"wanted a CUDA device for float16, got cpu; .*precision=bfloat16"):
+    with pytest.raises(TrainingError, match=r"expected a CUDA device for float16, got cpu; .*precision=bfloat16"):
         run(settings, clips, tmp_path)
 
 

@@ -84,7 +84,7 @@ def test_an_old_python_is_told_what_is_wanted() -> None:
     check = doctor.python_version((3, 11, 4))
     assert (check.status, check.remedy) == (FAIL, "make an environment with Python 3.12")
     assert check.detail.startswith("3.11.4 on ")
-    assert check.detail.endswith("wanted 3.12 or newer")
+    assert check.detail.endswith("expected 3.12 or newer")
 
 
 def test_a_missing_vapoursynth_is_told_with_the_import_error() -> None:
@@ -153,7 +153,7 @@ def test_warnings_are_no_failure() -> None:
 
 
 def test_a_status_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="status: wanted ok, warn or fail, got fine"):
+    with pytest.raises(ValueError, match="status: expected ok, warn or fail, got fine"):
         Check("a", "fine", "")
 
 

@@ -44,7 +44,7 @@ def test_frames_of_any_shape_are_planned_whole_where_they_fit(
 
 def test_tiles_that_do_not_fit_at_any_size_are_an_error_naming_memory() -> None:
     network = LightVSR(mid_channels=512, num_blocks=1)
-    with pytest.raises(ValueError, match=r"^memory: wanted enough .* memory="):
+    with pytest.raises(ValueError, match=r"^memory: expected enough .* memory="):
         plan_for(settings(memory_bytes=GIB // 4, halo=64), network, 640, 480)
 
 
@@ -75,7 +75,7 @@ def test_auto_takes_the_best_device_and_the_cpu_is_always_there() -> None:
 
 @pytest.mark.parametrize("name", ["cuda:99", "tpu", "", "cpu,,cpu"])
 def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^device: wanted auto or some of .*cpu, got"):
+    with pytest.raises(ValueError, match=r"^device: expected auto or some of .*cpu, got"):
         plan.devices_named(name)
 
 
@@ -94,5 +94,5 @@ def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> Non
     ],
 )
 def test_what_cannot_be_is_refused_by_name(tiny_network: VideoNetwork, change: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{message}: wanted .* got"):
+    with pytest.raises(ValueError, match=rf"^{message}: expected .* got"):
         plan_for(settings(**change), tiny_network, 64, 64)

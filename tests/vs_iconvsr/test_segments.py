@@ -49,7 +49,7 @@ def test_a_cut_that_is_not_known_is_asked_for_by_frame() -> None:
 
 @pytest.mark.parametrize("grid", [(0, 10, 3), (10, -1, 3), (10, 10, -1)])
 def test_impossible_grids_are_refused(grid: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         Grid(*grid)
 
 

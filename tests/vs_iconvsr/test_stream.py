@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from vs_iconvsr import colour
-from vs_iconvsr.colour import Format, Planes
-from vs_iconvsr.engine import Means, Propagation, Upscaler
+from vs_iconvsr import colorspace as color
+from vs_iconvsr.colorspace import Format, Planes
+from vs_iconvsr.engine import MemoryStrategy, Propagation, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import RANGE_EVERY, Hr, Stream
+from vs_iconvsr.stream import RANGE_EVERY, HrFrame, Stream
 
 WIDTH, HEIGHT, NUM_FRAMES, CUT = 32, 24, 43, 17
 YUV420P8 = Format("YUV", "integer", 8, 1, 1)
@@ -53,9 +53,9 @@ class Door:
     def fetch(self, numbers: Iterable[int]) -> None:
         for k in numbers:
             self.fetched.append(k)
-            self.stream.put(k, self.clip[k], PROPERTIES | self.properties.get(k, {}), keepsake=k)
+            self.stream.put(k, self.clip[k], PROPERTIES | self.properties.get(k, {}), user_data=k)
 
-    def __getitem__(self, n: int) -> Hr:
+    def __getitem__(self, n: int) -> HrFrame:
         while wanted := self.stream.missing(n):
             self.fetch(wanted)
         self.fetch(self.stream.ahead(n))
@@ -80,13 +80,13 @@ def open_stream(
     )
 
 
-def equal(one: Hr, other: Hr) -> bool:
+def equal(one: HrFrame, other: HrFrame) -> bool:
     same_planes = all(torch.equal(a, b) for a, b in zip(one.planes, other.planes, strict=True))
-    return same_planes and one.properties == other.properties and one.keepsake == other.keepsake
+    return same_planes and one.properties == other.properties and one.user_data == other.user_data
 
 
 @pytest.fixture(scope="module")
-def reference(tiny_network: VideoNetwork) -> list[Hr]:
+def reference(tiny_network: VideoNetwork) -> list[HrFrame]:
     """Every hr frame, asked for in order."""
     with open_stream(tiny_network) as stream:
         door = Door(stream)
@@ -97,7 +97,7 @@ def test_in_order_each_frame_is_fetched_once_and_each_segment_computed_once(tiny
     with open_stream(tiny_network) as stream:
         door = Door(stream)
         for n in range(NUM_FRAMES):
-            assert door[n].keepsake == n
+            assert door[n].user_data == n
         assert door.fetched == list(range(NUM_FRAMES))
         assert stream.counts.segments_begun == 6  # five cells, one of them cut in two
         assert stream.counts.hr_frames == NUM_FRAMES
@@ -115,14 +115,14 @@ def test_short_segments_too_are_computed_once(tiny_network: VideoNetwork, segmen
         assert door.fetched == list(range(NUM_FRAMES))
 
 
-def test_reversed_order_gives_the_same_bytes(tiny_network: VideoNetwork, reference: list[Hr]) -> None:
+def test_reversed_order_gives_the_same_bytes(tiny_network: VideoNetwork, reference: list[HrFrame]) -> None:
     with open_stream(tiny_network) as stream:
         door = Door(stream)
         assert all(equal(door[n], reference[n]) for n in reversed(range(NUM_FRAMES)))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_random_order_gives_the_same_bytes(tiny_network: VideoNetwork, reference: list[Hr], seed: int) -> None:
+def test_random_order_gives_the_same_bytes(tiny_network: VideoNetwork, reference: list[HrFrame], seed: int) -> None:
     order = random.Random(seed).sample(range(NUM_FRAMES), 12)
     with open_stream(tiny_network) as stream:
         door = Door(stream)
@@ -131,7 +131,7 @@ def test_random_order_gives_the_same_bytes(tiny_network: VideoNetwork, reference
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(200))
-def test_200_random_orders_give_the_same_bytes(tiny_network: VideoNetwork, reference: list[Hr], seed: int) -> None:
+def test_200_random_orders_give_the_same_bytes(tiny_network: VideoNetwork, reference: list[HrFrame], seed: int) -> None:
     order = random.Random(1000 + seed).sample(range(NUM_FRAMES), NUM_FRAMES)
     with open_stream(tiny_network) as stream:
         door = Door(stream)
@@ -139,10 +139,10 @@ def test_200_random_orders_give_the_same_bytes(tiny_network: VideoNetwork, refer
 
 
 def test_8_threads_give_the_same_bytes_and_compute_each_segment_once(
-    tiny_network: VideoNetwork, reference: list[Hr]
+    tiny_network: VideoNetwork, reference: list[HrFrame]
 ) -> None:
     with open_stream(tiny_network, in_flight=8) as stream:
-        got: dict[int, Hr] = {}
+        got: dict[int, HrFrame] = {}
         numbers = iter(range(NUM_FRAMES))
         lock = threading.Lock()
 
@@ -166,12 +166,12 @@ def test_8_threads_give_the_same_bytes_and_compute_each_segment_once(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_frames_that_were_made_and_evicted_are_made_again_for_who_waits(
-    tiny_network: VideoNetwork, reference: list[Hr], seed: int
+    tiny_network: VideoNetwork, reference: list[HrFrame], seed: int
 ) -> None:
     """Four threads play forwards, backwards and at random with room for two hr frames: nobody waits for ever."""
     with open_stream(tiny_network, in_flight=4) as stream:
         stream._hr_capacity = 2
-        got: dict[int, Hr] = {}
+        got: dict[int, HrFrame] = {}
 
         def play(i: int) -> None:
             order = list(range(i, NUM_FRAMES, 4))
@@ -192,14 +192,16 @@ def test_frames_that_were_made_and_evicted_are_made_again_for_who_waits(
         assert all(equal(got[n], reference[n]) for n in range(NUM_FRAMES))
 
 
-def test_two_devices_give_the_same_bytes(tiny_network: VideoNetwork, reference: list[Hr]) -> None:
+def test_two_devices_give_the_same_bytes(tiny_network: VideoNetwork, reference: list[HrFrame]) -> None:
     with open_stream(tiny_network, device="cpu,cpu") as stream:
         door = Door(stream)
         assert all(equal(door[n], reference[n]) for n in range(NUM_FRAMES))
         assert len(set(stream._workers)) == 2
 
 
-def test_frames_of_a_scene_do_not_depend_on_the_next_scene(tiny_network: VideoNetwork, reference: list[Hr]) -> None:
+def test_frames_of_a_scene_do_not_depend_on_the_next_scene(
+    tiny_network: VideoNetwork, reference: list[HrFrame]
+) -> None:
     with open_stream(tiny_network, num_frames=CUT) as stream:
         door = Door(stream)
         for n in range(CUT):
@@ -207,7 +209,7 @@ def test_frames_of_a_scene_do_not_depend_on_the_next_scene(tiny_network: VideoNe
             assert all(torch.equal(a, b) for a, b in zip(alone.planes, reference[n].planes, strict=True))
 
 
-def test_cuts_we_found_are_told_on_both_sides(reference: list[Hr]) -> None:
+def test_cuts_we_found_are_told_on_both_sides(reference: list[HrFrame]) -> None:
     assert reference[CUT - 1].properties["_SceneChangeNext"] == 1
     assert reference[CUT].properties["_SceneChangePrev"] == 1
     others = [hr.properties["_SceneChangePrev"] for n, hr in enumerate(reference) if n != CUT]
@@ -225,7 +227,9 @@ def test_cuts_that_frames_tell_of_are_taken_and_nothing_is_measured(tiny_network
         assert not any(frame._signature is not None for frame in stream._frames.values())
 
 
-def test_without_scene_detection_propagation_goes_through_cuts(tiny_network: VideoNetwork, reference: list[Hr]) -> None:
+def test_without_scene_detection_propagation_goes_through_cuts(
+    tiny_network: VideoNetwork, reference: list[HrFrame]
+) -> None:
     with open_stream(tiny_network, scene_detect=False) as stream:
         hr = Door(stream)[CUT]
         assert "_SceneChangePrev" not in hr.properties
@@ -233,10 +237,10 @@ def test_without_scene_detection_propagation_goes_through_cuts(tiny_network: Vid
 
 
 def test_segment_0_without_context_and_scenes_is_forward_over_the_whole_clip(tiny_network: VideoNetwork) -> None:
-    tagged, _ = colour.colour_of(PROPERTIES, YUV420P8, WIDTH, HEIGHT)
-    lr = torch.stack([colour.to_rgb(planes, YUV420P8, tagged) for planes in CLIP])
+    tagged, _ = color.colorimetry_of(PROPERTIES, YUV420P8, WIDTH, HEIGHT)
+    lr = torch.stack([color.to_rgb(planes, YUV420P8, tagged) for planes in CLIP])
     with torch.inference_mode():
-        expected = colour.from_rgb(tiny_network(lr[None])[0, 20], YUV420P8, tagged)
+        expected = color.from_rgb(tiny_network(lr[None])[0, 20], YUV420P8, tagged)
     with open_stream(tiny_network, segment=0, context=0, scene_detect=False) as stream:
         hr = Door(stream)[20]
     for got, wanted in zip(hr.planes, expected, strict=True):
@@ -340,13 +344,13 @@ def test_stores_stay_bounded_over_a_long_clip(tiny_network: VideoNetwork) -> Non
         assert most_jobs <= 3
 
 
-@pytest.mark.parametrize(("failures", "means"), [(1, Means.OFFLOAD), (2, Means.RECOMPUTE)])
+@pytest.mark.parametrize(("failures", "means"), [(1, MemoryStrategy.OFFLOAD), (2, MemoryStrategy.RECOMPUTE)])
 def test_out_of_memory_changes_the_means_and_not_the_bytes(
     tiny_network: VideoNetwork,
-    reference: list[Hr],
+    reference: list[HrFrame],
     monkeypatch: pytest.MonkeyPatch,
     failures: int,
-    means: Means,
+    means: MemoryStrategy,
 ) -> None:
     left = failures
     step = Propagation.step
@@ -378,7 +382,7 @@ def test_out_of_memory_by_every_means_names_the_arguments_to_pass(
 
 
 def test_a_failure_reaches_everybody_who_waits_and_the_next_request_tries_again(
-    tiny_network: VideoNetwork, reference: list[Hr], monkeypatch: pytest.MonkeyPatch
+    tiny_network: VideoNetwork, reference: list[HrFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Propagation.step
     with open_stream(tiny_network, in_flight=3) as stream:
@@ -478,7 +482,7 @@ def test_a_frame_asked_for_while_its_segment_ends_is_made_again(
     at_the_end, go_on = threading.Event(), threading.Event()
     delivered = Stream._delivered
 
-    def slow_at_the_end(stream: Stream, job: object, n: int, rgb: torch.Tensor) -> Hr:
+    def slow_at_the_end(stream: Stream, job: object, n: int, rgb: torch.Tensor) -> HrFrame:
         if n == 3 and not at_the_end.is_set():
             at_the_end.set()
             assert go_on.wait(60)
@@ -493,7 +497,7 @@ def test_a_frame_asked_for_while_its_segment_ends_is_made_again(
         assert at_the_end.wait(60)
         assert stream.missing(0) == []  # made long ago, thrown away; its segment is still there
         go_on.set()
-        found: list[Hr] = []
+        found: list[HrFrame] = []
         first = threading.Thread(target=lambda: found.append(stream.frame(0)), daemon=True)
         first.start()
         first.join(60)

@@ -22,11 +22,11 @@ class FlowAlignedNetwork(VideoNetwork):
     def __init__(self, *, mid_channels: int, num_blocks: int, scale: int, flow_channels: int) -> None:
         super().__init__()
         if mid_channels < 1:
-            raise ValueError(f"mid_channels: wanted 1 or more, got {mid_channels}")
+            raise ValueError(f"mid_channels: expected 1 or more, got {mid_channels}")
         if num_blocks < 1:
-            raise ValueError(f"num_blocks: wanted 1 or more, got {num_blocks}")
+            raise ValueError(f"num_blocks: expected 1 or more, got {num_blocks}")
         if scale not in SCALES:
-            raise ValueError(f"scale: wanted one of {SCALES}, got {scale}")
+            raise ValueError(f"scale: expected one of {SCALES}, got {scale}")
         self.scale = scale
         self.carried_channels = mid_channels
         self.spynet = SPyNet(channels=flow_channels)

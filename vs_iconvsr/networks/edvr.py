@@ -22,11 +22,11 @@ class EDVRFeatureExtractor(nn.Module):
     def __init__(self, *, num_frames: int = 5, channels: int = 64, num_blocks: int = 5) -> None:
         super().__init__()
         if num_frames < 1 or num_frames % 2 == 0:
-            raise ValueError(f"num_frames of EDVR: wanted an odd number, 1 or more, got {num_frames}")
+            raise ValueError(f"num_frames of EDVR: expected an odd number, 1 or more, got {num_frames}")
         if channels < 1 or channels % DEFORM_GROUPS:
-            raise ValueError(f"channels of EDVR: wanted a multiple of {DEFORM_GROUPS}, got {channels}")
+            raise ValueError(f"channels of EDVR: expected a multiple of {DEFORM_GROUPS}, got {channels}")
         if num_blocks < 1:
-            raise ValueError(f"num_blocks of EDVR: wanted 1 or more, got {num_blocks}")
+            raise ValueError(f"num_blocks of EDVR: expected 1 or more, got {num_blocks}")
         self.hyper_parameters = {"num_frames": num_frames, "channels": channels, "num_blocks": num_blocks}
         self.conv_first = nn.Conv2d(3, channels, 3, padding=1)
         self.feature_extraction = ResidualBlocks(*(ResidualBlock(channels) for _ in range(num_blocks)))

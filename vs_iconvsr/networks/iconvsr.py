@@ -35,9 +35,9 @@ class IconVSR(FlowAlignedNetwork):
     ) -> None:
         super().__init__(mid_channels=mid_channels, num_blocks=num_blocks, scale=scale, flow_channels=flow_channels)
         if keyframe_stride < 1:
-            raise ValueError(f"keyframe_stride: wanted 1 or more, got {keyframe_stride}")
+            raise ValueError(f"keyframe_stride: expected 1 or more, got {keyframe_stride}")
         if temporal_padding not in TEMPORAL_PADDINGS:
-            raise ValueError(f"temporal_padding: wanted one of {TEMPORAL_PADDINGS}, got {temporal_padding}")
+            raise ValueError(f"temporal_padding: expected one of {TEMPORAL_PADDINGS}, got {temporal_padding}")
         self.hyper_parameters = {
             "mid_channels": mid_channels,
             "num_blocks": num_blocks,

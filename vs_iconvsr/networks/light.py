@@ -39,7 +39,7 @@ class LightVSR(VideoNetwork):
         }
         for name, value in self.hyper_parameters.items():
             if value < 1:
-                raise ValueError(f"{name}: wanted at least 1, got {value}")
+                raise ValueError(f"{name}: expected at least 1, got {value}")
         self.scale = scale
         self.carried_channels = mid_channels
 

@@ -30,7 +30,7 @@ class VideoNetwork(nn.Module, ABC):
         NaN counts as 0 and ±infinity as 1 and 0 (see `prepare`). Raises ValueError for any other shape.
         """
         if lr.ndim != 5 or lr.shape[2] != 3 or 0 in lr.shape:
-            raise ValueError(f"lr: wanted (n, t, 3, h, w) with every size at least 1, got {tuple(lr.shape)}")
+            raise ValueError(f"lr: expected (n, t, 3, h, w) with every size at least 1, got {tuple(lr.shape)}")
         n, t, _, h, w = lr.shape
         frames = self.prepare(lr.reshape(n * t, 3, h, w))
         frames = frames.view(n, t, 3, *frames.shape[-2:])

@@ -29,7 +29,7 @@ class SPyNet(nn.Module):
     def __init__(self, *, channels: int = 32) -> None:
         super().__init__()
         if channels < 2 or channels % 2:
-            raise ValueError(f"channels of SPyNet: wanted an even number, 2 or more, got {channels}")
+            raise ValueError(f"channels of SPyNet: expected an even number, 2 or more, got {channels}")
         self.hyper_parameters = {"channels": channels}
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))

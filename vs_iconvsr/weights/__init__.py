@@ -75,7 +75,7 @@ def load(model: str | os.PathLike[str], *, auto_download: bool = False) -> Video
     network = loaded(locate(model))
     if not isinstance(network, VideoNetwork):
         raise WeightsError(
-            f"{model}: wanted a whole network, got a {type(network).__name__} alone, which serves to start a training"
+            f"{model}: expected a whole network, got a {type(network).__name__} alone, which serves to start a training"
         )
     return network
 
@@ -84,7 +84,7 @@ def load_part(model: str | os.PathLike[str]) -> SPyNet | EDVRFeatureExtractor:
     """As `load`, for the parts that a training starts from."""
     part = loaded(locate(model))
     if not isinstance(part, SPyNet | EDVRFeatureExtractor):
-        raise WeightsError(f"{model}: wanted SPyNet or EDVR-M alone, got a whole {type(part).__name__}")
+        raise WeightsError(f"{model}: expected SPyNet or EDVR-M alone, got a whole {type(part).__name__}")
     return part
 
 
@@ -99,11 +99,11 @@ def save(
     path = Path(path)
     architecture = type(network).__name__
     if not isinstance(network, AnyNetwork) or architecture not in ARCHITECTURES:
-        raise ValueError(f"network: wanted one of {', '.join(ARCHITECTURES)}, got {architecture}")
+        raise ValueError(f"network: expected one of {', '.join(ARCHITECTURES)}, got {architecture}")
     if path.suffix != ".safetensors":
-        raise ValueError(f"path: wanted a name that ends in .safetensors, got {path}")
+        raise ValueError(f"path: expected a name that ends in .safetensors, got {path}")
     if taken := [key for key in provenance if key in RESERVED]:
-        raise ValueError(f"provenance: wanted keys other than {', '.join(RESERVED)}, got {', '.join(taken)}")
+        raise ValueError(f"provenance: expected keys other than {', '.join(RESERVED)}, got {', '.join(taken)}")
     hyper_parameters = json.dumps(network.hyper_parameters)
     metadata = {"format": FORMAT, "architecture": architecture, "hyper_parameters": hyper_parameters}
     write_safetensors(path, network.state_dict(), {**metadata, **provenance}, half=half)
@@ -162,7 +162,7 @@ def checked_tensors(file: WeightFile, found: Recognised) -> dict[str, torch.Tens
     stored = file.tensors(found.table)
     for name, key in found.keys.items():
         if not stored[key].dtype.is_floating_point:
-            raise WeightsError(f"{file.path}: {name}: wanted floating point, got {stored[key].dtype}")
+            raise WeightsError(f"{file.path}: {name}: expected floating point, got {stored[key].dtype}")
         if not stored[key].isfinite().all():
             raise WeightsError(
                 f"{file.path}: {name} holds NaN or infinity: its training diverged or the file is damaged"

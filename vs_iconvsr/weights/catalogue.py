@@ -9,7 +9,7 @@ from pathlib import Path
 from vs_iconvsr.weights.errors import WeightsError
 
 DEFAULT_MODEL = "light"
-BUNDLED = Path(__file__).parent.parent / "bundled"
+BUNDLED = Path(__file__).parent / "bundled"
 BASE_URL = "https://download.openmmlab.com/mmediting/restorers/"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pytorch", ".ckpt", ".bin")
 
@@ -155,7 +155,7 @@ def locate(model: str | os.PathLike[str]) -> Path:
     close = difflib.get_close_matches(model, names, 1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise WeightsError(
-        f"model: wanted a name or the path of a weight file, got {model!r}. {hint}Names: {', '.join(names)}"
+        f"model: expected a name or the path of a weight file, got {model!r}. {hint}Names: {', '.join(names)}"
     )
 
 
@@ -181,7 +181,7 @@ def check_hash(official: Official, path: Path) -> None:
     sha256 = sha256_of(path)
     if not sha256.startswith(official.sha256_prefix):
         raise WeightsError(
-            f"{path}: sha256: wanted {official.sha256_prefix}…, got {sha256[:8]}…: not the published {official.name}. "
+            f"{path}: sha256: expected {official.sha256_prefix}…, got {sha256[:8]}…: not the published {official.name}. "
             f"Fetch it again: iconvsr models download {official.name}"
         )
 

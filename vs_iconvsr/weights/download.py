@@ -37,9 +37,9 @@ def download(
     """
     official = OFFICIAL.get(name)
     if official is None:
-        raise WeightsError(f"download: wanted one of {', '.join(OFFICIAL)}, got {name!r}")
+        raise WeightsError(f"download: expected one of {', '.join(OFFICIAL)}, got {name!r}")
     if not base_url.startswith(("https://", "http://")):
-        raise WeightsError(f"mirror: wanted an address that begins with https:// or http://, got {base_url!r}")
+        raise WeightsError(f"mirror: expected an address that begins with https:// or http://, got {base_url!r}")
     path = models_directory() / official.file_name
     url = base_url.rstrip("/") + "/" + official.address
     try:
@@ -112,7 +112,7 @@ def continues(response: http.client.HTTPResponse, done: int) -> bool:
 
 def check_room(part: Path, done: int, whole: int | None) -> None:
     if (whole or 0) > LIMIT_BYTES:
-        raise WeightsError(f"{part.name}: wanted at most {LIMIT_BYTES} bytes, the server announces {whole}")
+        raise WeightsError(f"{part.name}: expected at most {LIMIT_BYTES} bytes, the server announces {whole}")
     if whole is not None and shutil.disk_usage(part.parent).free < whole - done:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -125,7 +125,7 @@ def copy(
         file.write(block)
         done += len(block)
         if done > LIMIT_BYTES:
-            raise WeightsError(f"{file.name}: wanted at most {LIMIT_BYTES} bytes, the server sends more")
+            raise WeightsError(f"{file.name}: expected at most {LIMIT_BYTES} bytes, the server sends more")
         progress(done, whole)
     if whole is not None and done < whole:
         raise ConnectionError(f"ended after {done} of {whole} bytes")

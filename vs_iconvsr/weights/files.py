@@ -55,9 +55,9 @@ class WeightFile:
 def inspect(path: Path) -> WeightFile:
     """What the file holds. Raises WeightsError naming the cause; takes a few MB of memory whatever the file states."""
     if not path.exists():
-        raise refusal(path, "wanted a weight file, found nothing at this path")
+        raise refusal(path, "expected a weight file, found nothing at this path")
     if not path.is_file():
-        raise refusal(path, "wanted a weight file, found a directory or a device")
+        raise refusal(path, "expected a weight file, found a directory or a device")
     try:
         with path.open("rb") as file:
             start = file.read(pickles.LIMIT_BYTES)
@@ -75,7 +75,7 @@ def inspect(path: Path) -> WeightFile:
 
 def inspect_by_content(path: Path, start: bytes) -> WeightFile:
     if not start:
-        raise refusal(path, "wanted a weight file, got one of 0 bytes; fetch it again")
+        raise refusal(path, "expected a weight file, got one of 0 bytes; fetch it again")
     if start.startswith(b"PK\x03\x04"):
         return inspect_zip(path)
     if start.startswith(LEGACY_MAGIC):
@@ -84,16 +84,17 @@ def inspect_by_content(path: Path, start: bytes) -> WeightFile:
         return inspect_safetensors(path, start)  # first: the length of its header may begin as a pickle does
     if start[:1] == b"\x80" or path.suffix == ".pkl":
         pickles.read(io.BytesIO(start))  # names what it would run, if it would
-        raise refusal(path, "wanted what torch.save writes, got a bare pickle")
+        raise refusal(path, "expected what torch.save writes, got a bare pickle")
     if not start.strip(b"\0"):
         raise refusal(path, "holds zeros only: the download or the disk failed; fetch it again")
     if start.lstrip()[:1] == b"<":
         raise refusal(
-            path, "wanted a weight file, got a web page (of a login or an error?) saved under this name; fetch it again"
+            path,
+            "expected a weight file, got a web page (of a login or an error?) saved under this name; fetch it again",
         )
     if start[8:9] == b"{":
         return inspect_safetensors(path, start)
-    raise refusal(path, f"wanted .safetensors or what torch.save writes, got a file that begins with {start[:8]!r}")
+    raise refusal(path, f"expected .safetensors or what torch.save writes, got a file that begins with {start[:8]!r}")
 
 
 # --- PyTorch, two formats ---
@@ -115,22 +116,22 @@ def inspect_zip(path: Path) -> WeightFile:
         entry = entries.get(f"{root}data/{storage.key}")
         if entry is None or entry.file_size < storage.size_bytes:
             got = "none" if entry is None else f"{entry.file_size}"
-            raise refusal(path, f"damaged: tensor data {storage.key!r} wanted {storage.size_bytes} bytes, got {got}")
+            raise refusal(path, f"damaged: tensor data {storage.key!r} expected {storage.size_bytes} bytes, got {got}")
     return WeightFile(path, "PyTorch", tables_of(path, content), {})
 
 
 def check_entries(path: Path, entries: Mapping[str, zipfile.ZipInfo], size_bytes: int) -> None:
     if any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in entries):
-        raise refusal(path, "wanted weights only, got a TorchScript program")
+        raise refusal(path, "expected weights only, got a TorchScript program")
     pickled = [entry for name, entry in entries.items() if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickled) != 1:
-        raise refusal(path, "wanted what torch.save writes, got another kind of zip archive")
+        raise refusal(path, "expected what torch.save writes, got another kind of zip archive")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
         raise refusal(path, "holds compressed entries, which torch.save never writes; save it again with torch.save")
     if sum(entry.file_size for entry in entries.values()) > size_bytes:
         raise refusal(path, "damaged: its parts are larger than the file")
     if pickled[0].file_size > pickles.LIMIT_BYTES:
-        raise refusal(path, f"its pickle has {pickled[0].file_size} bytes, wanted at most {pickles.LIMIT_BYTES}")
+        raise refusal(path, f"its pickle has {pickled[0].file_size} bytes, expected at most {pickles.LIMIT_BYTES}")
 
 
 def inspect_legacy(path: Path, start: bytes) -> WeightFile:
@@ -138,7 +139,7 @@ def inspect_legacy(path: Path, start: bytes) -> WeightFile:
     pickles.read(stream)  # the magic number
     protocol = pickles.read(stream)
     if protocol != 1001:
-        raise refusal(path, f"wanted PyTorch's file version 1001, got {protocol!r}")
+        raise refusal(path, f"expected PyTorch's file version 1001, got {protocol!r}")
     pickles.read(stream)  # the writer's byte order and integer sizes
     content = pickles.read(stream)
     keys = pickles.read(stream)
@@ -147,7 +148,7 @@ def inspect_legacy(path: Path, start: bytes) -> WeightFile:
         raise refusal(path, "damaged: its list of tensor data does not fit its tensors")
     wanted = stream.tell() + sum(8 + storage.size_bytes for storage in storages.values())
     if path.stat().st_size < wanted:
-        raise refusal(path, f"cut off: wanted {wanted} bytes, got {path.stat().st_size}; fetch it again")
+        raise refusal(path, f"cut off: expected {wanted} bytes, got {path.stat().st_size}; fetch it again")
     return WeightFile(path, "PyTorch (before 1.6)", tables_of(path, content), {})
 
 
@@ -169,7 +170,7 @@ def storages_in(content: Any) -> set[pickles.Storage]:
 
 def tables_of(path: Path, content: Any) -> dict[str, dict[str, Shape]]:
     if not isinstance(content, dict):
-        raise refusal(path, f"wanted a dictionary of tensors, got {type(content).__name__}")
+        raise refusal(path, f"expected a dictionary of tensors, got {type(content).__name__}")
     dictionaries = {"": content, **{str(key): value for key, value in content.items() if isinstance(value, dict)}}
     tables = {
         name: {str(key): value.shape for key, value in dictionary.items() if isinstance(value, pickles.StoredTensor)}
@@ -193,12 +194,12 @@ def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
     size_bytes = path.stat().st_size
     if header_bytes > HEADER_LIMIT_BYTES - 8:
         raise refusal(
-            path, f"states a header of {header_bytes} bytes, wanted at most {HEADER_LIMIT_BYTES}: damaged or hostile"
+            path, f"states a header of {header_bytes} bytes, expected at most {HEADER_LIMIT_BYTES}: damaged or hostile"
         )
     if 8 + header_bytes > size_bytes:
         raise refusal(
             path,
-            f"cut off inside its header: wanted {8 + header_bytes} bytes and more, got {size_bytes}; fetch it again",
+            f"cut off inside its header: expected {8 + header_bytes} bytes and more, got {size_bytes}; fetch it again",
         )
     try:
         header = json.loads(start[8 : 8 + header_bytes])
@@ -209,7 +210,7 @@ def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
         raise refusal(path, f"damaged header ({error!r}); fetch it again") from error
     if 8 + header_bytes + stated != size_bytes:
         raise refusal(
-            path, f"cut off or damaged: wanted {8 + header_bytes + stated} bytes, got {size_bytes}; fetch it again"
+            path, f"cut off or damaged: expected {8 + header_bytes + stated} bytes, got {size_bytes}; fetch it again"
         )
     open_safetensors(path)  # its own checks: offsets, overlaps
     return WeightFile(path, "safetensors", {"": table}, metadata)

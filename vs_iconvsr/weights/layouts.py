@@ -106,7 +106,7 @@ def recognise(file: WeightFile) -> Recognised:
 def recognise_ours(file: WeightFile) -> Recognised:
     architecture = file.metadata["architecture"]
     if architecture not in ARCHITECTURES:
-        raise WeightsError(f"architecture: wanted one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+        raise WeightsError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
     stated = json.loads(file.metadata.get("hyper_parameters", "{}"))
     table = file.tables.get("", {})
     hyper_parameters = checked_hyper_parameters(architecture, stated)
@@ -191,10 +191,10 @@ def counted(names: Iterable[str], pattern: str) -> int:
 
 def checked_hyper_parameters(architecture: str, stated: object) -> dict[str, int]:
     if not isinstance(stated, dict):
-        raise WeightsError(f"hyper_parameters: wanted a JSON object, got {stated!r}")
+        raise WeightsError(f"hyper_parameters: expected a JSON object, got {stated!r}")
     for name, value in stated.items():
         if type(value) is not int or not 0 <= value <= HYPER_PARAMETER_LIMIT:
-            raise WeightsError(f"{name} of {architecture}: wanted 0 to {HYPER_PARAMETER_LIMIT}, got {value!r}")
+            raise WeightsError(f"{name} of {architecture}: expected 0 to {HYPER_PARAMETER_LIMIT}, got {value!r}")
     return dict(stated)
 
 
@@ -204,7 +204,7 @@ def compare(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int
     missing = [name for name in wanted if name not in shapes and name not in constants(architecture)]
     unexpected = [f"{name} {list(shapes[name])}" for name in shapes if name not in wanted]
     misshapen = [
-        f"{name} wanted {list(wanted[name])}, got {list(shape)}"
+        f"{name} expected {list(wanted[name])}, got {list(shape)}"
         for name, shape in shapes.items()
         if name in wanted and wanted[name] != shape
     ]
@@ -242,8 +242,8 @@ def stranger(keys: set[str]) -> str:
         return "holds no tensors"
     for pattern, network in STRANGERS:
         if any(re.search(pattern, key) for key in keys):
-            return f"wanted IconVSR, BasicVSR or LightVSR, got what looks like {network}: {some(sorted(keys), 3)}"
-    return f"wanted IconVSR, BasicVSR or LightVSR, got an unknown network: {some(sorted(keys), 3)}"
+            return f"expected IconVSR, BasicVSR or LightVSR, got what looks like {network}: {some(sorted(keys), 3)}"
+    return f"expected IconVSR, BasicVSR or LightVSR, got an unknown network: {some(sorted(keys), 3)}"
 
 
 def some(names: Sequence[str], most: int = 6) -> str:

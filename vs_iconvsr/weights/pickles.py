@@ -74,7 +74,7 @@ def read(stream: io.BytesIO) -> Any:
     Plain values are themselves; a tensor is a StoredTensor. Raises WeightsError where the pickle names anything that is
     no part of a tensor, and DamagedError where it makes no sense.
     """
-    machine = Machine()
+    machine = PickleMachine()
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if count > LIMIT_OPCODES:
@@ -85,7 +85,7 @@ def read(stream: io.BytesIO) -> Any:
         raise DamagedError(str(error) or type(error).__name__) from error
 
 
-class Machine:
+class PickleMachine:
     """The pickle machine, with stand-ins for everything that is not a plain value."""
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ def named(argument: str) -> Name:
     name = ".".join(argument.split(" ", 1))
     if name not in HARMLESS:
         raise WeightsError(
-            f"wanted tensors only, got a pickle that runs {name!r} when it is opened. Nothing of it was run. "
+            f"expected tensors only, got a pickle that runs {name!r} when it is opened. Nothing of it was run. "
             "If you trust where it comes from, have its tensors saved alone: torch.save({'state_dict': ...}, ...)"
         )
     return Name(name)
@@ -224,5 +224,5 @@ def stored_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Stored
 
 def expect(value: Any, *kinds: type) -> Any:
     if type(value) not in kinds:
-        raise DamagedError(f"wanted {' or '.join(kind.__name__ for kind in kinds)}, got {type(value).__name__}")
+        raise DamagedError(f"expected {' or '.join(kind.__name__ for kind in kinds)}, got {type(value).__name__}")
     return value

@@ -61,16 +61,16 @@ def test_other_scales_enlarge_by_that_much(scale: int) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2, 3, 4), (1, 2, 4, 8, 8), (1, 0, 3, 8, 8)])
 def test_other_shapes_are_refused(small: BasicVSR, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="lr: wanted"):
+    with pytest.raises(ValueError, match="lr: expected"):
         small(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mid_channels": 0}, "mid_channels: wanted 1 or more, got 0"),
-        ({"num_blocks": 0}, "num_blocks: wanted 1 or more, got 0"),
-        ({"scale": 3}, r"scale: wanted one of \(1, 2, 4\), got 3"),
+        ({"mid_channels": 0}, "mid_channels: expected 1 or more, got 0"),
+        ({"num_blocks": 0}, "num_blocks: expected 1 or more, got 0"),
+        ({"scale": 3}, r"scale: expected one of \(1, 2, 4\), got 3"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, int], message: str) -> None:

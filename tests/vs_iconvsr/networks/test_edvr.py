@@ -74,9 +74,9 @@ def test_half_precision_does_not_move_wide_frames(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_frames": 4}, "num_frames of EDVR: wanted an odd number, 1 or more, got 4"),
-        ({"channels": 12}, "channels of EDVR: wanted a multiple of 8, got 12"),
-        ({"num_blocks": 0}, "num_blocks of EDVR: wanted 1 or more, got 0"),
+        ({"num_frames": 4}, "num_frames of EDVR: expected an odd number, 1 or more, got 4"),
+        ({"channels": 12}, "channels of EDVR: expected a multiple of 8, got 12"),
+        ({"num_blocks": 0}, "num_blocks of EDVR: expected 1 or more, got 0"),
     ],
 )
 def test_impossible_widths_are_refused(arguments: dict[str, int], message: str) -> None:

@@ -212,8 +212,8 @@ def test_widths_and_scales_are_parameters_that_build_an_equal_network(arguments:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"keyframe_stride": 0}, "keyframe_stride: wanted 1 or more, got 0"),
-        ({"temporal_padding": 1}, r"temporal_padding: wanted one of \(2, 3\), got 1"),
+        ({"keyframe_stride": 0}, "keyframe_stride: expected 1 or more, got 0"),
+        ({"temporal_padding": 1}, r"temporal_padding: expected one of \(2, 3\), got 1"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, int], message: str) -> None:

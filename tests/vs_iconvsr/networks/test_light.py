@@ -77,7 +77,7 @@ def test_flow_sizes_double_from_level_to_level() -> None:
 
 @pytest.mark.parametrize("name", ["mid_channels", "num_blocks", "flow_channels", "scale"])
 def test_a_size_below_one_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}: wanted at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
         LightVSR(**{name: 0})
 
 

@@ -45,7 +45,7 @@ def test_width_is_a_parameter() -> None:
     small = SPyNet(channels=8)
     assert small.basic_module[0].basic_module[1].conv.weight.shape == (16, 8, 7, 7)
     assert small(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)).shape == (1, 2, 8, 8)
-    with pytest.raises(ValueError, match="wanted an even number, 2 or more, got 3"):
+    with pytest.raises(ValueError, match="expected an even number, 2 or more, got 3"):
         SPyNet(channels=3)
 
 

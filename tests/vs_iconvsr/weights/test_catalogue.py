@@ -53,7 +53,7 @@ def test_an_official_model_that_is_not_here_says_how_to_get_it(models: Path) -> 
 
 def test_an_official_file_that_is_another_is_refused(models: Path) -> None:
     (models / OFFICIAL["spynet"].file_name).write_bytes(b"something else")
-    with pytest.raises(weights.WeightsError, match=r"sha256: wanted c6c1bd09…, got .*not the published spynet"):
+    with pytest.raises(weights.WeightsError, match=r"sha256: expected c6c1bd09…, got .*not the published spynet"):
         weights.load_part("spynet")
 
 

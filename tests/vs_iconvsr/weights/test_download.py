@@ -219,13 +219,13 @@ def test_a_directory_that_cannot_be_made_is_told(server: Server, models: Path) -
 @pytest.mark.parametrize("url", ["file:///etc/", "ftp://127.0.0.1/", "nonsense"])
 @pytest.mark.usefixtures("models")
 def test_a_mirror_is_a_web_address(url: str) -> None:
-    with pytest.raises(WeightsError, match="mirror: wanted an address that begins with https:// or http://"):
+    with pytest.raises(WeightsError, match="mirror: expected an address that begins with https:// or http://"):
         download("tiny", base_url=url)
 
 
 @pytest.mark.usefixtures("models")
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(WeightsError, match=r"download: wanted one of iconvsr_reds4, .*, got 'nothing'"):
+    with pytest.raises(WeightsError, match=r"download: expected one of iconvsr_reds4, .*, got 'nothing'"):
         download("nothing")
 
 

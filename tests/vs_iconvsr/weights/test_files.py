@@ -70,7 +70,7 @@ def test_a_malicious_pickle_is_named_and_does_not_run(legacy: bool, network: Bas
     proof = tmp_path / "executed"
     content = {**mmagic(network.state_dict()), "extra": Malicious(proof)}
     path = write(tmp_path / "evil.pth", content, legacy=legacy)
-    assert "wanted tensors only, got a pickle that runs 'posix.system' when it is opened" in refusal(path)
+    assert "expected tensors only, got a pickle that runs 'posix.system' when it is opened" in refusal(path)
     assert not proof.exists()
     torch.load(path, weights_only=False)  # the same file runs where it is trusted: the test can fail
     assert proof.exists()
@@ -94,7 +94,7 @@ def test_a_pickle_of_protocol_0_does_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [collections.Counter("a"), bytearray(b"a"), {1, 2}, complex(1, 2)])
 def test_classes_that_torch_would_admit_are_refused_too(value: object, network: BasicVSR, tmp_path: Path) -> None:
     path = write(tmp_path / "odd.pth", {**mmagic(network.state_dict()), "extra": value})
-    assert "wanted tensors only, got a pickle that runs" in refusal(path)
+    assert "expected tensors only, got a pickle that runs" in refusal(path)
 
 
 # --- sizes that are not there ---
@@ -116,7 +116,7 @@ def test_a_storage_larger_than_its_file_is_refused(legacy: bool, tmp_path: Path)
         path.write_bytes(path.read_bytes().replace(honest, stated))
     else:
         path = rewritten_zip(path, tmp_path / "bigger.pth", lambda data: data.replace(honest, stated))
-    assert f"wanted {(2**31 - 1) * 4}" in refusal(path) or "cut off: wanted 8589" in refusal(path)
+    assert f"expected {(2**31 - 1) * 4}" in refusal(path) or "cut off: expected 8589" in refusal(path)
 
 
 def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_safetensors_that_state_more_than_they_hold_are_refused(tmp_path: Path) 
     path = tmp_path / "hostile.safetensors"
     header = json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
-    assert "cut off or damaged: wanted" in refusal(path)
+    assert "cut off or damaged: expected" in refusal(path)
 
 
 @pytest.mark.parametrize("value", [10**9, -1, 2.5, "64", None, [64]])
@@ -151,17 +151,17 @@ def test_impossible_hyper_parameters_are_refused(value: object, network: BasicVS
         network.state_dict(),
         {"architecture": "BasicVSR", "hyper_parameters": json.dumps({"mid_channels": value})},
     )
-    assert "mid_channels of BasicVSR: wanted 0 to 1024" in refusal(path)
+    assert "mid_channels of BasicVSR: expected 0 to 1024" in refusal(path)
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"architecture": "Transformer"}, "architecture: wanted one of LightVSR, .*, got 'Transformer'"),
-        ({"architecture": "BasicVSR", "hyper_parameters": "[]"}, "hyper_parameters: wanted a JSON object"),
+        ({"architecture": "Transformer"}, "architecture: expected one of LightVSR, .*, got 'Transformer'"),
+        ({"architecture": "BasicVSR", "hyper_parameters": "[]"}, "hyper_parameters: expected a JSON object"),
         ({"architecture": "BasicVSR", "hyper_parameters": "{"}, "Expecting property name"),
         ({"architecture": "BasicVSR", "hyper_parameters": '{"depth": 3}'}, "no such BasicVSR: .*depth"),
-        ({"architecture": "BasicVSR", "hyper_parameters": '{"scale": 3}'}, "no such BasicVSR: scale: wanted one of"),
+        ({"architecture": "BasicVSR", "hyper_parameters": '{"scale": 3}'}, "no such BasicVSR: scale: expected one of"),
     ],
 )
 def test_metadata_that_make_no_sense_are_refused(
@@ -272,7 +272,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2), "text"])
 def test_a_file_without_a_dictionary_is_refused(content: object, tmp_path: Path) -> None:
-    assert "wanted a dictionary of tensors" in refusal(write(tmp_path / "a.pth", content))
+    assert "expected a dictionary of tensors" in refusal(write(tmp_path / "a.pth", content))
 
 
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:

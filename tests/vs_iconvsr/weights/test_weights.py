@@ -120,10 +120,10 @@ def test_basicsr_edvr_files_load(tmp_path: Path) -> None:
 
 def test_a_part_is_no_network_and_a_network_no_part(tmp_path: Path) -> None:
     part = write(tmp_path / "part.pth", SPyNet(channels=4).state_dict())
-    with pytest.raises(weights.WeightsError, match="wanted a whole network, got a SPyNet alone"):
+    with pytest.raises(weights.WeightsError, match="expected a whole network, got a SPyNet alone"):
         weights.load(part)
     whole = write(tmp_path / "whole.pth", small_basicvsr().state_dict())
-    with pytest.raises(weights.WeightsError, match="wanted SPyNet or EDVR-M alone, got a whole BasicVSR"):
+    with pytest.raises(weights.WeightsError, match="expected SPyNet or EDVR-M alone, got a whole BasicVSR"):
         weights.load_part(whole)
 
 
@@ -186,9 +186,9 @@ def test_metadata_tells_format_network_and_provenance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "name", "provenance", "message"),
     [
-        (nn.Conv2d(1, 1, 1), "a.safetensors", {}, "network: wanted one of LightVSR, .*, got Conv2d"),
-        (small_basicvsr(), "a.pth", {}, "wanted a name that ends in .safetensors"),
-        (small_basicvsr(), "a.safetensors", {"format": "mine"}, "provenance: wanted keys other than .*, got format"),
+        (nn.Conv2d(1, 1, 1), "a.safetensors", {}, "network: expected one of LightVSR, .*, got Conv2d"),
+        (small_basicvsr(), "a.pth", {}, "expected a name that ends in .safetensors"),
+        (small_basicvsr(), "a.safetensors", {"format": "mine"}, "provenance: expected keys other than .*, got format"),
     ],
 )
 def test_what_could_not_be_loaded_again_is_not_saved(
@@ -245,7 +245,7 @@ def test_an_unexpected_key_is_named(tmp_path: Path) -> None:
 
 def test_a_misshapen_key_is_named(tmp_path: Path) -> None:
     message = faulty(lambda state: state.update({"conv_hr.weight": torch.zeros(64, 64, 1, 1)}), tmp_path)
-    assert "misshapen: conv_hr.weight wanted [64, 64, 3, 3], got [64, 64, 1, 1]" in message
+    assert "misshapen: conv_hr.weight expected [64, 64, 3, 3], got [64, 64, 1, 1]" in message
 
 
 def test_missing_unexpected_and_misshapen_keys_are_named_together(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(value: float, tmp_path:
 
 def test_integers_are_refused_by_name(tmp_path: Path) -> None:
     message = faulty(lambda state: state.update({"conv_last.bias": torch.zeros(3, dtype=torch.int64)}), tmp_path)
-    assert "conv_last.bias: wanted floating point, got torch.int64" in message
+    assert "conv_last.bias: expected floating point, got torch.int64" in message
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_integers_are_refused_by_name(tmp_path: Path) -> None:
 )
 def test_weights_of_another_network_are_refused_by_name(key: str, network: str, tmp_path: Path) -> None:
     path = write(tmp_path / "other.pth", {"params_ema": {key: torch.zeros(3, 3)}})
-    with pytest.raises(weights.WeightsError, match=f"wanted IconVSR, BasicVSR or LightVSR, got .*{network}"):
+    with pytest.raises(weights.WeightsError, match=f"expected IconVSR, BasicVSR or LightVSR, got .*{network}"):
         weights.load(path)
 
 

@@ -1,0 +1,97 @@
+"""`iconvsr doctor`: what works on this machine, for people and for programs; asks vspipe and ffmpeg too."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from ffmpeg_filter.media import ffmpeg as children
+from vs_iconvsr import doctor
+from vs_iconvsr.doctor import FAIL, OK, WARN, Check
+
+VSPIPE_TIMEOUT_S = 60.0
+ENCODERS = ("libx264", "libx265")
+
+# Options that came after the oldest ffmpeg that works, and what is not kept without them.
+NEWER = {"display_rotation": "rotation in .mkv", "mastering_display": "HDR10 metadata but by x265"}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `doctor`; the namespace then goes to `run`."""
+    parser = subparsers.add_parser("doctor", help="what works on this machine, and the remedy where something does not")
+    parser.add_argument("--json", action="store_true", help="one JSON object: ok, and checks with their remedies")
+    parser.add_argument("--ffmpeg", metavar="PATH", help="the ffmpeg to use instead of the one that is found")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Says what was found with options.say. Gives exit code 1 if anything failed, else 0."""
+    say: Callable[[str], object] = options.say
+    found = [
+        *doctor.checks(),
+        doctor.guarded("vspipe", vspipe),
+        doctor.guarded("ffmpeg", lambda: ffmpeg(options.ffmpeg)),
+    ]
+    well = doctor.all_well(found)
+    if options.json:
+        say(json.dumps({"ok": well, "checks": [asdict(check) for check in found]}, indent=2))
+        return 0 if well else 1
+    for check in found:
+        say(f"{check.status:4}  {check.name}: {check.detail}")
+        if check.remedy:
+            say(f"      → {check.remedy}")
+    return 0 if well else 1
+
+
+def vspipe(folder: Path = Path(sys.prefix) / "bin") -> Check:
+    """Whether the vspipe of this environment runs, which its configuration decides, and is the one on PATH."""
+    program = folder / "vspipe"
+    if not program.is_file():
+        return Check("vspipe", WARN, f"{program}: no such file; scripts still run in Python", "pip install vapoursynth")
+    try:
+        answer = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=VSPIPE_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check("vspipe", FAIL, f"{program} cannot be run: {error}", "pip install --force-reinstall vapoursynth")
+    if answer.returncode != 0:
+        cause = " ".join((answer.stderr or answer.stdout).split())
+        return Check("vspipe", FAIL, f"{program}: {cause}", f"{folder / 'vapoursynth'} config")
+    core = next((line.strip() for line in answer.stdout.splitlines() if "Core" in line), "no core named")
+    on_path = shutil.which("vspipe")
+    if on_path and Path(on_path).resolve() != program.resolve():
+        detail = f"{program} ({core}) works, but PATH finds {on_path}, which may know nothing of this environment"
+        return Check("vspipe", WARN, detail, f'PATH="{folder}:$PATH"')
+    return Check("vspipe", OK, f"{program}, {core}")
+
+
+def ffmpeg(named: str | None = None) -> Check:
+    """Which ffmpeg `iconvsr upscale` uses, and whether it has the usual encoders."""
+    try:
+        found = children.find_executable(named)
+    except children.FfmpegError as error:
+        remedy = f"pip install imageio-ffmpeg, or install ffmpeg {children.OLDEST} or newer"
+        return Check("ffmpeg", FAIL, str(error), remedy)
+    text = f"{found.version} from {found.origin}, {found.path}"
+    absent = [encoder for encoder in ENCODERS if encoder not in found.encoders]
+    if absent:
+        return Check(
+            "ffmpeg", WARN, f"{text}, without {', '.join(absent)}", "choose another with --ffmpeg or --encoder"
+        )
+    if missing := [lost for option, lost in NEWER.items() if option not in found.options]:
+        return Check(
+            "ffmpeg",
+            WARN,
+            f"{text}, works, but cannot keep {' and '.join(missing)}",
+            f"use a newer one with --ffmpeg; {children.OLDEST} is the oldest that works",
+        )
+    return Check("ffmpeg", OK, text)

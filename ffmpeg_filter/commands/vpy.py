@@ -1,0 +1,36 @@
+"""`iconvsr vpy`: a video as a ready VapourSynth script."""
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "vpy",
+        help="write a ready VapourSynth script for a video, and say how to encode it",
+        description="Writes a script and prints the vspipe | ffmpeg line that keeps color, timestamps and tracks.",
+    )
+    command.add_argument("input", type=Path, metavar="INPUT")
+    command.add_argument("script", type=Path, nargs="?", metavar="SCRIPT.vpy", help="(default: INPUT.vpy)")
+    command.add_argument("--output", type=Path, metavar="OUT.mkv", help="what the printed line writes")
+    command.add_argument("--model", help="a name from `iconvsr models list`, or a weight file")
+    command.add_argument("--ffmpeg", metavar="PATH", help="the ffmpeg to encode with")
+    command.add_argument("--overwrite", action="store_true", help="replace SCRIPT if it exists")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes the script and says the line on standard output."""
+    from ffmpeg_filter.media import ffmpeg as children
+    from ffmpeg_filter.media.probe import probe
+    from ffmpeg_filter.vpy import written
+
+    script = options.script or options.input.with_name(options.input.name + ".vpy")
+    if script.exists() and not options.overwrite:
+        raise ValueError(f"script: it exists already: {script}; pass --overwrite to replace it")
+    output = options.output or options.input.with_name(options.input.stem + ".x4.mkv")
+    executable = children.find_executable(options.ffmpeg)
+    made = written(probe(options.input), executable, script, output, model=options.model)
+    script.write_text(made.script)
+    options.say(made.command)
+    return 0

@@ -1,0 +1,1 @@
+"""One upscaling job: options, preparation, execution in parts, the files it leaves, progress."""

@@ -1,0 +1,30 @@
+"""Whether what is to be written can be written under the name given, before anything else is done."""
+
+import os
+from pathlib import Path
+
+
+def check_output(output: Path, source: Path, *, work: Path, overwrite: bool) -> None:
+    """Raises ValueError for an output that cannot be. work: the folder beside it that parts are kept in.
+
+    overwrite: whether an output that exists may be replaced; one that a killed run has finished may in any case.
+    """
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"output: expected an existing folder, got {folder}; make it first: mkdir -p {folder}")
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    if (length := len(os.fsencode(work.name))) > longest:
+        spare = longest - (length - len(os.fsencode(output.name)))
+        raise ValueError(f"output: expected a name of at most {spare} bytes, got {len(os.fsencode(output.name))}")
+    if output.is_dir():
+        raise ValueError(f"output: expected a file name, got a folder: {output}; name the file: {output / 'OUT.mkv'}")
+    if output.exists() and not output.is_file():
+        raise ValueError(f"output: expected a file name, got a pipe or a device: {output}; see iconvsr pipe --help")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise ValueError(f"output: expected another file than the input, got the same: {output}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"output: expected a writable folder, got no permission to write in {folder}")
+    if work.exists() and not work.is_dir():
+        raise ValueError(f"output: expected {work} for the parts, got a file of that name; move it away")
+    if output.exists() and not overwrite and not (work / "finished.json").exists():
+        raise ValueError(f"output: it exists already: {output}; pass --overwrite to replace it")

@@ -1,0 +1,343 @@
+"""Decoding, upscaling and encoding at the same time: a thread each, bounded queues between them, parts at the end."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ffmpeg_filter.media.decode import DecodedFrame
+from ffmpeg_filter.media.encode import FrameEncoder
+from ffmpeg_filter.media.ffmpeg import FfmpegError
+from vs_iconvsr.colorspace import Planes
+from vs_iconvsr.stream import HrFrame, Stream
+
+logger = logging.getLogger(__name__)
+
+DECODED_AHEAD = 12
+ENCODED_BEHIND = 4
+
+# Reading on is cheaper than seeking for gaps up to this many frames.
+_SEEK_GAP_FRAMES = 300
+
+
+class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
+    """The job was asked to stop; finished parts are kept."""
+
+
+class QueueClosed(Exception):  # noqa: N818 - carries the real cause as its __cause__
+    """The other end of a conveyor is gone."""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Seconds of work on so many frames; waiting for the neighbours is no work."""
+
+    frames: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, more: "StageTime") -> "StageTime":
+        return StageTime(self.frames + more.frames, self.seconds + more.seconds)
+
+    def beside(self, other: "StageTime") -> "StageTime":
+        """Both at the same time: the rates add up."""
+        frames, fps = self.frames + other.frames, self.fps + other.fps
+        return StageTime(frames, frames / fps if fps > 0 else self.seconds + other.seconds)
+
+    @property
+    def fps(self) -> float:
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """What each stage could do if it never had to wait; the slowest sets the pace."""
+
+    decode: StageTime = field(default_factory=StageTime)
+    upscale: StageTime = field(default_factory=StageTime)
+    encode: StageTime = field(default_factory=StageTime)
+
+    def __add__(self, more: "StageTimes") -> "StageTimes":
+        return StageTimes(self.decode + more.decode, self.upscale + more.upscale, self.encode + more.encode)
+
+    def rates(self) -> dict[str, float]:
+        """fps of each stage by name, without those that had nothing to do."""
+        return {name: round(spent.fps, 3) for name, spent in vars(self).items() if spent.frames}
+
+
+class BoundedQueue[Item]:
+    """A bounded queue between two threads that either end can break, so that nobody waits for ever."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[Item] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._cause: BaseException | None = None
+        self._broken = False
+
+    def put(self, item: Item) -> None:
+        """Waits for room. Raises QueueClosed if the taker is gone."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._broken or len(self._items) < self._size)
+            self._check()
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def take(self) -> Item | None:
+        """Waits for an item; None after the last one. Raises QueueClosed if the giver failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._broken or self._ended or bool(self._items))
+            self._check()
+            if not self._items:
+                if self._cause is not None:
+                    raise QueueClosed from self._cause
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def end(self, cause: BaseException | None = None) -> None:
+        """No more items will come, because of `cause` if there is one; those inside are still taken."""
+        with self._changed:
+            self._ended, self._cause = True, self._cause or cause
+            self._changed.notify_all()
+
+    def break_off(self, cause: BaseException | None = None) -> None:
+        """Wakes and stops both ends; what is inside is lost. The first cause counts."""
+        with self._changed:
+            self._broken = True
+            self._cause = self._cause or cause
+            self._items.clear()
+            self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self._broken:
+            raise QueueClosed from self._cause
+
+
+class FrameReader:
+    """MediaSource frames on demand, decoded a few ahead by a thread of their own. Cheap in ascending order."""
+
+    def __init__(self, decode: Callable[[int], Iterator[DecodedFrame]], ahead: int = DECODED_AHEAD) -> None:
+        self._decode = decode
+        self._ahead = ahead
+        self._conveyor: BoundedQueue[DecodedFrame] | None = None
+        self._thread: threading.Thread | None = None
+        self._next = 0
+        self.spent = StageTime()
+
+    def get(self, n: int) -> DecodedFrame:
+        """Frame n. Raises what the decoder raised."""
+        if self._conveyor is None or n < self._next or n - self._next > _SEEK_GAP_FRAMES:
+            self._begin(n)
+        assert self._conveyor is not None
+        while True:
+            try:
+                picture = self._conveyor.take()
+            except QueueClosed as broken:
+                raise broken.__cause__ or broken from None
+            assert picture is not None, "the decoder gives every frame of the table"
+            self._next = picture.index + 1
+            if picture.index == n:
+                return picture
+
+    def close(self) -> None:
+        if self._conveyor is not None and self._thread is not None:
+            self._conveyor.break_off()
+            self._thread.join()
+        self._conveyor = None
+
+    def _begin(self, n: int) -> None:
+        self.close()
+        conveyor: BoundedQueue[DecodedFrame] = BoundedQueue(self._ahead)
+
+        def decode_on() -> None:
+            try:
+                began = time.monotonic()
+                for picture in self._decode(n):
+                    self.spent += StageTime(1, time.monotonic() - began)
+                    conveyor.put(picture)
+                    began = time.monotonic()
+                conveyor.end()
+            except QueueClosed:
+                return
+            except BaseException as error:
+                conveyor.end(error)
+
+        self._conveyor, self._next = conveyor, n
+        self._thread = threading.Thread(target=decode_on, name="decode", daemon=True)
+        self._thread.start()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Frames that become one file."""
+
+    number: int
+    frames: range
+
+
+class PartSink(Protocol):
+    """Where encoded parts go."""
+
+    def open(self, part: Part) -> FrameEncoder:
+        """An encoder for this part."""
+
+    def commit(self, part: Part, encoder: FrameEncoder) -> None:
+        """Checks and keeps what the encoder, which is finished, has written. Raises if it is not whole."""
+
+
+class PartWriter:
+    """hr frames to parts, in a thread of its own. While one part's encoder empties itself, the next one starts.
+
+    For each part: `begin`, then `put` for each of its frames. pts: of every frame of the source.
+    """
+
+    def __init__(self, parts: PartSink, pts: Sequence[int]) -> None:
+        self._parts, self._pts = parts, pts
+        self._conveyor: BoundedQueue[Part | Planes] = BoundedQueue(ENCODED_BEHIND)
+        self._open: set[FrameEncoder] = set()
+        self._thread = threading.Thread(target=self._work, name="encode", daemon=True)
+        self._failure: BaseException | None = None
+        self.spent = StageTime()
+        self._thread.start()
+
+    def begin(self, part: Part) -> None:
+        """The hr frames put from here on are those of this part. Raises what went wrong while encoding."""
+        self._give(part)
+
+    def put(self, planes: Planes) -> None:
+        """The next hr frame of the part. Raises what went wrong while encoding."""
+        self._give(planes)
+
+    def _give(self, item: Part | Planes) -> None:
+        try:
+            self._conveyor.put(item)
+        except QueueClosed as broken:
+            self._thread.join()
+            raise self._failure or broken from None
+
+    def finish(self) -> None:
+        """Waits until all parts are kept. Raises what went wrong."""
+        self._conveyor.end()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def abort(self) -> None:
+        """Stops: the part under way is lost; one whose frames are all in is still kept, unless interrupted again."""
+        self._conveyor.break_off()
+        try:
+            self._thread.join()
+        except KeyboardInterrupt:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """Ends all encoders at once; a part whose frames are all in is lost, too."""
+        self._conveyor.break_off()
+        for encoder in list(self._open):
+            encoder.kill()
+
+    def _work(self) -> None:
+        finishing: Future[None] | None = None
+        encoder: FrameEncoder | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher:
+            try:
+                while (part := self._conveyor.take()) is not None:
+                    assert isinstance(part, Part)
+                    began = time.monotonic()
+                    encoder = self._parts.open(part)
+                    self._open.add(encoder)
+                    self.spent += StageTime(0, time.monotonic() - began)
+                    for n in part.frames:
+                        if finishing is not None and finishing.done():
+                            finishing.result()
+                        planes = self._conveyor.take()
+                        if planes is None:
+                            wanted = len(part.frames)
+                            raise FfmpegError(f"part {part.number}: expected {wanted} frames, got {encoder.count}")
+                        assert not isinstance(planes, Part)
+                        began = time.monotonic()
+                        encoder.put(planes, self._pts[n])
+                        self.spent += StageTime(1, time.monotonic() - began)
+                    if finishing is not None:
+                        self._await(finishing)
+                    finishing, encoder = finisher.submit(self._finish, part, encoder), None
+                if finishing is not None:
+                    self._await(finishing)
+            except BaseException as error:
+                self._failure = error if not isinstance(error, QueueClosed) else None
+                self._conveyor.break_off(error)
+                if encoder is not None:
+                    encoder.kill()
+
+    def _await(self, finishing: Future[None]) -> None:
+        began = time.monotonic()
+        finishing.result()
+        self.spent += StageTime(0, time.monotonic() - began)
+
+    def _finish(self, part: Part, encoder: FrameEncoder) -> None:
+        try:
+            encoder.finish()
+            self._parts.commit(part, encoder)
+        finally:
+            self._open.discard(encoder)
+
+
+def upscale(
+    stream: Stream,
+    feed: FrameReader,
+    writer: PartWriter,
+    parts: Iterable[Part],
+    *,
+    stopped: Callable[[], bool],
+    delivered: Callable[[HrFrame], None],
+) -> None:
+    """Drives the stream over the frames of `parts`, in order, until all are written or `stopped` says so.
+
+    Closes everything it was given, whatever happens. Raises Interrupted, or what first went wrong.
+    """
+    done = threading.Event()
+    watch = threading.Thread(target=_close_on_stop, args=(stream, stopped, done), name="stop", daemon=True)
+    watch.start()
+    try:
+        for part in parts:
+            writer.begin(part)
+            for n in part.frames:
+                while wanted := stream.missing(n):
+                    _put(stream, feed, wanted)
+                hr = stream.frame(n)
+                _put(stream, feed, stream.ahead(n))
+                writer.put(hr.planes)
+                delivered(hr)
+                if stopped():
+                    raise Interrupted
+        writer.finish()
+    except BaseException as error:
+        writer.abort()
+        if stopped() and not isinstance(error, KeyboardInterrupt):
+            raise Interrupted from error
+        raise
+    finally:
+        done.set()
+        stream.close()
+        feed.close()
+
+
+def _put(stream: Stream, feed: FrameReader, numbers: Sequence[int]) -> None:
+    for n in numbers:
+        picture = feed.get(n)
+        stream.put(n, picture.planes, picture.properties)
+
+
+def _close_on_stop(stream: Stream, stopped: Callable[[], bool], done: threading.Event) -> None:
+    """Ends the wait for an hr frame when the user wants to stop: a segment's first frame may take minutes."""
+    while not done.wait(0.2):
+        if stopped():
+            stream.close()
+            return

@@ -1,0 +1,1 @@
+"""Video files and images: probing, decoding, encoding, muxing, and the ffmpeg executable."""

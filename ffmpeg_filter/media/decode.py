@@ -1,0 +1,188 @@
+"""Frames of a source as planes of numbers with their color, each under its place in the table of timestamps."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import av
+from av.container import InputContainer
+from av.filter import Graph
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ffmpeg_filter.media import images
+from ffmpeg_filter.media import linear_light as light
+from ffmpeg_filter.media.frames import planes_of
+from ffmpeg_filter.media.probe import MediaSource, SourceError, color_properties, open_file, video_stream
+from vs_iconvsr.colorspace import Planes
+
+logger = logging.getLogger(__name__)
+
+# Pinned: the pictures that a decoder makes up for damaged frames depend on how it is threaded.
+THREAD_TYPE = "AUTO"
+THREADS = 4
+
+# bwdif looks one frame back and one ahead; a reader that starts in the middle gives it this much to look back on.
+_FILTER_RUN_UP = 4
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """Frame `index` of the source: its planes (height, width) and its color under VapourSynth's property names."""
+
+    index: int
+    planes: Planes
+    properties: dict[str, int]
+
+
+@dataclass
+class Damage:
+    """Frames that the decoder marked as damaged, and frames it did not give: shown as a repetition of a neighbour."""
+
+    damaged: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.damaged or self.missing)
+
+
+def pictures(
+    source: MediaSource, first: int, damage: Damage, *, deinterlace: bool = False, ignore_interlaced: bool = False
+) -> Iterator[DecodedFrame]:
+    """Every frame from `first` to the last, in order, exactly one for each entry of the table of timestamps.
+
+    Frames that the decoder does not give are repetitions of the one before, and are entered in `damage` as is what
+    the decoder itself marks. Raises SourceError where nothing can be decoded or a frame has another size or format.
+    """
+    expected = first
+    last: DecodedFrame | None = None
+    for index, frame in _numbered(source, first, deinterlace=deinterlace):
+        if index < expected:
+            continue
+        picture = DecodedFrame(index, *_read(source, frame, index, ignore_interlaced=ignore_interlaced or deinterlace))
+        for missing in range(expected, index):
+            damage.missing.append(missing)
+            stand_in = last or picture
+            yield DecodedFrame(missing, stand_in.planes, stand_in.properties)
+        if frame.is_corrupt:
+            damage.damaged.append(index)
+        yield picture
+        expected, last = index + 1, picture
+    if expected == source.num_frames:
+        return
+    if last is None:
+        raise SourceError(f"input: expected {source.num_frames} frames, got none from frame {first} on: {source.path}")
+    for missing in range(expected, source.num_frames):
+        damage.missing.append(missing)
+        yield DecodedFrame(missing, last.planes, last.properties)
+
+
+def _numbered(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
+    """Decoded frames with their place in the table; may begin before `first`, but never after it."""
+    if source.images:
+        yield from images.numbered(source.images, first)
+        return
+    run_up = max(0, first - (_FILTER_RUN_UP if deinterlace else 0))
+    if run_up > 0 and source.seeks:
+        sought = _from(source, run_up, deinterlace=deinterlace)
+        start = next(sought, None)
+        if start is not None and start[0] <= run_up:
+            yield start
+            yield from sought
+            return
+        logger.info("seeking to frame %d landed too late; decoding from the start instead", run_up)
+    yield from _from(source, 0, deinterlace=deinterlace)
+
+
+def _from(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
+    numbers = {pts: n for n, pts in enumerate(source.pts)}
+    with open_file(source.path) as container:
+        stream = video_stream(container, source.stream)
+        stream.thread_type = THREAD_TYPE
+        stream.codec_context.thread_count = THREADS
+        if first > 0:
+            container.seek(source.pts[first], stream=stream, backward=True, any_frame=False)
+        frames = _decode(container, stream)
+        if deinterlace:
+            frames = _deinterlaced(frames, stream)
+        for count, frame in enumerate(frames):
+            index = count if source.by_order else numbers.get(frame.pts if frame.pts is not None else -1)
+            if index is None:
+                logger.debug("a decoded frame with pts %s is not in the table", frame.pts)
+            elif index < source.num_frames:
+                yield index, frame
+
+
+def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Decodes on after errors, as players do; what is then missing shows in the numbering."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (av.FFmpegError, OSError) as error:
+            logger.warning("reading stopped: %s", error)
+            yield from _flush(stream)
+            return
+        try:
+            yield from packet.decode()
+        except (av.FFmpegError, OSError) as error:
+            logger.debug("a packet could not be decoded: %s", error)
+
+
+def _flush(stream: VideoStream) -> Iterator[VideoFrame]:
+    try:
+        yield from stream.decode(None)  # frames that the decoder still holds
+    except (av.FFmpegError, OSError, ValueError):
+        return
+
+
+def _deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
+    """One frame for one frame, with the timestamps of the frames that went in (bwdif, in frame mode)."""
+    graph = Graph()
+    source = graph.add_buffer(template=stream)
+    deinterlacer = graph.add("bwdif", "mode=send_frame:parity=auto:deint=all")
+    sink = graph.add("buffersink")
+    source.link_to(deinterlacer)
+    deinterlacer.link_to(sink)
+    graph.configure()
+    timestamps: deque[int | None] = deque()  # the filter halves the time base; one frame leaves for each that came
+    for frame in frames:
+        timestamps.append(frame.pts)
+        graph.push(frame)
+        yield from _pulled(graph, timestamps)
+    graph.push(None)
+    yield from _pulled(graph, timestamps)
+
+
+def _pulled(graph: Graph, timestamps: deque[int | None]) -> Iterator[VideoFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        assert isinstance(frame, VideoFrame)
+        frame.pts = timestamps.popleft()
+        yield frame
+
+
+def _read(
+    source: MediaSource, frame: VideoFrame, index: int, *, ignore_interlaced: bool
+) -> tuple[Planes, dict[str, int]]:
+    if (frame.width, frame.height) != (source.width, source.height) or frame.format.name != source.pixel_format:
+        raise SourceError(
+            f"input: expected {source.width}x{source.height} {source.pixel_format} to the end, got "
+            f"{frame.width}x{frame.height} {frame.format.name} from frame {index} on; split the file there"
+        )
+    if frame.interlaced_frame and not ignore_interlaced:
+        raise SourceError(
+            f"input: expected progressive video, got an interlaced frame {index} ({source.time_of(index):.3f} s); "
+            "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
+        )
+    planes, properties = planes_of(frame), color_properties(frame, source.layout) | {"_FieldBased": 0}
+    if source.peak is None:
+        return planes, properties
+    coded = tuple(light.coded(plane, source.peak) for plane in planes)
+    return tuple(plane.to(source.layout.format.dtype) for plane in coded), properties | {"_Transfer": light.CODED}

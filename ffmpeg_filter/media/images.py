@@ -1,0 +1,307 @@
+"""Numbered pictures in place of a video file: as a source, and as an output."""
+
+import itertools
+import math
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.frame import VideoFrame
+
+from ffmpeg_filter.media import linear_light as light
+from ffmpeg_filter.media.frames import frame_of, planes_of
+from ffmpeg_filter.media.pixels import Layout, layout_of
+from ffmpeg_filter.media.probe import (
+    MediaSource,
+    SourceError,
+    color_properties,
+    exact,
+    lost_side_data,
+    open_file,
+    rotation_of,
+    video_stream,
+)
+from vs_iconvsr.colorspace import Format
+
+READ = (".png", ".tif", ".tiff", ".dpx", ".exr", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")
+
+# Encoder and pixel formats, by bits, of what is written. EXR's half floats are made from 16 bits on a curve.
+WRITTEN: Mapping[str, tuple[str, Mapping[int, str]]] = {
+    ".png": ("png", {8: "rgb24", 16: "rgb48be"}),
+    ".tif": ("tiff", {8: "rgb24", 16: "rgb48le"}),
+    ".tiff": ("tiff", {8: "rgb24", 16: "rgb48le"}),
+    ".dpx": ("dpx", {8: "rgb24", 16: "rgb48be"}),
+    ".exr": ("exr", {16: "gbrpf32le"}),
+}
+_OPTIONS = {"exr": {"compression": "zip16", "format": "half"}}
+_TALKATIVE = (".dpx", ".exr", ".tif", ".tiff")
+LARGEST_HALF = 65504.0
+_FLOAT_RGB = Format("RGB", "float", 32)
+
+_PLACE = re.compile(r"(?<!%)%(0\d+)?d")  # as in ffmpeg, where %% stands for %
+
+
+def is_series(path: Path) -> bool:
+    """Whether a path means pictures: a folder, a name with %d or %05d in it that is no file, or a single .exr."""
+    return (
+        path.is_dir()
+        or (is_linear(path) and path.is_file())
+        or (_PLACE.search(path.name) is not None and not path.exists())
+    )
+
+
+def is_linear(path: Path) -> bool:
+    """Whether pictures of that name hold linear light."""
+    return path.suffix.lower() == ".exr"
+
+
+def name_of(pattern: Path, number: int) -> Path:
+    """The pattern with its place filled: out_%04d.png, 7 → out_0007.png; without one, itself. ValueError for two."""
+    found = list(_PLACE.finditer(pattern.name))
+    if not found:
+        return pattern
+    if len(found) > 1:
+        raise ValueError(f"output: expected a name with one %d or %05d in it, got {pattern.name}")
+    width = int(found[0].group(1) or 0)
+    before, after = _around(pattern)
+    return pattern.with_name(f"{before}{number:0{width}d}{after}")
+
+
+def find(path: Path) -> dict[int, Path]:
+    """The pictures by their numbers, ascending.
+
+    Raises SourceError for a gap, for two of one number, for several series in one folder, and if there is none.
+    """
+    if path.is_file():
+        return {0: path}
+    if path.is_dir():
+        candidates = [p for p in path.iterdir() if p.suffix.lower() in READ and not p.name.startswith(".")]
+        numbered = [(m, p) for p in candidates if (m := re.fullmatch(r"(.*?)(\d+)(\D*)", p.name))]
+    else:
+        before, after = (re.escape(text) for text in _around(path))
+        folder = path.parent
+        numbered = [
+            (m, p)
+            for p in (folder.iterdir() if folder.is_dir() else ())
+            if (m := re.fullmatch(f"({before})(\\d+)({after})", p.name))
+        ]
+    if not numbered:
+        raise SourceError(f"input: expected numbered pictures ({', '.join(READ)}), got none: {path}")
+    if len({(m.group(1), m.group(3)) for m, _ in numbered}) > 1:
+        raise SourceError(
+            f"input: expected one series of pictures, got several in {path}; name one: {path}/NAME_%05d.png"
+        )
+    by_number: dict[int, Path] = {}
+    for match, picture in numbered:
+        other = by_number.setdefault(int(match.group(2)), picture)
+        if other != picture:
+            raise SourceError(f"input: expected one picture of each number, got {other.name} and {picture.name}")
+    _check_gaps(by_number)
+    return dict(sorted(by_number.items()))
+
+
+def _around(pattern: Path) -> tuple[str, str]:
+    """What stands before and after the number."""
+    parts = _PLACE.split(pattern.name)
+    if len(parts) != 3:
+        raise SourceError(f"input: expected a name with one %d or %05d in it, got {pattern.name}")
+    return parts[0].replace("%%", "%"), parts[2].replace("%%", "%")
+
+
+def _check_gaps(by_number: Mapping[int, Path]) -> None:
+    for before, after in itertools.pairwise(sorted(by_number)):
+        if after != before + 1:
+            raise SourceError(
+                f"input: expected pictures without gaps, got none between {by_number[before].name} "
+                f"and {by_number[after].name} in {by_number[before].parent}"
+            )
+
+
+def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -> MediaSource:
+    """The series as a source of constant rate.
+
+    peak: the linear light that is white for the models, for EXR; what is brighter is clipped. None: 1, and pictures
+    with light outside 0 to 1 are refused. Raises SourceError, and ValueError without a rate.
+    """
+    by_number = find(path)
+    files = tuple(by_number.values())
+    if rate is None and len(files) == 1:
+        rate = Fraction(1)  # a single picture is shown for as long as one likes
+    if rate is None:
+        raise ValueError("rate: expected the frames per second of the pictures, got none; pass, for example, --rate 24")
+    first, sample_aspect_ratio = _read(files[0])
+    try:
+        layout = layout_of(first.format.name)
+    except ValueError as error:
+        remedy = (
+            f"; take it off first: ffmpeg -i {path} -vf format=gbrpf32le OUT_%05d.exr" if is_linear(files[0]) else ""
+        )
+        raise SourceError(f"input: {files[0]}: {error}{remedy}") from error
+    properties, lost, notes = color_properties(first, layout), set(lost_side_data(first)), []
+    if files[0].suffix.lower() in _TALKATIVE:
+        lost.add("what else the pictures' headers say (time codes, camera, comments)")
+    if is_linear(files[0]):
+        layout = Layout(
+            Format(layout.format.family, "float", 32), order=layout.order
+        )  # curves want more than half floats
+        properties["_Transfer"] = light.CODED
+        lost |= unread_channels(files[0])
+        peak, note = _settled_peak(files, peak)
+        notes.append(note)
+    elif peak is not None:
+        raise ValueError(f"peak: expected none for pictures that hold no linear light, got {peak:g}; leave it out")
+    return MediaSource(
+        path=path,
+        container="images",
+        stream=0,
+        codec=files[0].suffix[1:],
+        width=first.width,
+        height=first.height,
+        pixel_format=first.format.name,
+        layout=layout,
+        time_base=1 / rate,
+        pts=tuple(range(len(files))),
+        last_duration=1,
+        by_order=False,
+        seeks=True,
+        start=Fraction(0),
+        sample_aspect_ratio=sample_aspect_ratio,
+        rotation=rotation_of(first),
+        interlaced=False,
+        properties=properties,
+        tags={},
+        disposition=(),
+        tracks=(),
+        chapters=0,
+        mastering_display=None,
+        content_light=None,
+        lost=tuple(sorted(lost)),
+        notes=tuple(notes),
+        images=files,
+        first_number=min(by_number),
+        peak=peak,
+    )
+
+
+def read(path: Path) -> VideoFrame:
+    """One picture. Raises SourceError if it cannot be decoded: a series has no neighbour to mend it with."""
+    return _read(path)[0]
+
+
+def numbered(files: Sequence[Path], first: int) -> Iterator[tuple[int, VideoFrame]]:
+    """(number, picture) from `first` on."""
+    for n in range(first, len(files)):
+        yield n, read(files[n])
+
+
+def _read(path: Path) -> tuple[VideoFrame, Fraction]:
+    """One picture and the aspect ratio of its pixels, 0 where it does not say."""
+    with open_file(path) as container:
+        stream = video_stream(container)
+        try:
+            frame = next(container.decode(stream))
+        except (av.FFmpegError, OSError, StopIteration) as error:
+            raise SourceError(f"input: expected a picture, got one that cannot be decoded: {path}") from error
+        return frame, exact(stream.codec_context.sample_aspect_ratio)
+
+
+def _settled_peak(files: Sequence[Path], peak: float | None) -> tuple[float, str]:
+    """The light that is white for the models, and what the user should be told of it."""
+    if peak is None:
+        _refuse_light_outside(files)
+        peak = 1.0
+    elif not 0 < peak <= LARGEST_HALF:
+        raise ValueError(f"peak: expected more than 0 and at most {LARGEST_HALF:g}, got {peak:g}")
+    return peak, f"light from 0 to {peak:g} goes to the models on the sRGB curve, and comes back linear in .exr alone"
+
+
+def _refuse_light_outside(files: Sequence[Path]) -> None:
+    """All of them before the work: a bright picture in the middle must not end it after hours."""
+    lowest, highest, where = 0.0, 1.0, files[0]
+    for path in files:
+        for plane in planes_of(read(path)):
+            values = plane.float().nan_to_num(nan=-math.inf)
+            lowest = min(lowest, float(values.min()))
+            if float(values.max()) > highest:
+                highest, where = float(values.max()), path
+    if highest > 1:
+        raise SourceError(
+            f"input: expected light from 0 to 1, got up to {highest:g} in {where.name}; pass --peak "
+            f"{math.ceil(highest * 100) / 100:g} to keep it all, or --peak 1 to clip what is brighter than 1"
+        )
+    if lowest < 0:
+        raise SourceError(f"input: expected light from 0 to 1, got as low as {lowest:g}; pass --peak 1 to clip it at 0")
+
+
+def unread_channels(path: Path) -> set[str]:
+    """What an EXR holds besides one picture: the decoder reads R, G, B or Y of its first part alone."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    lost = {"further parts of the EXR"} if struct.unpack_from("<I", head, 4)[0] & 0x1000 else set()
+    at = head.find(b"channels\0chlist\0") + 20  # after the two names and the size
+    while at >= 20 and (end := head.find(b"\0", at)) > at:
+        channel = head[at:end].decode(errors="replace")
+        if channel not in ("R", "G", "B", "Y", "A"):
+            lost.add(f"channel {channel} of the EXR")
+        at = end + 17  # each name is followed by 16 bytes: type, linearity, sampling
+    return lost
+
+
+def refuse_taken(output: Path, frames: Sequence[int], source: MediaSource, *, overwrite: bool) -> None:
+    """Raises ValueError if a picture that is to be written is there already, or is one of the source's own."""
+    names = [name_of(output, source.first_number + n) for n in frames]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"output: expected a place for the number of {len(names)} pictures, as in out_%05d.png, got {output}"
+        )
+    own = {path.resolve() for path in source.images}
+    for path in names:
+        if path.resolve() in own:
+            raise ValueError(f"output: expected other names than those of the input, got the same: {path}")
+        if path.exists() and not overwrite:
+            raise ValueError(f"output: it exists already: {path}; pass --overwrite to replace pictures")
+
+
+def check_written(output: Path, bits: int, transfer: int) -> None:
+    """Raises ValueError for a depth or a transfer that pictures of that name cannot hold."""
+    depths = WRITTEN[output.suffix.lower()][1]
+    if bits not in depths:
+        raise ValueError(f"bits: expected {' or '.join(map(str, depths))} for {output.suffix} pictures, got {bits}")
+    if is_linear(output):
+        light.check(transfer)
+
+
+def encoded(
+    frame: VideoFrame,
+    suffix: str,
+    bits: int,
+    *,
+    aspect: Fraction = Fraction(0),
+    transfer: int = 2,
+    peak: float = 1.0,
+) -> bytes:
+    """The frame as a file of that kind, RGB of 8 or 16 bits. RGB of the same depth goes in without loss.
+
+    aspect: of its pixels, 0 where nothing is said.
+    EXR is linear light of half float: transfer and peak say how `frame` stands for light, see `light.linear`.
+    """
+    codec, formats = WRITTEN[suffix.lower()]
+    if codec == "exr":
+        planes = (light.linear(plane.float() / 65535, transfer, peak) for plane in planes_of(frame))
+        # Rounded here: the encoder cuts off what a half float does not hold.
+        halves = tuple(plane.clamp(max=LARGEST_HALF).half().float() for plane in planes)
+        packed = frame_of(halves, _FLOAT_RGB, frame.width, frame.height)
+    else:
+        packed = frame.reformat(format=formats[bits], threads=1)
+    encoder = av.CodecContext.create(codec, "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = packed.width, packed.height, formats[bits]
+    encoder.time_base = Fraction(1, 25)
+    encoder.sample_aspect_ratio = aspect
+    encoder.options = _OPTIONS.get(codec, {})
+    if exact(packed.time_base) == 0:
+        packed.time_base = Fraction(1, 25)
+    return b"".join(bytes(packet) for packet in [*encoder.encode(packed), *encoder.encode(None)])

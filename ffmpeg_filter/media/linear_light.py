@@ -1,0 +1,52 @@
+"""Linear light, as EXR pictures hold it, to the gamma-coded values that models know, and back."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CODED = 13
+"""The H.273 transfer of what `coded` gives: sRGB, IEC 61966-2-1."""
+
+
+def coded(light: Tensor, peak: float) -> Tensor:
+    """Light from 0 to peak as float32 from 0 to 1, on sRGB's curve; what lies outside is clipped, NaN is 0."""
+    share = light.to(torch.float32).nan_to_num(nan=0.0, posinf=peak, neginf=0.0).div(peak).clamp(0, 1)
+    return torch.where(share <= 0.0031308, 12.92 * share, 1.055 * share ** (1 / 2.4) - 0.055)
+
+
+def linear(values: Tensor, transfer: int, peak: float = 1.0) -> Tensor:
+    """Coded values from 0 to 1 as light from 0 to peak, float32: the inverse of the curve that H.273 numbers so.
+
+    Raises ValueError for a transfer whose light has no white to be measured by, as PQ and HLG.
+    """
+    check(transfer)
+    return _CURVES[transfer](values.to(torch.float32)) * peak
+
+
+def check(transfer: int) -> None:
+    """Raises ValueError for a transfer that `linear` does not know."""
+    if transfer not in _CURVES:
+        raise ValueError(
+            f"transfer: expected one of {', '.join(map(str, sorted(_CURVES)))} for EXR, which holds linear light, "
+            f"got {transfer} ({_NAMES.get(transfer, 'unknown')}); name the output .png, .tif or .dpx"
+        )
+
+
+def _srgb(values: Tensor) -> Tensor:
+    return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def _bt709(values: Tensor) -> Tensor:
+    return torch.where(values < 0.081, values / 4.5, ((values + 0.099) / 1.099) ** (1 / 0.45))
+
+
+# What does not say (2) is taken for BT.709's, as players do.
+_CURVES: dict[int, Callable[[Tensor], Tensor]] = {
+    **dict.fromkeys((1, 2, 6, 14, 15), _bt709),
+    4: lambda values: values**2.2,
+    5: lambda values: values**2.8,
+    8: lambda values: values,
+    13: _srgb,
+}
+_NAMES = {16: "PQ", 18: "HLG", 9: "log", 10: "log", 11: "xvYCC", 12: "BT.1361", 17: "DCI"}

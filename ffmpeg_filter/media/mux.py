@@ -1,0 +1,398 @@
+"""PartSink to one video, and that video with everything else of the source to one file."""
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media.encode import container_options
+from ffmpeg_filter.media.ffmpeg import Executable
+from ffmpeg_filter.media.probe import MediaSource, Track, exact, open_file
+
+logger = logging.getLogger(__name__)
+
+CONTAINERS = {".mkv": "mkv", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+IMAGES = "images"  # in the place of a container's name: numbered pictures
+TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
+
+# What a timestamp may be off by after muxing: Matroska from ffmpeg counts milliseconds.
+TOLERANCE_S = {"mkv": Fraction(1, 2000), "mp4": Fraction(0), "mov": Fraction(0)}
+
+# Matroska stores the size to show in whole pixels, so the shape of pixels of a small picture is rounded.
+_ASPECT_TOLERANCE = Fraction(1, 50)
+
+# mp4 and mov name these themselves, and ours would be those of the source.
+FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
+_BRANDS = ("major_brand", "minor_version", "compatible_brands")
+# QuickTime has language codes of its own, some of the older and some of the newer ones of ISO 639-2 (found by trial).
+# fmt: off
+_QUICKTIME_LANGUAGES = {
+    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "nld": "dut", "kat": "geo", "deu": "ger",
+    "ell": "gre", "isl": "ice", "mkd": "mac", "msa": "may", "fas": "per", "bod": "tib", "cym": "wel", "nob": "nor",
+    "fre": "fra", "cze": "ces", "rum": "ron", "slo": "slk",
+}
+# fmt: on
+_BITMAP_SUFFIX = {"png": "png", "mjpeg": "jpg", "bmp": "bmp", "gif": "gif", "webp": "webp", "tiff": "tif"}
+
+
+class MuxError(Exception):
+    """A video that came out of joining or muxing differently from what went in."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What the packets of one file's video say: presentation timestamps in decoding order and the codec's header."""
+
+    pts: tuple[int, ...]
+    extradata: bytes | None
+
+    def ranks(self) -> list[int]:
+        """For each packet its place in presentation order."""
+        ranks = [0] * len(self.pts)
+        for rank, position in enumerate(sorted(range(len(self.pts)), key=lambda i: (self.pts[i], i))):
+            ranks[position] = rank
+        return ranks
+
+
+def packed(path: Path) -> Packed:
+    """Reads the packets of a file that we wrote. Raises MuxError if it cannot be read."""
+    try:
+        with av.open(children.safe_name(path)) as container:
+            stream = container.streams.video[0]
+            pts = tuple(p.pts for p in container.demux(stream) if p.size and p.pts is not None)
+            return Packed(pts, stream.codec_context.extradata)
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise MuxError(f"{path.name}: cannot be read back: {error}") from error
+
+
+def join(
+    parts: Sequence[Path],
+    pts: Sequence[int],
+    last_duration: int,
+    time_base: Fraction,
+    to: Path,
+    *,
+    rotation: int = 0,
+    full_range: bool = False,
+) -> None:
+    """Copies the packets of all parts into one video with the timestamps of the table, exactly.
+
+    The parts' own timestamps only rank their frames. to: its suffix says the container; written whole or not at all is
+    the caller's care. full_range: tag the video so where its encoder could not. Raises MuxError.
+    """
+    packs = [packed(part) for part in parts]
+    _check_joinable(parts, packs, len(pts))
+    delay = max(i - rank for pack in packs for i, rank in enumerate(pack.ranks()))
+    step = pts[1] - pts[0] if len(pts) > 1 else last_duration
+    decoding = [pts[0] - (delay - i) * step for i in range(delay)] + list(pts)
+    durations = [b - a for a, b in itertools.pairwise(pts)] + [last_duration]
+    # The muxer finds its options by name; the last two words are the container, which `format` says.
+    pairs = container_options(to.suffix[1:], time_base)[2:]
+    options = dict(zip([name[1:] for name in pairs[::2]], pairs[1::2], strict=True)) | {"fflags": "+bitexact"}
+    with av.open(
+        children.safe_name(to),
+        "w",
+        format="matroska" if to.suffix == ".mkv" else to.suffix[1:],
+        container_options=options,
+    ) as output:
+        with av.open(children.safe_name(parts[0])) as first:
+            stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
+            # The four characters are where ProRes and DNxHR say their profile; the template is without them.
+            stream.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
+        stream.time_base = time_base
+        if full_range:
+            stream.codec_context.color_range = FULL_RANGE
+        if rotation:
+            stream.set_display_rotation(rotation)
+        position = 0
+        for path, pack in zip(parts, packs, strict=True):
+            start = position
+            with av.open(children.safe_name(path)) as container:
+                packets = (p for p in container.demux(container.streams.video[0]) if p.size)
+                for packet, rank in zip(packets, pack.ranks(), strict=True):
+                    frame = start + rank
+                    packet.time_base = time_base
+                    packet.pts, packet.dts, packet.duration = pts[frame], decoding[position], durations[frame]
+                    packet.stream = stream
+                    output.mux(packet)
+                    position += 1
+
+
+def _check_joinable(parts: Sequence[Path], packs: Sequence[Packed], num_frames: int) -> None:
+    total = sum(len(pack.pts) for pack in packs)
+    if total != num_frames:
+        raise MuxError(f"parts: expected {num_frames} frames together, got {total}; pass --restart")
+    for path, pack in zip(parts, packs, strict=True):
+        if pack.extradata != packs[0].extradata:
+            raise MuxError(
+                f"{path.name}: its codec header differs from that of {parts[0].name}, so they cannot be joined; "
+                "they were encoded with different builds or settings: pass --restart"
+            )
+
+
+@dataclass(frozen=True)
+class StreamMapping:
+    """What of the source goes with the video into a container, what changes its form, and what stays behind.
+
+    subtitles: for each subtitle stream that is kept, (its track, the codec to convert to or None). covers: pictures.
+    left: one line for each thing that is not kept, with the reason. tag: the video's four characters in mp4 and mov.
+    """
+
+    audio: tuple[Track, ...]
+    subtitles: tuple[tuple[Track, str | None], ...]
+    attachments: tuple[Track, ...]
+    covers: tuple[Track, ...]
+    left: tuple[str, ...]
+    changed: tuple[str, ...]
+    tag: str | None = None
+
+
+def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
+    """Sorts the tracks of the source for a container: mkv, mp4 or mov. Raises ValueError for sound it cannot hold."""
+    if container == IMAGES:
+        return _pictures_alone(source)
+    holds = _codecs_of(container)
+    audio = [t for t in source.tracks if t.kind == "audio"]
+    for track in audio:
+        if track.codec not in holds and not (container == "mp4" and track.codec == "flac"):
+            raise ValueError(
+                f"output: .{container} cannot hold the sound {track}; name the output .mkv, or convert the sound first"
+            )
+    subtitles: list[tuple[Track, str | None]] = []
+    attachments, covers, left, changed = [], [], [], []
+    for track in source.tracks:
+        if track.kind == "subtitle":
+            codec = _subtitle_codec(track.codec, container)
+            if codec is None:
+                left.append(f"{track}: .{container} holds text subtitles only; .mkv keeps it")
+                continue
+            subtitles.append((track, None if codec == track.codec else codec))
+            if codec != track.codec:
+                changed.append(
+                    f"{track}: stored as {codec}" + (", styles are lost" if track.codec in ("ass", "ssa") else "")
+                )
+        elif track.kind == "attachment":
+            if container == "mkv":
+                attachments.append(track)
+            else:
+                left.append(f"{track}: .{container} holds no attachments; .mkv keeps it")
+        elif track.kind == "cover":
+            if container == "mov":
+                left.append(f"{track}: .mov holds no cover picture; .mkv and .mp4 keep it")
+            else:
+                covers.append(track)
+        elif track.kind == "video":
+            left.append(f"{track}: only one video stream is upscaled")
+        elif track.kind == "data" and not _written_anew(track):
+            left.append(f"{track}: a data stream, which ffmpeg cannot copy into .{container}")
+    left += _lost(source)
+    return StreamMapping(tuple(audio), tuple(subtitles), tuple(attachments), tuple(covers), tuple(left), tuple(changed))
+
+
+def check_rotation(source: MediaSource, container: str, executable: Executable) -> None:
+    """Raises ValueError where the video would lie on its side: ffmpeg before 6 writes no rotation into Matroska."""
+    if source.rotation and container == "mkv" and "display_rotation" not in executable.options:
+        raise ValueError(
+            f"output: ffmpeg {executable.version} cannot say in .mkv that the video is turned by {source.rotation}°; "
+            "name the output .mp4 or .mov, or pass --ffmpeg with version 6 or newer"
+        )
+
+
+def _subtitle_codec(codec: str, container: str) -> str | None:
+    """The codec that the container stores this subtitle in, or None if it cannot."""
+    text = codec in TEXT_SUBTITLES
+    if container == "mkv":
+        return "srt" if codec in ("mov_text", "text") else codec
+    return "mov_text" if text else None
+
+
+def _written_anew(track: Track) -> bool:
+    """Chapter titles of mp4 (bin_data) and time codes (tmcd), which the muxer makes from chapters and tags."""
+    return track.codec in ("bin_data", "none", "unknown", "tmcd", "")
+
+
+def _pictures_alone(source: MediaSource) -> StreamMapping:
+    left = [f"{track}: pictures hold nothing else" for track in source.tracks]
+    left += ["timestamps: pictures hold none"] if not source.images else []
+    left += [f"{source.chapters} chapters: pictures hold none"] if source.chapters else []
+    left += [f"rotation by {source.rotation}°: pictures are written as they are stored"] if source.rotation else []
+    if source.mastering_display or source.content_light:
+        left.append("HDR10 mastering metadata: pictures hold none")
+    return StreamMapping((), (), (), (), (*left, *_lost(source)), ())
+
+
+def _lost(source: MediaSource) -> list[str]:
+    return [f"{text}: made for the small picture, and not carried to the large one" for text in source.lost]
+
+
+def _codecs_of(container: str) -> frozenset[str]:
+    with av.open("/dev/null", "w", format={"mkv": "matroska"}.get(container, container)) as output:
+        return frozenset(output.supported_codecs) | ({"adpcm_ima_qt"} if container == "mov" else frozenset())
+
+
+def mux_command(
+    executable: Executable,
+    video: Path,
+    source: MediaSource,
+    keep: StreamMapping,
+    pictures: Sequence[Path],
+    container: str,
+    to: Path,
+    *,
+    window: range | None = None,
+) -> list[str | bytes]:
+    """The ffmpeg command that puts the joined video and the source's stream_mapping into one file, copying packets.
+
+    window: the frames of a preview, whose sound is cut to fit and whose timestamps begin at 0; None for the whole.
+    """
+    mapped: list[str] = ["-map", "0:v:0"]
+    for track in (*keep.audio, *(t for t, _ in keep.subtitles), *keep.attachments):
+        mapped += ["-map", f"1:{track.index}"]
+    after: list[str | bytes] = []
+    if container == "mp4":
+        for number, cover in enumerate(keep.covers, start=1):
+            mapped += ["-map", f"1:{cover.index}"]
+            after += [f"-disposition:v:{number}", "attached_pic"]
+    else:
+        for number, (cover, picture) in enumerate(zip(keep.covers, pictures, strict=True), start=len(keep.attachments)):
+            name = cover.title or f"cover{picture.suffix}"
+            after += ["-attach", children.safe_url(picture)]
+            after += [f"-metadata:s:t:{number}", f"filename={name}"]
+            after += [
+                f"-metadata:s:t:{number}",
+                f"mimetype=image/{'jpeg' if picture.suffix == '.jpg' else picture.suffix[1:]}",
+            ]
+    for number, (_, codec) in enumerate(keep.subtitles):
+        after += [f"-c:s:{number}", codec] if codec else []
+    if container == "mov":
+        for kind, tracks in (("a", keep.audio), ("s", [t for t, _ in keep.subtitles])):
+            for number, track in enumerate(tracks):
+                if track.language in _QUICKTIME_LANGUAGES:
+                    after += [f"-metadata:s:{kind}:{number}", f"language={_QUICKTIME_LANGUAGES[track.language]}"]
+    for name, value in source.tags.items():
+        after += ["-metadata:s:v:0", f"{name}={value}"]
+    for name in _BRANDS:
+        after += ["-metadata", f"{name}="]
+    if source.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
+        shape = source.sample_aspect_ratio * Fraction(source.width, source.height)
+        after += ["-aspect:v:0", f"{shape.numerator}:{shape.denominator}"]
+    if keep.tag is not None and container != "mkv":
+        after += ["-tag:v:0", keep.tag]
+    shift = origin(source, window)
+    cut: list[str] = []
+    if source.images:
+        zero = ["-output_ts_offset", _seconds(-shift)] if shift else []
+        end: list[str | bytes] = [*container_options(container, source.time_base), children.safe_url(to)]
+        video_only: list[str | bytes] = ["-copyts", "-i", children.safe_url(video), "-map", "0:v:0", "-c", "copy"]
+        return [*children.start(executable), *video_only, *after, "-fflags", "+bitexact", *zero, *end]
+    if window is not None:
+        stop = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
+        # -copyts keeps the source's clock, so that -to is a time of the source as well.
+        cut = ["-ss", _seconds(shift), "-to", _seconds(stop * source.time_base), "-seek_timestamp", "1"]
+    return [
+        *children.start(executable),
+        "-copyts",
+        *("-i", children.safe_url(video)),
+        *cut,
+        *("-protocol_whitelist", children.INPUT_PROTOCOLS, "-i", children.safe_url(source.path)),
+        *mapped,
+        *("-map_metadata", "1", "-map_chapters", "1" if window is None else "-1", "-c", "copy"),
+        *after,
+        *("-disposition:v:0", "+".join(source.disposition) or "0"),
+        *("-max_interleave_delta", "0", "-fflags", "+bitexact"),
+        *(["-output_ts_offset", _seconds(-shift)] if shift else []),
+        *container_options(container, source.time_base),
+        children.safe_url(to),
+    ]
+
+
+def starts_anew(source: MediaSource) -> bool:
+    """Whether timestamps are moved to begin at 0: a broadcast's count from when its transmitter was."""
+    return source.container.split(",")[0] in ("mpegts", "mpeg") and source.start != 0
+
+
+def origin(source: MediaSource, window: range | None) -> Fraction:
+    """The source's time in seconds that becomes 0 in the output; 0 where its clock is kept."""
+    if window is not None:
+        return source.pts[window.start] * source.time_base
+    return source.start if starts_anew(source) else Fraction(0)
+
+
+def _seconds(value: Fraction) -> str:
+    return f"{float(value):.6f}"
+
+
+def extract_covers(source: MediaSource, covers: Sequence[Track], folder: Path) -> list[Path]:
+    """The cover pictures as files, in order: Matroska keeps pictures as attachments, not as streams."""
+    files = []
+    for track in covers:
+        with open_file(source.path) as container:
+            stream = container.streams[track.index]
+            data = next(bytes(p) for p in container.demux(stream) if p.size)
+        path = folder / f"cover_{track.index}.{_BITMAP_SUFFIX.get(track.codec, 'png')}"
+        path.write_bytes(data)
+        files.append(path)
+    return files
+
+
+def check(
+    path: Path, source: MediaSource, keep: StreamMapping, container: str, window: range, width: int, height: int
+) -> list[str]:
+    """Reads the finished file back: frames, every timestamp, size, streams. Returns what is off but bearable.
+
+    Raises MuxError for what is not: frames lost, moved or of another size, and streams that are not there.
+    """
+    try:
+        with av.open(children.safe_name(path)) as output:
+            return _checked(output, source, keep, container, window, width, height)
+    except (av.FFmpegError, OSError) as error:
+        raise MuxError(f"{path.name}: cannot be read back: {error}") from error
+
+
+def _checked(
+    output: InputContainer,
+    source: MediaSource,
+    keep: StreamMapping,
+    container: str,
+    window: range,
+    width: int,
+    height: int,
+) -> list[str]:
+    stream = output.streams.video[0]
+    if (stream.codec_context.width, stream.codec_context.height) != (width, height):
+        raise MuxError(
+            f"output: expected {width}x{height}, got {stream.codec_context.width}x{stream.codec_context.height}"
+        )
+    wanted_streams = {"audio": len(keep.audio), "subtitles": len(keep.subtitles)}
+    got_streams = {"audio": len(output.streams.audio), "subtitles": len(output.streams.subtitles)}
+    if wanted_streams != got_streams:
+        raise MuxError(f"output: expected {wanted_streams} streams, got {got_streams}")
+    whole = len(window) == source.num_frames
+    warnings = []
+    if whole and len(output.chapters()) != source.chapters:
+        warnings.append(f"output: expected {source.chapters} chapters, got {len(output.chapters())}")
+    aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
+    wanted_aspect = source.sample_aspect_ratio or Fraction(1)
+    if abs(aspect / wanted_aspect - 1) > _ASPECT_TOLERANCE:
+        warnings.append(f"output: expected pixels of the shape {wanted_aspect}, got {aspect}")
+    tracks = [*keep.audio, *(track for track, _ in keep.subtitles)]
+    for track, copy in zip(tracks, [*output.streams.audio, *output.streams.subtitles], strict=True):
+        language = copy.metadata.get("language", "und")
+        if track.language not in ("", "und", language) and _QUICKTIME_LANGUAGES.get(track.language) != language:
+            warnings.append(f"{track}: .{container} has no code for its language")
+    time_base = exact(stream.time_base)
+    pts = sorted(p.pts * time_base for p in output.demux(stream) if p.size and p.pts is not None)
+    if len(pts) != len(window):
+        raise MuxError(f"output: expected {len(window)} frames, got {len(pts)}")
+    shift = origin(source, None if whole else window)
+    wanted = (source.pts[n] * source.time_base - shift for n in window)
+    off = max(abs(a - b) for a, b in zip(pts, wanted, strict=True))
+    if off > TOLERANCE_S[container]:
+        raise MuxError(f"output: expected the source's timestamps, got some that are off by {float(off) * 1e6:.0f} µs")
+    return warnings

@@ -1,0 +1,159 @@
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from ffmpeg_filter.job import journal
+from ffmpeg_filter.job.journal import Journal, JournalError, Manifest, differences, source_identity, write_atomically
+
+MANIFEST = Manifest(
+    source={"size": 3},
+    settings={"crf": 16, "tile": (0, 0)},
+    machine={"ffmpeg": "9.0"},
+    time_base="1/25",
+    pts=(0, 1, 2),
+    last_duration=1,
+    boundaries=(0, 2, 3),
+)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Journal:
+    (tmp_path / "work").mkdir()
+    return Journal(tmp_path / "work", "mov")
+
+
+@pytest.fixture
+def with_part(opened: Journal) -> Callable[[], Journal]:
+    """A journal whose part 0, of 2 frames, is finished."""
+
+    def make() -> Journal:
+        opened.begin(MANIFEST, allow_mixed=False)
+        opened.temporary_part(0).write_bytes(b"encoded")
+        opened.commit(0, 2)
+        return opened
+
+    return make
+
+
+def test_a_committed_part_is_done(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    assert work.is_done(0, 2)
+    assert not work.temporary_part(0).exists()
+
+
+def test_a_part_without_its_sidecar_is_not_done(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    (work.folder / "part_000000.mov.json").unlink()
+    assert not work.is_done(0, 2)
+
+
+@pytest.mark.parametrize("content", [b"Encoded", b"encode", b"encoded!"])
+def test_a_part_whose_bytes_changed_is_not_done(with_part: Callable[[], Journal], content: bytes) -> None:
+    work = with_part()
+    work.part(0).write_bytes(content)
+    assert not work.is_done(0, 2)
+
+
+def test_a_part_of_another_length_is_not_done(with_part: Callable[[], Journal]) -> None:
+    assert not with_part().is_done(0, 3)
+
+
+def test_the_same_manifest_resumes(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    assert work.begin(MANIFEST, allow_mixed=False) == []
+    assert work.is_done(0, 2)
+
+
+def test_half_written_files_go_when_a_run_begins(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    work.temporary_part(1).write_bytes(b"half")
+    work.begin(MANIFEST, allow_mixed=False)
+    assert not work.temporary_part(1).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": {"size": 4}}, r"source size: the parts have 3, this run 4; the source was changed.*--restart"),
+        ({"settings": {"crf": 18, "tile": (0, 0)}}, r"settings crf: the parts have 16, this run 18; .*--restart"),
+        ({"machine": {"ffmpeg": "5.1"}}, r"ffmpeg: the parts have 9\.0, this run 5\.1; .*--allow-mixed.*--restart"),
+        ({"pts": (0, 1, 3)}, r"table of timestamps differs"),
+    ],
+)
+def test_another_manifest_is_refused_and_the_value_named(
+    with_part: Callable[[], Journal], change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(JournalError, match=message):
+        with_part().begin(replace(MANIFEST, **change), allow_mixed=False)  # type: ignore[arg-type]
+
+
+def test_mixed_parts_are_allowed_by_the_user_and_recorded(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    other = replace(MANIFEST, machine={"ffmpeg": "5.1"})
+    warnings = work.begin(other, allow_mixed=True)
+    assert warnings == ["mixed parts: ffmpeg: the parts have 9.0, this run 5.1"]
+    assert work.is_done(0, 2)
+    assert work.begin(other, allow_mixed=False) == []
+    assert b"mixed parts" in (work.folder / journal.MANIFEST).read_bytes()
+
+
+def test_parts_without_a_manifest_belong_to_nobody(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    (work.folder / journal.MANIFEST).unlink()
+    work.begin(MANIFEST, allow_mixed=False)
+    assert not work.is_done(0, 2)
+
+
+def test_a_damaged_manifest_is_named(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    (work.folder / journal.MANIFEST).write_bytes(b'{"format": ')
+    with pytest.raises(JournalError, match=r"manifest\.json: damaged; pass --restart"):
+        work.begin(MANIFEST, allow_mixed=False)
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with (
+        Journal(tmp_path / "work", "mov").hold(),
+        pytest.raises(JournalError, match="another run works on this output"),
+        Journal(tmp_path / "work", "mov").hold(),
+    ):
+        pass
+
+
+def test_a_folder_in_which_nothing_was_begun_goes_away(tmp_path: Path) -> None:
+    with Journal(tmp_path / "work", "mov").hold():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_differences_see_through_json() -> None:
+    assert list(differences({"tile": [0, 0]}, {"tile": (0, 0)})) == []
+    assert list(differences({"a": 1}, {"b": 2})) == [("a", 1, None), ("b", None, 2)]
+
+
+def test_a_file_written_atomically_replaces_the_old_one(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", b"old")
+    write_atomically(tmp_path / "a", b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"new")]
+
+
+def test_one_changed_byte_changes_the_identity_of_a_source(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    before = source_identity(path)
+    path.write_bytes(b"abd")
+    assert source_identity(path) != before
+
+
+def test_a_large_source_is_known_by_samples_and_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_HASHED_WHOLE_BYTES", 10)
+    path = tmp_path / "a"
+    path.write_bytes(bytes(100_000))
+    assert set(source_identity(path)) == {"size", "sampled sha256", "changed"}
+
+
+def test_the_time_base_is_exact() -> None:
+    assert replace(MANIFEST, time_base="1001/24000").base() == Fraction(1001, 24000)

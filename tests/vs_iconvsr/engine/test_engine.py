@@ -1,0 +1,157 @@
+"""The engine: the steps of a network one by one give what its forward gives, by every memory strategy and in tiles."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vs_iconvsr import weights
+from vs_iconvsr.engine import MemoryStrategy, Propagation, Shape, Upscaler
+from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.iconvsr import IconVSR
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.plan import DEFAULT_HALO_PX
+from vs_iconvsr.segments import Segment
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def lr() -> Tensor:
+    return torch.rand(9, 3, 20, 28, generator=torch.Generator().manual_seed(1))
+
+
+def upscaler(network: VideoNetwork, lr: Tensor, **shape: object) -> Upscaler:
+    return Upscaler(network, CPU, Shape(lr.shape[-1], lr.shape[-2], **shape))
+
+
+def drained(propagation: Propagation) -> Tensor:
+    hr = []
+    while not propagation.finished:
+        frame = propagation.step()
+        if frame is not None:
+            hr.append(frame)
+    return torch.stack(hr)
+
+
+def propagate(
+    network: VideoNetwork, lr: Tensor, kept: range, read: range, strategy: MemoryStrategy = MemoryStrategy.KEEP
+) -> Propagation:
+    return upscaler(network, lr).propagate(Segment(kept, read), lambda n: lr[n], strategy=strategy)
+
+
+def test_steps_give_what_forward_gives(tiny_network: VideoNetwork, lr: Tensor) -> None:
+    expected = upscaler(tiny_network, lr).network(lr[None])[0]
+    torch.testing.assert_close(drained(propagate(tiny_network, lr, range(9), range(9))), expected, atol=1e-5, rtol=0)
+
+
+def test_what_the_engine_computes_with_is_the_network_within_rounding(tiny_network: VideoNetwork, lr: Tensor) -> None:
+    torch.testing.assert_close(upscaler(tiny_network, lr).network(lr[None]), tiny_network(lr[None]), atol=5e-5, rtol=0)
+
+
+def test_context_is_propagated_through_and_thrown_away(tiny_network: VideoNetwork, lr: Tensor) -> None:
+    expected = upscaler(tiny_network, lr).network(lr[None, 1:8])[0, 2:5]
+    hr = drained(propagate(tiny_network, lr, range(3, 6), range(1, 8)))
+    torch.testing.assert_close(hr, expected, atol=1e-5, rtol=0)
+    without = drained(propagate(tiny_network, lr, range(3, 6), range(3, 6)))
+    assert (hr - without).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["IconVSR", "BasicVSR"])
+@pytest.mark.parametrize("strategy", list(MemoryStrategy))
+def test_the_authors_networks_are_streamed_to_what_their_forward_gives(kind: str, strategy: MemoryStrategy) -> None:
+    """Keyframes counted from the first frame read, refill, padding to multiples of 4, branches that are not coupled."""
+    torch.manual_seed(0)
+    network: VideoNetwork = (
+        IconVSR(mid_channels=8, num_blocks=1, edvr_channels=8)
+        if kind == "IconVSR"
+        else BasicVSR(mid_channels=8, num_blocks=1)
+    )
+    network.eval().requires_grad_(False)
+    lr = torch.rand(11, 3, 18, 22)
+    hr = drained(propagate(network, lr, range(3, 8), range(1, 10), strategy))
+    assert hr.shape == (5, 3, 72, 88)
+    torch.testing.assert_close(hr, network(lr[None, 1:10])[0, 2:7], atol=5e-5, rtol=0)
+
+
+def test_a_propagation_starts_with_one_backward_step_a_frame(tiny_network: VideoNetwork, lr: Tensor) -> None:
+    propagation = propagate(tiny_network, lr, range(3, 6), range(1, 8))
+    steps = 0
+    while propagation.step() is None:
+        steps += 1
+    assert steps == 7 + 2  # seven backward, two forward through the context; the next gave frame 3
+    assert propagation.next_kept == 4
+
+
+@pytest.mark.parametrize("strategy", [MemoryStrategy.OFFLOAD, MemoryStrategy.RECOMPUTE])
+def test_means_do_not_change_a_byte(tiny_network: VideoNetwork, lr: Tensor, strategy: MemoryStrategy) -> None:
+    kept, read = range(2, 7), range(9)
+    expected = drained(propagate(tiny_network, lr, kept, read))
+    assert torch.equal(drained(propagate(tiny_network, lr, kept, read, strategy)), expected)
+
+
+def test_recomputing_holds_fewer_features_than_keeping(tiny_network: VideoNetwork) -> None:
+    lr = torch.rand(36, 3, 16, 16)
+    held = {}
+    for strategy in (MemoryStrategy.KEEP, MemoryStrategy.RECOMPUTE):
+        propagation = propagate(tiny_network, lr, range(36), range(36), strategy)
+        drained(propagation)
+        store = propagation._tracks[0]._features
+        held[strategy] = len(store._stored) + len(store._block)
+    assert held[MemoryStrategy.KEEP] == 36
+    assert held[MemoryStrategy.RECOMPUTE] <= 12
+
+
+def test_rewinding_gives_the_same_frames_without_a_backward_branch(tiny_network: VideoNetwork, lr: Tensor) -> None:
+    propagation = propagate(tiny_network, lr, range(2, 7), range(9))
+    expected = drained(propagation)
+    propagation.rewind()
+    steps = 0
+    again = []
+    while not propagation.finished:
+        frame = propagation.step()
+        steps += 1
+        if frame is not None:
+            again.append(frame)
+    assert torch.equal(torch.stack(again), expected)
+    assert steps == 7
+
+
+def test_a_tile_with_a_halo_as_large_as_the_frame_is_the_whole_frame(tiny_network: VideoNetwork) -> None:
+    lr = torch.rand(3, 3, 70, 140)
+    segment = Segment(range(3), range(3))
+    whole = drained(upscaler(tiny_network, lr).propagate(segment, lambda n: lr[n], strategy=MemoryStrategy.KEEP))
+    tiled = upscaler(tiny_network, lr, tile=(70, 0), halo=140)
+    assert len(tiled.tiles) == 2
+    assert torch.equal(drained(tiled.propagate(segment, lambda n: lr[n], strategy=MemoryStrategy.KEEP)), whole)
+
+
+def test_the_callers_network_stays_as_it_is(tiny_network: VideoNetwork, lr: Tensor) -> None:
+    made = upscaler(tiny_network, lr)
+    assert made.network is not tiny_network
+    assert all(parameter.dtype == torch.float32 for parameter in tiny_network.parameters())
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_a_precision_the_cpu_is_slow_at_is_refused(tiny_network: VideoNetwork, lr: Tensor, precision: str) -> None:
+    with pytest.raises(ValueError, match=r"^precision: expected .* got " + precision):
+        upscaler(tiny_network, lr, precision=precision)
+
+
+@pytest.mark.needs_shared
+def test_joints_of_tiles_are_within_one_code_value_at_the_default_halo() -> None:
+    """On real footage, with the bundled network, within 4 lr px of the joint."""
+    folder = Path(__file__).parents[2].parent / "shared" / "clips" / "street_320x180"
+    pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))[:6]]
+    frames = torch.from_numpy(np.stack(pictures)[:, 40:104, 60:220]).permute(0, 3, 1, 2).float() / 255
+    segment = Segment(range(6), range(6))
+    network = weights.load("light")
+    whole = drained(upscaler(network, frames).propagate(segment, lambda n: frames[n], strategy=MemoryStrategy.KEEP))
+    tiled = upscaler(network, frames, tile=(80, 0), halo=DEFAULT_HALO_PX)
+    assert [len(tile.read_columns) for tile in tiled.tiles] == [128, 128]
+    hr = drained(tiled.propagate(segment, lambda n: frames[n], strategy=MemoryStrategy.KEEP))
+    near = slice(4 * (80 - 4), 4 * (80 + 4))
+    assert (hr - whole)[..., near].abs().max() <= 1 / 255
