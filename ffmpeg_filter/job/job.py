@@ -25,7 +25,7 @@ from ffmpeg_filter.media.probe import DiscontinuityError, MediaSource, SourceErr
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, colorimetry_of, output_colorimetry
 from vs_iconvsr.plan import Plan, Settings, plan_for
-from vs_iconvsr.stream import HrFrame, Stream
+from vs_iconvsr.streaming import HrFrame, Session
 
 logger = logging.getLogger(__name__)
 
@@ -464,7 +464,7 @@ def make_parts(
                 source, first, damage, deinterlace=job.deinterlace, ignore_interlaced=job.ignore_interlaced
             )
 
-        stream = Stream(
+        session = Session(
             weights.load(job.model),
             job.settings,
             source=source.layout.format,
@@ -475,7 +475,7 @@ def make_parts(
             sharers=sharers,
             warn=progress.note,
         )
-        return Line(stream, FrameReader(decoded), PartWriter(_JournalSink(prepared, work, damage), source.pts))
+        return Line(session, FrameReader(decoded), PartWriter(_JournalSink(prepared, work, damage), source.pts))
 
     def delivered(hr: HrFrame) -> None:
         progress.measured(lines.stages().rates())

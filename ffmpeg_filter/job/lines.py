@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter, StageTime, StageTimes, upscale
-from vs_iconvsr.stream import HrFrame, Stream
+from vs_iconvsr.streaming import HrFrame, Session
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +30,14 @@ _IDLE = 0.4  # of the cores
 class Line:
     """What upscales and encodes one part after the other."""
 
-    stream: Stream
-    feed: FrameReader
+    session: Session
+    reader: FrameReader
     writer: PartWriter
 
     def stages(self) -> StageTimes:
         """What its stages have spent up to now."""
-        engine = StageTime(self.stream.counts.hr_frames, self.stream.counts.busy_s / len(self.stream.plan.devices))
-        return StageTimes(self.feed.spent, engine, self.writer.spent)
+        engine = StageTime(self.session.counts.hr_frames, self.session.counts.busy_s / len(self.session.plan.devices))
+        return StageTimes(self.reader.spent, engine, self.writer.spent)
 
 
 class Lines:
@@ -107,7 +107,7 @@ class Lines:
                     self._second = threading.Thread(target=self._run_second, name="second line", daemon=True)
                     self._second.start()
 
-        upscale(line.stream, line.feed, line.writer, self._claimed(line), stopped=self._stopped, delivered=delivered)
+        upscale(line.session, line.reader, line.writer, self._claimed(line), stopped=self._stopped, delivered=delivered)
 
     def _claimed(self, line: Line) -> Iterator[Part]:
         """Part after part, as long as there are any. A line that is alone looks ahead beyond the part it is at."""
@@ -116,7 +116,7 @@ class Lines:
                 if not self._todo:
                     return
                 part = self._todo.popleft()
-                line.stream.until = self._end if self._second is None else part.frames.stop
+                line.session.stop_at(self._end if self._second is None else part.frames.stop)
             yield part
 
     def _stopped(self) -> bool:
@@ -125,7 +125,7 @@ class Lines:
     def _run_second(self) -> None:
         try:
             with self._lock:
-                self._lines[0].stream.until = self._todo[0].frames.start if self._todo else self._end
+                self._lines[0].session.stop_at(self._todo[0].frames.start if self._todo else self._end)
                 logger.info("a second encoder begins")
             self._drive(self._open_line())
         except BaseException as error:

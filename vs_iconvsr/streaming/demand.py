@@ -1,0 +1,50 @@
+"""Which hr frames are requested, which are there, and where sequential access has got to. Part of the planner."""
+
+from collections import OrderedDict, deque
+
+
+class Demand:
+    """requests: hr frames asked for and not yet delivered, oldest first. hr: hr frames held, least recent first.
+
+    front: the furthest frame of sequential access, None while access jumps.
+    """
+
+    def __init__(self, in_flight: int) -> None:
+        self.requests: dict[int, None] = {}
+        self.hr: OrderedDict[int, None] = OrderedDict()
+        self.front: int | None = None
+        self._recent: deque[int] = deque(maxlen=2 * in_flight + 2)
+
+    def request(self, n: int) -> None:
+        if n in self.requests:
+            return
+        self.requests[n] = None
+        if n - 1 in self._recent or n - 2 in self._recent:  # threads swap neighbors
+            self.front = n if self.front is None else max(n, self.front)
+        else:
+            self.front = n if n == 0 else None  # whoever asks for the first frame will go on
+        self._recent.append(n)
+
+    def withdraw(self, n: int) -> None:
+        self.requests.pop(n, None)
+
+    def made(self, n: int) -> None:
+        self.hr[n] = None
+        self.hr.move_to_end(n)
+
+    def is_waiting_for(self, kept: range) -> bool:
+        """Whether a frame among these is requested and not there."""
+        return any(n in kept and n not in self.hr for n in self.requests)
+
+    def evict_hr(self, limit: int) -> tuple[int, ...]:
+        """Forgets what is above the limit, but nothing that is requested."""
+        surplus = max(len(self.hr) - limit, 0)
+        gone = tuple([n for n in self.hr if n not in self.requests][:surplus])
+        for n in gone:
+            del self.hr[n]
+        return gone
+
+    @property
+    def hr_ahead(self) -> int:
+        """hr frames made beyond the front."""
+        return sum(self.front is None or n > self.front for n in self.hr)
