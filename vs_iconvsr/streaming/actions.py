@@ -24,6 +24,11 @@ class Ready:
     """Nothing more: the hr frame is there, or its segment has begun."""
 
 
+@dataclass(frozen=True)
+class PastEnd:
+    """The clip ends before this frame, as has turned out."""
+
+
 # ---- what the session is to do ----
 
 

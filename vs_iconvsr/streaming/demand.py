@@ -37,14 +37,16 @@ class Demand:
         return any(n in kept and n not in self.hr for n in self.requests)
 
     def evict_hr(self, limit: int) -> tuple[int, ...]:
-        """Forgets what is above the limit, but nothing that is requested."""
+        """Forgets what is above the limit, but nothing that is requested; what lies ahead of the front goes last."""
         surplus = max(len(self.hr) - limit, 0)
-        gone = tuple([n for n in self.hr if n not in self.requests][:surplus])
+        if not surplus:
+            return ()
+        spare = sorted((n for n in self.hr if n not in self.requests), key=self.is_ahead)
+        gone = tuple(spare[:surplus])
         for n in gone:
             del self.hr[n]
         return gone
 
-    @property
-    def hr_ahead(self) -> int:
-        """hr frames made beyond the front."""
-        return sum(self.front is None or n > self.front for n in self.hr)
+    def is_ahead(self, n: int) -> bool:
+        """Whether sequential access will come by frame n."""
+        return self.front is not None and n > self.front

@@ -1,4 +1,4 @@
-"""The loop over hr frames that everything but VapourSynth, which drives itself, runs: files, pipes, pages, benchmarks."""
+"""The loop over hr frames: for files, pipes, pages and benchmarks. VapourSynth alone drives a session by itself."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping

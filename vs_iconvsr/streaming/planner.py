@@ -8,7 +8,7 @@ import dataclasses
 
 from vs_iconvsr.scenes import BEFORE
 from vs_iconvsr.segments import Grid, Segment, Undecided
-from vs_iconvsr.streaming.actions import Action, AwaitCuts, EvictHr, EvictSource, Fetch, Ready, Step
+from vs_iconvsr.streaming.actions import Action, AwaitCuts, EvictHr, EvictSource, Fetch, PastEnd, Ready, Step
 from vs_iconvsr.streaming.demand import Demand
 from vs_iconvsr.streaming.ranges import ROUND_FRAMES, Ranges
 from vs_iconvsr.streaming.segment_queue import Limits, SegmentQueue
@@ -84,10 +84,12 @@ class Planner:
 
     # ---- questions ----
 
-    def need(self, n: int) -> Fetch | AwaitCuts | Ready:
+    def need(self, n: int) -> Fetch | AwaitCuts | Ready | PastEnd:
         """What the requested hr frame n waits for. Begins its segment when all of that is there."""
         if n in self.demand.hr or self.segments.with_frame(n) is not None:
             return Ready()
+        if n not in self._ranges.grid.cell(n):
+            return PastEnd()
         segment = self._segment_of(n)
         if isinstance(segment, Undecided):
             window = self.source.window(segment.frame)

@@ -56,14 +56,15 @@ class Ranges:
         return range(start, stop)
 
     def ahead(self, n: int) -> range:
-        """Source frames of the next cells to fetch by the time that hr frame n is made.
+        """Source frames from n on to fetch by the time that hr frame n is made, those of the next cells included.
 
-        Two for each hr frame and device, so that all have come when half of the cell has been delivered.
+        Of these two for each hr frame and device, so that all have come when half of the cell has been delivered. What
+        is left of this cell, where a cut ended a segment early, comes first: decoders must not have to go back.
         """
         cell = self.grid.cell(n)
         first_new = self.surroundings(cell).stop
         pace = 2 * (n - cell.start + 1) * self.devices
-        return range(first_new, min(self.surroundings(self.cells_after(n)).stop, first_new + pace))
+        return range(n, min(self.surroundings(self.cells_after(n)).stop, first_new + pace))
 
     def is_past_the_end(self, n: int) -> bool:
         ends = [end for end in (self.grid.num_frames, self.until) if end is not None]

@@ -159,5 +159,7 @@ class SegmentQueue:
             return False
         if not state.backward_done:
             return True
+        made = sum(self._demand.is_ahead(n) for n in self._demand.hr)
+        being_made = sum(s.running and s.backward_done and s.next_kept > front for s in self._states.values())
         room = self._limits.hr_frames - self._limits.in_flight - 1
-        return state.next_kept > front and self._demand.hr_ahead < room
+        return state.next_kept > front and made + being_made < room

@@ -138,6 +138,8 @@ class Session:
         """hr frame n; waits for the engine. Raises what went wrong on the way, and ValueError after `close`."""
         with self._changed:
             try:
+                if self.num_frames is not None and n >= self.num_frames:
+                    raise ValueError(f"frame: expected one of {self.num_frames} frames, got {n}")
                 self._changed.wait_for(lambda: n in self._hr or self._failure(n) is not None)
                 if n in self._hr:
                     return self._hr[n]

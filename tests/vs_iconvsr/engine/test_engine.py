@@ -144,7 +144,7 @@ def test_a_precision_the_cpu_is_slow_at_is_refused(tiny_network: VideoNetwork, l
 @pytest.mark.needs_shared
 def test_joints_of_tiles_are_within_one_code_value_at_the_default_halo() -> None:
     """On real footage, with the bundled network, within 4 lr px of the joint."""
-    folder = Path(__file__).parents[2].parent / "shared" / "clips" / "street_320x180"
+    folder = Path(__file__).parents[3].parent / "shared" / "clips" / "street_320x180"
     pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))[:6]]
     frames = torch.from_numpy(np.stack(pictures)[:, 40:104, 60:220]).permute(0, 3, 1, 2).float() / 255
     segment = Segment(range(6), range(6))

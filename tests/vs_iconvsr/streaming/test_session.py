@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from vs_iconvsr.stream import RANGE_EVERY, HrFrame, Stream
 
 from vs_iconvsr import colorspace as color
 from vs_iconvsr.colorspace import Format, Planes
 from vs_iconvsr.engine import MemoryStrategy, Propagation, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import RANGE_EVERY, HrFrame, Stream
 
 WIDTH, HEIGHT, NUM_FRAMES, CUT = 32, 24, 43, 17
 YUV420P8 = Format("YUV", "integer", 8, 1, 1)
