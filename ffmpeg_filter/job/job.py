@@ -13,8 +13,8 @@ import av
 
 from ffmpeg_filter.job import journal, paths
 from ffmpeg_filter.job.journal import Journal, Manifest
-from ffmpeg_filter.job.lines import MOST_LINES, Line, Lines
 from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter, StageTimes
+from ffmpeg_filter.job.pool import MOST_PIPELINES, Pipeline, PipelinePool
 from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.media import decode, images, mux, presets
 from ffmpeg_filter.media import ffmpeg as children
@@ -74,8 +74,8 @@ class JobOptions:
     encoders: int | None = None
 
     def __post_init__(self) -> None:
-        if self.encoders is not None and not 1 <= self.encoders <= MOST_LINES:
-            raise ValueError(f"encoders: expected 1 to {MOST_LINES} at a time, got {self.encoders}")
+        if self.encoders is not None and not 1 <= self.encoders <= MOST_PIPELINES:
+            raise ValueError(f"encoders: expected 1 to {MOST_PIPELINES} at a time, got {self.encoders}")
         if self.part_frames < 1:
             raise ValueError(f"part-frames: expected at least 1, got {self.part_frames}")
 
@@ -456,7 +456,7 @@ def make_parts(
     source, manifest, job = prepared.source, prepared.manifest, prepared.job
     parts = [Part(n, manifest.frames_of(n)) for n in todo]
 
-    def opened(sharers: int) -> Line:
+    def opened(sharers: int) -> Pipeline:
         damage = Damage()
 
         def decoded(first: int) -> Iterator[DecodedFrame]:
@@ -475,17 +475,17 @@ def make_parts(
             sharers=sharers,
             warn=progress.note,
         )
-        return Line(session, FrameReader(decoded), PartWriter(_JournalSink(prepared, work, damage), source.pts))
+        return Pipeline(session, FrameReader(decoded), PartWriter(_JournalSink(prepared, work, damage), source.pts))
 
     def delivered(hr: HrFrame) -> None:
-        progress.measured(lines.stages().rates())
+        progress.measured(pool.stages().rates())
         progress.advance(hr.segment)
 
-    # two lines inside one scene would both need all of its frames
+    # two pool inside one scene would both need all of its frames
     encoders = job.encoders if prepared.plan.segment else 1
-    lines = Lines(parts, opened, encoders=encoders, stop=stop, delivered=delivered)
-    lines.run()
-    return ExecutionResult(sum(len(part.frames) for part in parts), lines.stages())
+    pool = PipelinePool(parts, opened, encoders=encoders, stop=stop, delivered=delivered)
+    pool.run()
+    return ExecutionResult(sum(len(part.frames) for part in parts), pool.stages())
 
 
 class _JournalSink:

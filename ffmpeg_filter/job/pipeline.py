@@ -289,7 +289,7 @@ class PartWriter:
             self._open.discard(encoder)
 
 
-def upscale(
+def run_pipeline(
     session: Session,
     reader: FrameReader,
     writer: PartWriter,

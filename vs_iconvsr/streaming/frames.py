@@ -1,5 +1,6 @@
 """The frames that go in and come out, and where they wait: planes on the CPU with what their numbers mean."""
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -107,12 +108,28 @@ class Store[Item: Sized](MutableMapping[int, Item]):
                 del self[n]
 
 
+class OneTimeWarnings:
+    """Passes each text on once, from whatever thread it comes."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._known: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        with self._lock:
+            is_known = text in self._known
+            self._known.add(text)
+        if not is_known:
+            self._warn(text)
+
+
 @dataclass(frozen=True)
 class Converter:
     """Planes to RGB and back for one clip.
 
     source, width, height: of its frames. target: the format of hr frames. matrix: the user's word, None: by property.
-    warn: called with guesses about color and with what is clipped, once each.
+    warn: called with guesses about color and with what is clipped.
     """
 
     source: Format

@@ -17,7 +17,7 @@ from vs_iconvsr.plan import Plan, Settings, plan_for
 from vs_iconvsr.segments import Grid
 from vs_iconvsr.streaming import actions as do
 from vs_iconvsr.streaming.capacity import planned_limits
-from vs_iconvsr.streaming.frames import Converter, HrFrame, SourceFrame, Store
+from vs_iconvsr.streaming.frames import Converter, HrFrame, OneTimeWarnings, SourceFrame, Store
 from vs_iconvsr.streaming.planner import Planner
 from vs_iconvsr.streaming.runner import Failure, Outcome, OutOfMemory, Progress, Runner, SegmentJob
 
@@ -33,6 +33,16 @@ class Counts:
     busy_s: float = 0.0
     hr_frames: int = 0
     strategy_changes: int = 0
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a session holds at the moment."""
+
+    source_frames: int
+    hr_frames: int
+    segments: int
+    size_bytes: int
 
 
 class Session:
@@ -63,9 +73,15 @@ class Session:
     ) -> None:
         self.plan: Plan = plan_for(settings, network, width, height)
         self.num_frames, self.scale, self.counts = num_frames, network.scale, Counts()
-        self._warn, self._warned = warn, set[str]()
         self._converter = Converter(
-            source, target, width, height, settings.matrix, self.plan.dither, self.plan.scene_detect, self._warn_once
+            source,
+            target,
+            width,
+            height,
+            settings.matrix,
+            self.plan.dither,
+            self.plan.scene_detect,
+            OneTimeWarnings(warn),
         )
         grid = Grid(num_frames, self.plan.segment, self.plan.context)
         hr_bytes = width * height * self.scale**2 * target.dtype.itemsize * 3
@@ -155,6 +171,13 @@ class Session:
         with self._changed:
             self._planner.withdraw(n)
             self._carry_out()
+
+    @property
+    def held(self) -> Held:
+        """What is held now; size_bytes is that of all frames, on the CPU."""
+        with self._changed:
+            size_bytes = self._source.size_bytes + self._hr.size_bytes
+            return Held(len(self._source), len(self._hr), len(self._jobs), size_bytes)
 
     def close(self) -> None:
         """Ends the work after at most one step and forgets everything. May be called twice."""
@@ -247,13 +270,6 @@ class Session:
     def _failure(self, n: int) -> BaseException | None:
         job = next((job for job in self._jobs.values() if n in job.segment.kept), None)
         return self._ended or (job.failure if job else None)
-
-    def _warn_once(self, text: str) -> None:
-        with self._changed:
-            known = text in self._warned
-            self._warned.add(text)
-        if not known:
-            self._warn(text)
 
 
 class _Device:
