@@ -1,4 +1,4 @@
-"""What the planner answers with: what a request needs, what the session is to do, what a device does next."""
+"""The words of the planner: what a request needs, what the session is to do, what a device does and how that ends."""
 
 from dataclasses import dataclass
 
@@ -103,3 +103,24 @@ class Step:
 
     start: int
     rewind: bool
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step ended well; made: the hr frame that it completed."""
+
+    backward_done: bool
+    made: int | None
+
+
+@dataclass(frozen=True)
+class NoMemory:
+    """A step found no memory; nothing of its segment is left on the device."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A step ended with another error."""
+
+
+Ending = Taken | NoMemory | Failed

@@ -8,7 +8,19 @@ import dataclasses
 
 from vs_iconvsr.scenes import BEFORE
 from vs_iconvsr.segments import Grid, Segment, Undecided
-from vs_iconvsr.streaming.actions import Action, AwaitCuts, EvictHr, EvictSource, Fetch, PastEnd, Ready, Step
+from vs_iconvsr.streaming.actions import (
+    Action,
+    AwaitCuts,
+    Ending,
+    EvictHr,
+    EvictSource,
+    Failed,
+    Fetch,
+    NoMemory,
+    PastEnd,
+    Ready,
+    Taken,
+)
 from vs_iconvsr.streaming.demand import Demand
 from vs_iconvsr.streaming.ranges import ROUND_FRAMES, Ranges
 from vs_iconvsr.streaming.segment_queue import Limits, SegmentQueue
@@ -16,7 +28,10 @@ from vs_iconvsr.streaming.source_frames import CutMarks, SourceFrames
 
 
 class Planner:
-    """The decisions for one clip. detects: whether propagation stops at cuts."""
+    """The decisions for one clip. detects: whether propagation stops at cuts.
+
+    segments: those under way; a device asks it for its `next_step`.
+    """
 
     def __init__(self, grid: Grid, limits: Limits, *, detects: bool) -> None:
         self.demand = Demand(limits.in_flight)
@@ -67,20 +82,18 @@ class Planner:
         """No hr frame from `until` on will be requested: none is made ahead of requests."""
         self._ranges = dataclasses.replace(self._ranges, until=until)
 
-    def step_taken(self, start: int, *, backward_done: bool, made: int | None) -> None:
-        """A step of the segment that keeps `start` first ended well; made: the hr frame that it completed."""
-        if made is not None:
-            self.demand.made(made)
-        self._actions += self.segments.step_taken(start, backward_done=backward_done, made=made)
-        self._evict_hr()
-
-    def out_of_memory(self, start: int) -> None:
-        """See `SegmentQueue.out_of_memory`."""
-        self._actions += self.segments.out_of_memory(start)
-
-    def step_failed(self, start: int) -> None:
-        """See `SegmentQueue.step_failed`."""
-        self._actions += self.segments.step_failed(start)
+    def step_ended(self, start: int, ending: Ending) -> None:
+        """How a step of the segment that keeps `start` first ended."""
+        match ending:
+            case Taken(_, made):
+                if made is not None:
+                    self.demand.made(made)
+                self._actions += self.segments.step_taken(start, ending)
+                self._evict_hr()
+            case NoMemory():
+                self._actions += self.segments.out_of_memory(start)
+            case Failed():
+                self._actions += self.segments.step_failed(start)
 
     # ---- questions ----
 
@@ -105,10 +118,6 @@ class Planner:
         if self.demand.front is None or self._ranges.grid.segment == 0:
             return ()
         return tuple([k for k in self._ranges.ahead(n) if k not in self.source][:ROUND_FRAMES])
-
-    def next_step(self, device: int) -> Step | None:
-        """See `SegmentQueue.next_step`."""
-        return self.segments.next_step(device)
 
     # ---- how ----
 

@@ -38,10 +38,8 @@ class SegmentJob:
         strategy = STRATEGIES[begin.strategy]
         return cls(begin.segment, frames, begin.device, strategy, begin.starts_scene, begin.ends_scene)
 
-    def restart(self, strategy: int) -> bool:
-        """Whether the strategy is another one than before."""
-        before, self.strategy, self.propagation = self.strategy, STRATEGIES[strategy], None
-        return self.strategy is not before
+    def restart(self, strategy: int) -> None:
+        self.strategy, self.propagation = STRATEGIES[strategy], None
 
 
 @dataclass(frozen=True)

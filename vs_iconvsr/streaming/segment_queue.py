@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from vs_iconvsr.segments import Segment
-from vs_iconvsr.streaming.actions import Action, Begin, Drop, Fail, Restart, Step
+from vs_iconvsr.streaming.actions import Action, Begin, Drop, Fail, Restart, Step, Taken
 from vs_iconvsr.streaming.demand import Demand
 
 
@@ -94,12 +94,11 @@ class SegmentQueue:
                 return Step(state.start, rewind=False)
         return None
 
-    def step_taken(self, start: int, *, backward_done: bool, made: int | None) -> list[Action]:
-        """A step ended well; made: the hr frame that it completed."""
+    def step_taken(self, start: int, step: Taken) -> list[Action]:
         state = self._states[start]
-        state.running, state.backward_done = False, backward_done
-        if made is not None:
-            state.next_kept = made + 1
+        state.running, state.backward_done = False, step.backward_done
+        if step.made is not None:
+            state.next_kept = step.made + 1
         return [self._drop(state)] if state.finished and not self._has_waiters(state) else []
 
     def out_of_memory(self, start: int) -> list[Action]:

@@ -10,7 +10,7 @@ import torch
 
 from vs_iconvsr import scenes
 from vs_iconvsr.colorspace import Format, Planes
-from vs_iconvsr.engine import Upscaler
+from vs_iconvsr.engine import MemoryStrategy, Upscaler
 from vs_iconvsr.engine.worker import Worker, worker_for
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Plan, Settings, plan_for
@@ -19,7 +19,7 @@ from vs_iconvsr.streaming import actions as do
 from vs_iconvsr.streaming.capacity import planned_limits
 from vs_iconvsr.streaming.frames import Converter, HrFrame, OneTimeWarnings, SourceFrame, Store
 from vs_iconvsr.streaming.planner import Planner
-from vs_iconvsr.streaming.runner import Failure, Outcome, OutOfMemory, Progress, Runner, SegmentJob
+from vs_iconvsr.streaming.runner import STRATEGIES, Failure, Outcome, OutOfMemory, Progress, Runner, SegmentJob
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +32,17 @@ class Counts:
     steps: int = 0
     busy_s: float = 0.0
     hr_frames: int = 0
-    strategy_changes: int = 0
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a session holds at the moment."""
+class Status:
+    """What a session holds at the moment. memory_strategy: what segments begin with now."""
 
     source_frames: int
     hr_frames: int
     segments: int
     size_bytes: int
+    memory_strategy: MemoryStrategy
 
 
 class Session:
@@ -173,11 +173,12 @@ class Session:
             self._carry_out()
 
     @property
-    def held(self) -> Held:
-        """What is held now; size_bytes is that of all frames, on the CPU."""
+    def status(self) -> Status:
+        """size_bytes is that of all frames, on the CPU."""
         with self._changed:
             size_bytes = self._source.size_bytes + self._hr.size_bytes
-            return Held(len(self._source), len(self._hr), len(self._jobs), size_bytes)
+            strategy = STRATEGIES[self._planner.segments.strategy]
+            return Status(len(self._source), len(self._hr), len(self._jobs), size_bytes, strategy)
 
     def close(self) -> None:
         """Ends the work after at most one step and forgets everything. May be called twice."""
@@ -194,7 +195,7 @@ class Session:
     def take_step(self, device: int) -> tuple[SegmentJob, do.Step] | None:
         """The next step of a device; its outcome must be reported."""
         with self._changed:
-            step = self._planner.next_step(device) if self._ended is None else None
+            step = self._planner.segments.next_step(device) if self._ended is None else None
             return None if step is None else (self._jobs[step.start], step)
 
     def report(self, job: SegmentJob, outcome: Outcome) -> None:
@@ -208,14 +209,14 @@ class Session:
                     if hr is not None and self._ended is None:
                         self.counts.hr_frames += 1
                         self._hr[number] = hr
-                    made = None if hr is None else number
-                    self._planner.step_taken(start, backward_done=backward_done, made=made)
+                    ending: do.Ending = do.Taken(backward_done, None if hr is None else number)
                 case OutOfMemory(reason):
                     logger.warning("out of memory on %s: %s", self.plan.devices[job.device], reason)
-                    self._planner.out_of_memory(start)
+                    ending = do.NoMemory()
                 case Failure(error):
                     job.failure = error
-                    self._planner.step_failed(start)
+                    ending = do.Failed()
+            self._planner.step_ended(start, ending)
             self._carry_out()
 
     # ---- with the lock held, but for _judge ----
@@ -230,7 +231,7 @@ class Session:
                     self.counts.segments_begun += 1
                     self._jobs[segment.kept.start] = SegmentJob.begin(action, self._source)
                 case do.Restart(start, strategy):
-                    self.counts.strategy_changes += self._jobs[start].restart(strategy)
+                    self._jobs[start].restart(strategy)
                 case do.Drop(start):
                     del self._jobs[start]
                 case do.Fail(start):

@@ -93,10 +93,19 @@ class Simulation:
             case do.Fail(start):
                 self.failed.add(start)
             case do.EvictSource(frames):
+                assert not set(frames) & self.needed, "a frame is evicted that a request still needs"
                 self.held -= set(frames)
             case do.EvictHr(frames):
                 assert not set(frames) & set(self.planner.demand.requests), "a requested hr frame is evicted"
                 self.hr -= set(frames)
+
+    @property
+    def needed(self) -> set[int]:
+        """Frames that the segment of a request may read, where that has not begun."""
+        under_way = {n for job in self.jobs.values() for n in job.segment.kept}
+        waiting = set(self.planner.demand.requests) - self.hr - under_way
+        cells = [range(n - n % self.segment - self.context, n - n % self.segment + self.segment) for n in waiting]
+        return {k for cell in cells for k in range(cell.start, cell.stop + self.context)}
 
     @property
     def cuts_found(self) -> set[int]:
@@ -118,14 +127,14 @@ class Simulation:
 
     def step(self, device: int) -> bool:
         """One step of a device; False when it has nothing to do."""
-        step = self.planner.next_step(device)
+        step = self.planner.segments.next_step(device)
         if step is None:
             return False
         job = self.jobs[step.start]
         assert job.device == device
         if self.out_of_memory:
             self.out_of_memory -= 1
-            self.planner.out_of_memory(step.start)
+            self.planner.step_ended(step.start, do.NoMemory())
             self.carry_out()
             return True
         if step.rewind:
@@ -136,7 +145,7 @@ class Simulation:
         else:
             made, job.next_kept = job.next_kept, job.next_kept + 1
             self.hr.add(made)
-        self.planner.step_taken(step.start, backward_done=not job.backward_left, made=made)
+        self.planner.step_ended(step.start, do.Taken(not job.backward_left, made))
         self.carry_out()
         return True
 
@@ -293,10 +302,10 @@ def test_three_devices_that_run_out_of_memory_together_each_take_the_next_strate
     simulation = Simulation(30, 5, 0, detects=False, devices=3, in_flight=3)
     for n in (0, 5, 10):
         simulation.request(n)
-    steps = [simulation.planner.next_step(device) for device in range(3)]
+    steps = [simulation.planner.segments.next_step(device) for device in range(3)]
     for step in steps:
         assert step is not None
-        simulation.planner.out_of_memory(step.start)
+        simulation.planner.step_ended(step.start, do.NoMemory())
     simulation.carry_out()
     assert simulation.changes == [1, 1, 1]
     assert not simulation.failed
@@ -321,9 +330,9 @@ def test_a_failure_ahead_of_requests_is_nobodys_and_the_segment_begins_again_on_
     for n in range(5):
         simulation.play(n)
     assert set(simulation.jobs) == {5}
-    step = simulation.planner.next_step(0)
+    step = simulation.planner.segments.next_step(0)
     assert step == do.Step(5, rewind=False)
-    simulation.planner.step_failed(5)
+    simulation.planner.step_ended(5, do.Failed())
     simulation.carry_out()
     assert not simulation.jobs
     assert simulation.play(5)
@@ -334,8 +343,8 @@ def test_a_failure_stays_until_all_who_wait_have_got_it() -> None:
     simulation = Simulation(10, 5, 0, detects=False, in_flight=2)
     for n in (0, 1):
         simulation.request(n)
-    assert simulation.planner.next_step(0) is not None
-    simulation.planner.step_failed(0)
+    assert simulation.planner.segments.next_step(0) is not None
+    simulation.planner.step_ended(0, do.Failed())
     simulation.planner.withdraw(0)
     simulation.carry_out()
     assert set(simulation.jobs) == {0}
@@ -343,6 +352,26 @@ def test_a_failure_stays_until_all_who_wait_have_got_it() -> None:
     simulation.carry_out()
     assert not simulation.jobs
     assert simulation.play(0)
+
+
+def test_a_segment_that_ends_stays_for_a_frame_that_was_evicted_and_is_requested_again() -> None:
+    simulation = Simulation(8, 8, 0, detects=False, in_flight=2, hr_frames=4)
+    simulation.request(7)
+    while 4 not in simulation.hr:
+        simulation.step(0)
+    assert 0 not in simulation.hr
+    simulation.request(0)
+    assert simulation.wait(7)
+    assert simulation.wait(0)
+    assert simulation.begun == [0]
+
+
+def test_the_next_segment_begins_with_the_last_judgement_that_it_waits_for() -> None:
+    simulation = Simulation(30, 5, 0)
+    for n in range(3):  # the third brings the last of the frames that the cut after frame 9 is judged by
+        assert simulation.begun == [0] * (n > 0)
+        simulation.play(n)
+    assert simulation.begun == [0, 5]
 
 
 def test_the_last_strategy_fails_for_those_who_wait() -> None:

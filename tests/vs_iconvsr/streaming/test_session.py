@@ -127,7 +127,7 @@ def test_frames_that_were_evicted_are_made_again_for_those_who_wait(
         for thread in threads:
             thread.join(timeout=100)
             assert not thread.is_alive()
-        assert session.held.hr_frames <= 3
+        assert session.status.hr_frames <= 3
         assert all(equal(got[n], reference[n]) for n in range(NUM_FRAMES))
 
 
@@ -261,7 +261,7 @@ def test_a_segments_features_go_with_its_last_frame_not_with_the_next_garbage_co
 def test_starting_over_looks_ahead_from_the_start(tiny_network: VideoNetwork) -> None:
     with open_session(tiny_network) as session:
         Clip().play(session, 0, 1, 33, 34, 0, 1)
-        assert wait_until(lambda: session.held.segments == 2 or session.counts.segments_begun > 3)
+        assert wait_until(lambda: session.status.segments == 2 or session.counts.segments_begun > 3)
 
 
 def test_stores_stay_bounded_over_a_long_clip(tiny_network: VideoNetwork) -> None:
@@ -270,11 +270,11 @@ def test_stores_stay_bounded_over_a_long_clip(tiny_network: VideoNetwork) -> Non
     with open_session(tiny_network, num_frames=len(clip.frames)) as session:
         for n in range(len(clip.frames)):
             clip.play(session, n)
-            held = session.held
-            assert held.source_frames <= 2 * (10 + 2 * 5) + 2 * 8
-            assert held.hr_frames <= 10 + 1
-            assert held.segments <= 3
-            assert held.size_bytes == frame_bytes * (held.source_frames + 16 * held.hr_frames)
+            status = session.status
+            assert status.source_frames <= 2 * (10 + 2 * 5) + 2 * 8
+            assert status.hr_frames <= 10 + 1
+            assert status.segments <= 3
+            assert status.size_bytes == frame_bytes * (status.source_frames + 16 * status.hr_frames)
     assert clip.fetched == list(range(len(clip.frames)))
 
 
