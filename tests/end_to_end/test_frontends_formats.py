@@ -33,7 +33,7 @@ TAGS = "setparams=range={}:color_primaries=bt709:color_trc=bt709:colorspace={}"
         ("gray", "null"),
     ],
 )
-def test_both_doors_give_the_same_planes(tmp_path: Path, tiny_model: Path, pixels: str, tags: str) -> None:
+def test_both_frontends_give_the_same_planes(tmp_path: Path, tiny_model: Path, pixels: str, tags: str) -> None:
     source, output = tmp_path / "in.mkv", tmp_path / "out.mkv"
     graph = "testsrc2=s=48x32:r=25,trim=end_frame=9[a];mandelbrot=s=48x32:r=25,setsar=1,trim=end_frame=9[b];"
     graph += f"[a]format={pixels}[c];[b]format={pixels}[d];[c][d]concat=n=2,{tags}"

@@ -1,4 +1,4 @@
-"""Law 2: the filter and the command make the same hr planes of the same file."""
+"""Guarantee 2: the filter and the command make the same hr planes of the same file."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def planes(path: Path) -> list[list[np.ndarray]]:
         ]
 
 
-def test_both_doors_make_the_same_planes(source: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_both_frontends_make_the_same_planes(source: Path, tiny_model: Path, tmp_path: Path) -> None:
     made = tmp_path / "out.mkv"
     settings = ["--segment", "8", "--context", "2", "--model", str(tiny_model)]
     assert main(["upscale", str(source), str(made), "--encoder", "ffv1", "--bits", "10", *settings]) == 0
