@@ -5,8 +5,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ffmpeg_filter.job.job import JobOptions, window_of
+from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted
+from ffmpeg_filter.job.prepare import frame_window
 from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.ffmpeg import Child, Executable, FfmpegError
 from ffmpeg_filter.media.mux import IMAGES
@@ -74,7 +75,7 @@ def _run(words: Sequence[str | bytes], stop: threading.Event) -> list[str]:
 
 def command(executable: Executable, job: JobOptions, source: MediaSource, output: MediaSource) -> list[str | bytes]:
     """Frames are paired by number, not by time: containers round times. Both are brought to one size and depth."""
-    window = window_of(source, job.start_s, job.duration_s)
+    window = frame_window(source, job.start_s, job.duration_s)
     filters = {"psnr": "psnr", "ssim": "ssim"} | ({"vmaf": "libvmaf"} if _with_vmaf(executable, source) else {})
     sources, outputs = ("".join(f"[{side}_{name}]" for name in filters) for side in ("source", "output"))
     # Not limited for all: of pixel formats such as yuvj420p ffmpeg knows that they are full, whatever they are tagged.

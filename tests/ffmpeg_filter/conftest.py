@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg_filter.job.job import JobOptions, JobSummary
-from ffmpeg_filter.job.job import run as run_job
+from ffmpeg_filter.job.finalize import JobSummary
+from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.report import PlainProgress
+from ffmpeg_filter.job.run import run_job
 from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.ffmpeg import Executable
 from vs_iconvsr.plan import Settings
@@ -52,7 +53,7 @@ def clip(ffmpeg: Ffmpeg) -> Ffmpeg:
 
 @pytest.fixture
 def upscaled(tiny_model: Path) -> Callable[..., JobSummary]:
-    """upscaled(source, output, encoder="ffv1", …): does the job with the tiny network; keywords are those of JobOptions."""
+    """upscaled(source, output, encoder="ffv1", …): runs the job with the tiny network; keywords as of JobOptions."""
 
     def make(source: Path, output: Path, *, settings: Settings = SMALL, **options: object) -> JobSummary:
         job = JobOptions(source, output, model=str(tiny_model), settings=settings, speed="ultrafast", part_frames=8)

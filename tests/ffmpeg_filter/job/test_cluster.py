@@ -20,11 +20,13 @@ import pytest
 
 from ffmpeg_filter.job import cluster
 from ffmpeg_filter.job.cluster import Cluster, JobSpec, UnsuitableNode
-from ffmpeg_filter.job.job import JobError, JobOptions, JobSummary, identity_of
-from ffmpeg_filter.job.job import run as run_job
+from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.journal import Journal
+from ffmpeg_filter.job.options import JobError, JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted
 from ffmpeg_filter.job.report import PlainProgress
+from ffmpeg_filter.job.run import run_job
+from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.probe import probe
 from vs_iconvsr import __version__
@@ -182,8 +184,8 @@ def made(machines: Any, job: JobOptions, tmp_path: Path) -> Callable[..., JobSum
     def run(progress: PlainProgress, stop: threading.Event | None = None, **options: Any) -> JobSummary:
         asked = replace(job, output=tmp_path / "out.mkv", **options)
         ended = stop or threading.Event()
-        with Cluster(machines.address, progress, ended) as crew:
-            return run_job(asked, progress, ended, crew=crew)
+        with Cluster(machines.address, progress, ended) as executor:
+            return run_job(asked, progress, ended, executor=executor)
 
     return run
 

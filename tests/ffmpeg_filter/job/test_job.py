@@ -11,7 +11,8 @@ import av
 import pytest
 from av.stream import Disposition
 
-from ffmpeg_filter.job.job import JobSummary, part_boundaries
+from ffmpeg_filter.job.finalize import JobSummary
+from ffmpeg_filter.job.prepare import part_boundaries
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.probe import MediaSource, SourceError, probe
 

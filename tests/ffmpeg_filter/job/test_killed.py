@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.job.job import JobOptions, JobSummary
-from ffmpeg_filter.job.job import run as run_job
+from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.journal import Journal, JournalError
+from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted
 from ffmpeg_filter.job.report import PlainProgress
+from ffmpeg_filter.job.run import run_job
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
 from ffmpeg_filter.media.probe import SourceError, probe
 from vs_iconvsr.plan import Settings
@@ -128,7 +129,7 @@ def test_other_settings_do_not_resume(interrupted: Path, source: Path, upscaled:
 def test_a_changed_source_does_not_resume(interrupted: Path, source: Path, upscaled: Upscaled) -> None:
     with source.open("ab") as file:
         file.write(bytes(8))
-    with pytest.raises(JournalError, match=r"source s.*; the source was changed since"):
+    with pytest.raises(JournalError, match=r"source s.*; the source has changed since"):
         upscaled(source, interrupted)
 
 
@@ -137,7 +138,7 @@ def test_other_versions_resume_only_when_allowed(interrupted: Path, source: Path
     manifest = json.loads(path.read_text())
     manifest["machine"]["torch"] = "1.0"
     path.write_text(json.dumps(manifest))
-    with pytest.raises(JournalError, match=r"torch: the parts have 1\.0, this run .*--allow-mixed"):
+    with pytest.raises(JournalError, match=r"torch: the parts have 1\.0, this run has .*--allow-mixed"):
         upscaled(source, interrupted)
     summary = upscaled(source, interrupted, allow_mixed=True)
     assert any("mixed parts: torch" in text for text in summary.warnings)
@@ -186,7 +187,7 @@ FRAME_BYTES = 192 * 128 * 3  # 4:2:0, 10 bits
         (f"head -c {FRAME_BYTES * 3} >/dev/null; echo 'encoder: boom' >&2; exit 3", r"exit code 3\): encoder: boom"),
         ("echo 'no such encoder' >&2; exit 1", r"exit code 1\): no such encoder"),
         (f"head -c {FRAME_BYTES * 3} >/dev/null; exit 0", r"stopped before its input ended \(exit code 0\)|not whole"),
-        ("cat >/dev/null; exit 0", r"said it was done, but part 0 is not whole"),
+        ("cat >/dev/null; exit 0", r"reported success, but part 0 is not whole"),
         (
             f'head -c {FRAME_BYTES * 4 + 900} | "$real" "$@"; cat >/dev/null; exit 0',
             r"part 0 holds \d frames instead of 8",
@@ -338,7 +339,7 @@ def test_a_job_killed_at_any_moment_gives_the_same_file(
 ) -> None:
     dice = random.Random(kills)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ffmpeg_filter.job.job"])  # torch takes seconds to import; once is enough
+    context.set_forkserver_preload(["ffmpeg_filter.job.run"])  # torch takes seconds to import; once is enough
     output = tmp_path / "out.mp4"
     hits = 0
     while hits < kills:  # a job may end before its turn to be killed: another one is begun

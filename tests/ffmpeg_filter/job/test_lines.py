@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ffmpeg_filter.job import lines
-from ffmpeg_filter.job.job import JobOptions, JobSummary
+from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.lines import Line, Lines
+from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter
 from ffmpeg_filter.media.decode import DecodedFrame
 from vs_iconvsr.colorspace import Planes

@@ -9,7 +9,7 @@ import pytest
 
 from ffmpeg_filter import cli
 from ffmpeg_filter.job import verify
-from ffmpeg_filter.job.job import JobOptions
+from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted
 from ffmpeg_filter.job.verify import measure
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ffmpeg_filter.job import journal
-from ffmpeg_filter.job.job import JobSummary
+from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.media import images
 from ffmpeg_filter.media import linear_light as light
 from ffmpeg_filter.media.decode import Damage, pictures

@@ -1,0 +1,182 @@
+"""From finished parts to the finished output: joined and muxed, or written as images; checked, published, summed up."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from ffmpeg_filter.job import journal
+from ffmpeg_filter.job.journal import FINISHED, Journal
+from ffmpeg_filter.job.options import JobOptions
+from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
+from ffmpeg_filter.job.prepare import IMAGES_BEGUN, PreparedJob
+from ffmpeg_filter.job.report import Progress
+from ffmpeg_filter.media import ffmpeg, images, mux
+from ffmpeg_filter.media.encode import sync
+
+_NOTED = ("frames", "size_bytes", "kept", "left", "warnings")
+
+
+@dataclass(frozen=True)
+class JobSummary:
+    """What came out. kept and left name what of the source is in the output and what is not; warnings what to check."""
+
+    output: Path
+    frames: int
+    upscaled: int
+    seconds: float
+    size_bytes: int
+    kept: tuple[str, ...]
+    left: tuple[str, ...]
+    warnings: tuple[str, ...]
+    stages: StageTimes = field(default_factory=StageTimes)
+
+    @property
+    def fps(self) -> float:
+        return self.upscaled / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """An output that is on the disk, though a video not yet under its final name. warnings: for the user."""
+
+    size_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+# ---- a video ----
+
+
+def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assembled:
+    """Joins the parts, muxes them with the source's other streams into the partial output, and checks that.
+
+    Raises MuxError or FfmpegError.
+    """
+    options, source = prepared.options, prepared.source
+    progress.stage("joining")
+    _join_parts(prepared, work)
+    progress.stage("muxing")
+    covers = mux.extract_covers(source, prepared.mapping.covers, work.folder) if options.container == "mkv" else []
+    try:
+        ffmpeg.run(mux_command(prepared, covers))
+    except ffmpeg.FfmpegError:
+        options.partial.unlink(missing_ok=True)
+        raise
+    progress.stage("checking")
+    warnings = mux.check(
+        options.partial, source, prepared.mapping, options.container, prepared.window, *prepared.hr_size
+    )
+    sync(options.partial)
+    return Assembled(options.partial.stat().st_size, tuple(warnings))
+
+
+def _join_parts(prepared: PreparedJob, work: Journal) -> None:
+    source, window = prepared.source, prepared.window
+    end = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
+    mux.join(
+        [work.part(n) for n in range(prepared.manifest.num_parts)],
+        source.pts[window.start : window.stop],
+        end - source.pts[window.stop - 1],
+        source.time_base,
+        prepared.joined_video,
+        rotation=source.rotation,
+        full_range=prepared.encoding.full_range_tagged,
+    )
+
+
+def mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | bytes]:
+    """The ffmpeg command that puts the joined video and the source's other streams into the partial output."""
+    return mux.mux_command(
+        prepared.executable,
+        prepared.joined_video,
+        prepared.source,
+        prepared.mapping,
+        covers,
+        prepared.options.container,
+        prepared.options.partial,
+        window=None if prepared.whole else prepared.window,
+    )
+
+
+def publish(work: Journal, options: JobOptions, summary: JobSummary) -> None:
+    """Gives the partial output its final name; before that, notes what to report should this be the last that we do."""
+    work.write_note(FINISHED, {name: getattr(summary, name) for name in _NOTED})
+    options.partial.replace(options.output)
+    sync(options.output.absolute().parent)
+    work.remove()
+
+
+def finish_earlier_run(options: JobOptions, work: Journal) -> JobSummary | None:
+    """The summary of a run that was killed between publishing its output and removing its work directory.
+
+    Removes that directory. None if there was no such run.
+    """
+    notes = work.read_notes(FINISHED)
+    if not notes or options.partial.exists() or not options.output.exists():
+        return None
+    note = notes[0]
+    if options.output.stat().st_size != note["size_bytes"]:
+        return None
+    work.remove()
+    kept, left, warnings = (tuple(note[name]) for name in ("kept", "left", "warnings"))
+    return JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
+
+
+# ---- images ----
+
+
+def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> Assembled:
+    """The frames of all parts as images, each whole under its name, numbered as the source's images or from 0.
+
+    Raises OSError, and Interrupted soon after `stop` is set.
+    """
+    progress.stage("writing images")
+    work.write_note(IMAGES_BEGUN, True)  # a resumed run may replace those that exist: they are ours
+    output, encoding, source = prepared.options.output, prepared.encoding, prepared.source
+    size_bytes = 0
+    for part in range(prepared.manifest.num_parts):
+        with av.open(ffmpeg.safe_name(work.part(part))) as container:
+            for n, frame in zip(prepared.manifest.frames_of(part), container.decode(video=0), strict=True):
+                if stop.is_set():
+                    raise Interrupted
+                content = images.encoded(
+                    frame,
+                    output.suffix,
+                    encoding.format.bits,
+                    aspect=source.sample_aspect_ratio,
+                    transfer=encoding.color.transfer,
+                    peak=source.peak or 1.0,
+                )
+                journal.write_atomically(images.name_of(output, source.first_number + n), content)
+                size_bytes += len(content)
+    return Assembled(size_bytes)
+
+
+# ---- in words ----
+
+
+def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
+    """What of the source is in the output, in words."""
+    source, mapping, window = prepared.source, prepared.mapping, prepared.window
+    kept = [f"{len(window)} frames with their timestamps"]
+    for kind, number in (
+        ("audio track", len(mapping.audio)),
+        ("subtitle track", len(mapping.subtitles)),
+        ("attachment", len(mapping.attachments)),
+        ("cover picture", len(mapping.covers)),
+        ("chapter", source.chapters if prepared.whole else 0),
+    ):
+        if number:
+            kept.append(f"{number} {kind}{'s' if number > 1 else ''}")
+    kept += [f"changed: {text}" for text in mapping.changed]
+    if source.sample_aspect_ratio not in (0, 1):
+        kept.append(f"pixel aspect ratio {source.sample_aspect_ratio}")
+    if source.rotation:
+        kept.append(f"rotation by {source.rotation}°")
+    if mux.starts_anew(source) or not prepared.whole:
+        start = source.start if prepared.whole else Fraction(source.pts[window.start]) * source.time_base
+        kept.append(f"timestamps, moved to begin at 0 (they began at {float(start):.3f} s)")
+    return tuple(kept)
