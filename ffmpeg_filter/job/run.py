@@ -21,7 +21,7 @@ from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.prepare import PreparedJob
 from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.job.source import open_source
-from ffmpeg_filter.media import ffmpeg
+from ffmpeg_filter.media import ffmpeg, mux
 
 
 def run_job(
@@ -60,7 +60,8 @@ def _describe(prepared: PreparedJob, progress: Progress) -> JobSummary:
     first_part = Journal(options.work, prepared.encoding.suffix).temporary_part(0)
     progress.note(ffmpeg.describe(prepared.encoding.command(prepared.executable, first_part)))
     if not options.makes_images:
-        progress.note(ffmpeg.describe(mux_command(prepared, [])))
+        covers = [mux.cover_path(track, options.work) for track in prepared.mapping.covers]
+        progress.note(ffmpeg.describe(mux_command(prepared, covers)))
     return JobSummary(options.output, 0, 0, 0.0, 0, kept_items(prepared), prepared.mapping.left, ())
 
 

@@ -328,6 +328,11 @@ def _seconds(value: Fraction) -> str:
     return f"{float(value):.6f}"
 
 
+def cover_path(track: Track, folder: Path) -> Path:
+    """Where `extract_covers` writes this cover picture."""
+    return folder / f"cover_{track.index}.{_BITMAP_SUFFIX.get(track.codec, 'png')}"
+
+
 def extract_covers(source: MediaSource, covers: Sequence[Track], folder: Path) -> list[Path]:
     """The cover pictures as files, in order: Matroska keeps pictures as attachments, not as streams."""
     files = []
@@ -335,7 +340,7 @@ def extract_covers(source: MediaSource, covers: Sequence[Track], folder: Path) -
         with open_file(source.path) as container:
             stream = container.streams[track.index]
             data = next(bytes(p) for p in container.demux(stream) if p.size)
-        path = folder / f"cover_{track.index}.{_BITMAP_SUFFIX.get(track.codec, 'png')}"
+        path = cover_path(track, folder)
         path.write_bytes(data)
         files.append(path)
     return files

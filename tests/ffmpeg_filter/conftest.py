@@ -63,6 +63,21 @@ def upscaled(tiny_model: Path) -> Callable[..., JobSummary]:
 
 
 @pytest.fixture
+def fake_ffmpeg(executable: Executable, tmp_path: Path) -> Callable[[str], str]:
+    """An ffmpeg that runs the shell script when it is asked to encode, else ffmpeg itself, which is $real."""
+
+    def make(script: str) -> str:
+        path = tmp_path / "fake-ffmpeg"
+        path.write_text(
+            f'#!/bin/sh\nreal="{executable.path}"\ncase "$*" in *pipe:0*) {script} ;; *) exec "$real" "$@" ;; esac\n'
+        )
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
 def packet_times() -> Callable[[Path, str], Sequence[Sequence[float]]]:
     """packet_times(path, "audio"): for each stream of the kind, the times of its packets in seconds."""
     import av

@@ -1,3 +1,5 @@
+"""The work directory: which parts count, which manifests resume, and what is deleted when."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +101,7 @@ def test_mixed_parts_are_allowed_by_the_user_and_recorded(with_part: Callable[[]
     assert b"mixed parts" in (work.folder / journal.MANIFEST).read_bytes()
 
 
-def test_parts_without_a_manifest_belong_to_nobody(with_part: Callable[[], Journal]) -> None:
+def test_parts_without_a_manifest_belong_to_no_job(with_part: Callable[[], Journal]) -> None:
     work = with_part()
     (work.folder / journal.MANIFEST).unlink()
     work.begin(MANIFEST, allow_mixed=False)
@@ -111,6 +113,38 @@ def test_a_damaged_manifest_is_named(with_part: Callable[[], Journal]) -> None:
     (work.folder / journal.MANIFEST).write_bytes(b'{"format": ')
     with pytest.raises(JournalError, match=r"manifest\.json: damaged; pass --restart"):
         work.begin(MANIFEST, allow_mixed=False)
+
+
+def test_a_manifest_of_another_version_is_refused(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    path = work.folder / journal.MANIFEST
+    path.write_text(path.read_text().replace(journal.FORMAT, "iconvsr job/1"))
+    with pytest.raises(JournalError, match=r"manifest\.json: written by another version of vs-iconvsr; pass --restart"):
+        work.begin(MANIFEST, allow_mixed=False)
+
+
+def test_a_work_directory_is_deleted_with_the_finished_note_last(
+    with_part: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = with_part()
+    work.write_note(journal.FINISHED, {})
+
+    def die(path: Path) -> None:
+        raise KeyboardInterrupt(path)
+
+    monkeypatch.setattr("shutil.rmtree", die)
+    with pytest.raises(KeyboardInterrupt):
+        work.remove()
+    assert [path.name for path in work.folder.iterdir()] == ["finished.json"]
+    monkeypatch.undo()
+    work.remove()
+    assert not work.folder.exists()
+
+
+def test_notes_are_read_in_the_order_of_their_names(opened: Journal) -> None:
+    for number in (2, 1):
+        opened.write_note(f"damage_{number}", [number])
+    assert opened.read_notes("damage_*") == [[1], [2]]
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
