@@ -18,10 +18,13 @@ from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWrite
 from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.media import decode, images, mux, presets
 from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media.container import check_file
 from ffmpeg_filter.media.decode import Damage, DecodedFrame
 from ffmpeg_filter.media.encode import Encoding, FrameEncoder, hdr_options, sync, try_out
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
-from ffmpeg_filter.media.probe import DiscontinuityError, MediaSource, SourceError, check_file, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource, SourceError
+from ffmpeg_filter.media.timestamps import DiscontinuityError
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, colorimetry_of, output_colorimetry
 from vs_iconvsr.plan import Plan, Settings, plan_for
@@ -140,7 +143,7 @@ class PreparedJob:
 
     @property
     def hr_size(self) -> tuple[int, int]:
-        return self.source.width * self.scale, self.source.height * self.scale
+        return self.source.video.width * self.scale, self.source.video.height * self.scale
 
     @property
     def whole(self) -> bool:
@@ -228,7 +231,7 @@ def _finished_before(job: JobOptions, opened: Journal) -> JobSummary | None:
 def settle(job: JobOptions, source: MediaSource) -> PreparedJob:
     """Settles everything as this machine would do it. Raises as `run` does; writes nothing."""
     executable = children.find_executable(job.ffmpeg)
-    if source.interlaced and not (job.deinterlace or job.ignore_interlaced):
+    if source.video.interlaced and not (job.deinterlace or job.ignore_interlaced):
         raise SourceError(
             f"input: expected progressive video, got interlaced: {job.input}; "
             "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
@@ -237,21 +240,27 @@ def settle(job: JobOptions, source: MediaSource) -> PreparedJob:
     if job.container == mux.IMAGES:
         name, preset, target, lost = _picture_target(job, executable)
     else:
-        name, preset = presets.preset_for(job.encoder, source.layout.format, job.container, executable)
-        target, lost = presets.target_for(source.layout.format, name, preset, job.bits)
+        name, preset = presets.preset_for(job.encoder, source.video.layout.format, job.container, executable)
+        target, lost = presets.target_for(source.video.layout.format, name, preset, job.bits)
     keep = mux.stream_mapping(source, job.container)
     network = weights.load(job.model)
     settings = job.settings
-    plan = plan_for(settings, network, source.width, source.height)
-    width, height = source.width * network.scale, source.height * network.scale
+    plan = plan_for(settings, network, source.video.width, source.video.height)
+    width, height = source.video.width * network.scale, source.video.height * network.scale
     if width < preset.least_width_px:
         raise ValueError(
             f"encoder: expected one for frames {width} px wide, got {name}, which needs {preset.least_width_px}"
         )
     color, _ = colorimetry_of(
-        source.properties, source.layout.format, source.width, source.height, matrix=settings.matrix
+        source.video.properties,
+        source.video.layout.format,
+        source.video.width,
+        source.video.height,
+        matrix=settings.matrix,
     )
-    before, inside, hdr_kept = hdr_options(executable, preset.codec, source.mastering_display, source.content_light)
+    before, inside, hdr_kept = hdr_options(
+        executable, preset.codec, source.video.mastering_display, source.video.content_light
+    )
     if not hdr_kept:
         lost.append(f"HDR10 mastering metadata ({name} needs ffmpeg 9 for it, or use --encoder x265)")
     threads = _ENCODER_THREADS if height < _LARGE_PX else _ENCODER_THREADS_LARGE
@@ -262,9 +271,9 @@ def settle(job: JobOptions, source: MediaSource) -> PreparedJob:
         width=width,
         height=height,
         format=target,
-        color=output_colorimetry(color, source.layout.format, target, width, height, matrix=settings.matrix),
-        sample_aspect_ratio=source.sample_aspect_ratio,
-        time_base=source.time_base,
+        color=output_colorimetry(color, source.video.layout.format, target, width, height, matrix=settings.matrix),
+        sample_aspect_ratio=source.video.sample_aspect_ratio,
+        time_base=source.timeline.time_base,
         arguments=(*arguments, *presets.checked_extra(job.extra)),
         input_options=tuple(before),
         suffix=preset.part,
@@ -297,16 +306,18 @@ def _picture_target(job: JobOptions, executable: Executable) -> tuple[str, prese
 
 def window_of(source: MediaSource, start_s: float | None, duration_s: float | None) -> range:
     """The frames shown from start_s on for duration_s, counted from the first frame. Raises ValueError if none is."""
-    origin = source.time_of(0)
+    origin = source.timeline.time_of(0)
     begin = start_s or 0.0
     end = float("inf") if duration_s is None else begin + duration_s
     if not 0 <= begin < end:
         raise ValueError(
             f"start, duration: expected at least 0 and more than 0 seconds, got {start_s} and {duration_s}"
         )
-    shown = [n for n in range(source.num_frames) if begin <= round(source.time_of(n) - origin, 6) < end]
+    shown = [n for n in range(source.num_frames) if begin <= round(source.timeline.time_of(n) - origin, 6) < end]
     if not shown:
-        raise ValueError(f"start: expected less than the {source.seconds:.3f} s that the video has, got {begin:.3f}")
+        raise ValueError(
+            f"start: expected less than the {source.timeline.seconds:.3f} s that the video has, got {begin:.3f}"
+        )
     return range(shown[0], shown[-1] + 1)
 
 
@@ -366,7 +377,7 @@ def _manifest(
         "frames": [window.start, window.stop],
         "part frames": job.part_frames,
         "deinterlace": job.deinterlace,
-        "peak": source.peak,
+        "peak": source.images.peak if source.images else None,
     }
     machine = {key: shaping[key] for key in _MACHINE if key in shaping}
     machine |= {"ffmpeg": executable.version, "av": av.__version__}
@@ -374,16 +385,16 @@ def _manifest(
         source=identity_of(job, source),
         settings=settings,
         machine=machine,
-        time_base=str(source.time_base),
-        pts=source.pts,
-        last_duration=source.last_duration,
+        time_base=str(source.timeline.time_base),
+        pts=source.timeline.pts,
+        last_duration=source.timeline.last_duration,
         boundaries=part_boundaries(window, plan.segment, job.part_frames),
     )
 
 
 def identity_of(job: JobOptions, source: MediaSource) -> dict[str, Any]:
     """What tells this source from a changed one."""
-    return journal.series_identity(source.images) if source.images else journal.source_identity(job.input)
+    return journal.series_identity(source.images.files) if source.images else journal.source_identity(job.input)
 
 
 def _foretold(prepared: PreparedJob, progress: Progress) -> JobSummary:
@@ -391,7 +402,7 @@ def _foretold(prepared: PreparedJob, progress: Progress) -> JobSummary:
     job, source = prepared.job, prepared.source
     width, height = prepared.hr_size
     progress.note(
-        f"{source.width}x{source.height} {source.layout.format}, {len(prepared.window)} frames → "
+        f"{source.video.width}x{source.video.height} {source.video.layout.format}, {len(prepared.window)} frames → "
         f"{width}x{height} {prepared.encoding.format}, {prepared.manifest.num_parts} part(s)"
     )
     progress.note(prepared.plan.describe())
@@ -467,15 +478,15 @@ def make_parts(
         stream = Stream(
             weights.load(job.model),
             job.settings,
-            source=source.layout.format,
-            width=source.width,
-            height=source.height,
+            source=source.video.layout.format,
+            width=source.video.width,
+            height=source.video.height,
             num_frames=source.num_frames,
             target=prepared.encoding.format,
             sharers=sharers,
             warn=progress.note,
         )
-        return Line(stream, FrameReader(decoded), PartWriter(_JournalSink(prepared, work, damage), source.pts))
+        return Line(stream, FrameReader(decoded), PartWriter(_JournalSink(prepared, work, damage), source.timeline.pts))
 
     def delivered(hr: HrFrame) -> None:
         progress.measured(lines.stages().rates())
@@ -533,7 +544,9 @@ def _damage_text(source: MediaSource, hurt: dict[str, list[int]]) -> str:
     texts = []
     for kind, numbers in hurt.items():
         if numbers:
-            times = ", ".join(f"{source.time_of(n):.2f}" for n in numbers[:5]) + (" …" if len(numbers) > 5 else "")
+            times = ", ".join(f"{source.timeline.time_of(n):.2f}" for n in numbers[:5]) + (
+                " …" if len(numbers) > 5 else ""
+            )
             how = "repeat their neighbour" if kind == "missing" else "were mended by the decoder"
             texts.append(f"{len(numbers)} {kind} frame(s) {how}, at {times} s")
     return "input: " + "; ".join(texts)
@@ -546,15 +559,14 @@ def _assemble(prepared: PreparedJob, work: Journal, progress: Progress, warnings
     window = slice(prepared.window.start, prepared.window.stop)
     video = work.folder / f"video.{prepared.encoding.suffix}"
     parts = [work.part(n) for n in range(manifest.num_parts)]
-    ends = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
-    last_duration = ends - source.pts[window.stop - 1]
+    last_duration = source.timeline.end_of(window.stop - 1) - source.timeline.pts[window.stop - 1]
     mux.join(
         parts,
-        source.pts[window],
+        source.timeline.pts[window],
         last_duration,
-        source.time_base,
+        source.timeline.time_base,
         video,
-        rotation=source.rotation,
+        rotation=source.video.rotation,
         full_range=prepared.encoding.full_range_tagged,
     )
     progress.stage("muxing")
@@ -589,11 +601,11 @@ def _write_pictures(prepared: PreparedJob, work: Journal, progress: Progress, st
                     frame,
                     output.suffix,
                     encoding.format.bits,
-                    aspect=source.sample_aspect_ratio,
+                    aspect=source.video.sample_aspect_ratio,
                     transfer=encoding.color.transfer,
-                    peak=source.peak or 1.0,
+                    peak=(source.images.peak if source.images else None) or 1.0,
                 )
-                journal.write_atomically(images.name_of(output, source.first_number + n), content)
+                journal.write_atomically(images.name_of(output, source.image_number(n)), content)
                 size += len(content)
     return size
 
@@ -626,11 +638,15 @@ def kept_of(prepared: PreparedJob) -> tuple[str, ...]:
         if number:
             kept.append(f"{number} {kind}{'s' if number > 1 else ''}")
     kept += [f"changed: {text}" for text in keep.changed]
-    if source.sample_aspect_ratio not in (0, 1):
-        kept.append(f"pixel aspect ratio {source.sample_aspect_ratio}")
-    if source.rotation:
-        kept.append(f"rotation by {source.rotation}°")
+    if source.video.sample_aspect_ratio not in (0, 1):
+        kept.append(f"pixel aspect ratio {source.video.sample_aspect_ratio}")
+    if source.video.rotation:
+        kept.append(f"rotation by {source.video.rotation}°")
     if mux.starts_anew(source) or not prepared.whole:
-        start = source.start if prepared.whole else Fraction(source.pts[prepared.window.start]) * source.time_base
+        start = (
+            source.timeline.start
+            if prepared.whole
+            else Fraction(source.timeline.pts[prepared.window.start]) * source.timeline.time_base
+        )
         kept.append(f"timestamps, moved to begin at 0 (they began at {float(start):.3f} s)")
     return tuple(kept)

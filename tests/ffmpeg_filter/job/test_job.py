@@ -13,7 +13,8 @@ from av.stream import Disposition
 
 from ffmpeg_filter.job.job import JobSummary, part_boundaries
 from ffmpeg_filter.media.ffmpeg import Executable
-from ffmpeg_filter.media.probe import MediaSource, SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource, SourceError
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -25,7 +26,7 @@ VARIABLE = "settb=1/90000,setpts=N*3003+mod(N\\,3)*1201+90*gt(N\\,5)"
 
 
 def times(source: MediaSource) -> list[Fraction]:
-    return [pts * source.time_base for pts in source.pts]
+    return [pts * source.timeline.time_base for pts in source.timeline.pts]
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_variable_rate_keeps_every_timestamp(variable: Make, upscaled: Upscale
     source = variable("in.mp4", "-c:v", "libx264", "-bf", "3")
     upscaled(source, tmp_path / f"out.{suffix}")
     before, after = probe(source), probe(tmp_path / f"out.{suffix}")
-    assert len({b - a for a, b in zip(before.pts, before.pts[1:], strict=False)}) > 2
+    assert len({b - a for a, b in zip(before.timeline.pts, before.timeline.pts[1:], strict=False)}) > 2
     worst = max(abs(a - b) for a, b in zip(times(before), times(after), strict=True))
     assert worst <= (Fraction(1, 2000) if suffix == "mkv" else 0)
 
@@ -62,9 +63,9 @@ def test_every_container_goes_into_every_other(
     output = tmp_path / f"out.{suffix}"
     summary = upscaled(source, output)
     before, after = probe(source), probe(output)
-    assert (after.width, after.height, after.num_frames) == (192, 128, 12)
-    assert str(after.layout.format) == "YUV420P10"
-    start = before.start if name == "in.ts" else 0
+    assert (after.video.width, after.video.height, after.num_frames) == (192, 128, 12)
+    assert str(after.video.layout.format) == "YUV420P10"
+    start = before.timeline.start if name == "in.ts" else 0
     worst = max(abs(a - start - b) for a, b in zip(times(before), times(after), strict=True))
     assert worst <= (Fraction(1, 2000) if suffix == "mkv" else 0)
     assert summary.left == ()
@@ -79,8 +80,8 @@ def test_a_late_start_of_the_video_stays_late(ffmpeg: Make, upscaled: Upscaled, 
     )
     upscaled(source, tmp_path / f"out.{suffix}")
     before, after = probe(source), probe(tmp_path / f"out.{suffix}")
-    assert after.time_of(0) == pytest.approx(before.time_of(0), abs=0.0005)
-    assert after.time_of(0) > 1.4
+    assert after.timeline.time_of(0) == pytest.approx(before.timeline.time_of(0), abs=0.0005)
+    assert after.timeline.time_of(0) > 1.4
 
 
 def test_a_stream_without_timestamps_gets_those_of_its_rate(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_odd_sizes_are_upscaled_whole(clip: Make, upscaled: Upscaled, tmp_path: 
     source = clip("in.mkv", "-vf", "crop=47:33:0:0:exact=1", "-c:v", "ffv1", size="64x48")
     upscaled(source, tmp_path / "out.mkv")
     after = probe(tmp_path / "out.mkv")
-    assert (after.width, after.height) == (188, 132)
+    assert (after.video.width, after.video.height) == (188, 132)
 
 
 # ---- what goes with the pictures ----
@@ -232,8 +233,14 @@ def test_color_and_pixel_aspect_are_those_of_the_source(clip: Make, upscaled: Up
     for suffix in ("mkv", "mp4"):
         upscaled(source, tmp_path / f"out.{suffix}")
         after = probe(tmp_path / f"out.{suffix}")
-        assert after.properties == {"_Matrix": 9, "_Primaries": 9, "_Transfer": 16, "_Range": 0, "_ChromaLocation": 2}
-        assert after.sample_aspect_ratio == Fraction(16, 11)
+        assert after.video.properties == {
+            "_Matrix": 9,
+            "_Primaries": 9,
+            "_Transfer": 16,
+            "_Range": 0,
+            "_ChromaLocation": 2,
+        }
+        assert after.video.sample_aspect_ratio == Fraction(16, 11)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +250,7 @@ def test_full_range_stays_full(clip: Make, upscaled: Upscaled, tmp_path: Path, e
     source = clip("in.mkv", "-vf", "format=yuv422p,setparams=range=pc", "-c:v", "libx264", size="64x64")
     speed = {"svtav1": "12", "x264": "ultrafast", "x265": "ultrafast"}.get(encoder)
     upscaled(source, tmp_path / f"out.{suffix}", encoder=encoder, speed=speed)
-    assert probe(tmp_path / f"out.{suffix}").properties["_Range"] == 1
+    assert probe(tmp_path / f"out.{suffix}").video.properties["_Range"] == 1
 
 
 # What editors look at: the codec, its profile and its four characters.
@@ -281,8 +288,8 @@ def test_intermediates_open_with_their_profile_and_the_color_of_the_source(
         )
         assert len(list(container.decode(video=0))) == 3
     after = probe(output)
-    assert after.properties | {"_ChromaLocation": 0} == probe(source).properties | {"_ChromaLocation": 0}
-    assert float(after.sample_aspect_ratio) == pytest.approx(4 / 3, rel=0.01)  # Matroska rounds the size to show
+    assert after.video.properties | {"_ChromaLocation": 0} == probe(source).video.properties | {"_ChromaLocation": 0}
+    assert float(after.video.sample_aspect_ratio) == pytest.approx(4 / 3, rel=0.01)  # Matroska rounds the size to show
     said = subprocess.run(
         [executable.path, "-v", "error", "-i", str(output), "-f", "null", "-"], capture_output=True, check=True
     )
@@ -310,7 +317,7 @@ def test_full_range_that_an_encoder_cannot_hold_is_refused(clip: Make, upscaled:
 
 def test_untagged_primaries_stay_untagged(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     upscaled(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mp4")
-    assert not {"_Primaries", "_Transfer"} & set(probe(tmp_path / "out.mp4").properties)
+    assert not {"_Primaries", "_Transfer"} & set(probe(tmp_path / "out.mp4").video.properties)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
@@ -322,9 +329,9 @@ def test_rotation_is_written_back(
         pytest.skip("wants an ffmpeg that can make a turned video")
     flat = clip("flat.mp4", "-c:v", "libx264", frames=3)
     source = ffmpeg("in.mp4", "-display_rotation", str(angle), "-i", flat, "-c", "copy")
-    assert probe(source).rotation == angle
+    assert probe(source).video.rotation == angle
     upscaled(source, tmp_path / f"out.{suffix}")
-    assert probe(tmp_path / f"out.{suffix}").rotation == angle
+    assert probe(tmp_path / f"out.{suffix}").video.rotation == angle
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
@@ -341,7 +348,7 @@ def test_hdr10_metadata_goes_along_or_is_named(
         assert any("HDR10 mastering metadata" in text for text in summary.left)
         return
     assert summary.left == ()
-    assert (after.mastering_display, after.content_light) == (light, "1000,400")
+    assert (after.video.mastering_display, after.video.content_light) == (light, "1000,400")
 
 
 def hdr10_plus_unit() -> bytes:
@@ -396,7 +403,7 @@ def test_depth_and_chroma_are_kept(
 ) -> None:
     source = clip("in.mkv", "-c:v", "ffv1" if pixels != "yuv411p" else "rawvideo", "-pix_fmt", pixels, frames=3)
     upscaled(source, tmp_path / "out.mkv", encoder=encoder, speed=None)
-    assert str(probe(tmp_path / "out.mkv").layout.format) == got
+    assert str(probe(tmp_path / "out.mkv").video.layout.format) == got
 
 
 # ---- what is refused ----
@@ -408,7 +415,7 @@ def test_interlaced_video_is_refused_with_the_remedy(clip: Make, upscaled: Upsca
         upscaled(source, tmp_path / "out.mkv")
     upscaled(source, tmp_path / "out.mkv", deinterlace=True)
     after = probe(tmp_path / "out.mkv")
-    assert (after.num_frames, after.interlaced) == (12, False)
+    assert (after.num_frames, after.video.interlaced) == (12, False)
 
 
 def test_alpha_is_refused_with_the_remedy(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
@@ -457,7 +464,7 @@ def test_the_extra_options_reach_the_encoder(clip: Make, upscaled: Upscaled, tmp
 
 
 def test_mastering_numbers_are_those_of_x265() -> None:
-    from ffmpeg_filter.media.probe import mastering_display_text
+    from ffmpeg_filter.media.metadata import mastering_display_text
 
     chromaticities = [34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450]
     numbers = [part for value in chromaticities for part in (value, 50000)] + [1, 10000, 10000000, 10000, 1, 1]

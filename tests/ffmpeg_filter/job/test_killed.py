@@ -24,7 +24,8 @@ from ffmpeg_filter.job.journal import Journal, JournalError
 from ffmpeg_filter.job.pipeline import Interrupted
 from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
-from ffmpeg_filter.media.probe import SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import SourceError
 from vs_iconvsr.plan import Settings
 
 pytestmark = pytest.mark.needs_ffmpeg
