@@ -214,7 +214,8 @@ def _verified(job: "JobOptions", summary: "JobSummary", stop: threading.Event) -
     from ffmpeg_filter.job import verify
     from ffmpeg_filter.job.pipeline import Interrupted
     from ffmpeg_filter.media.ffmpeg import FfmpegError
-    from ffmpeg_filter.media.probe import DiscontinuityError, SourceError
+    from ffmpeg_filter.media.source import SourceError
+    from ffmpeg_filter.media.timestamps import DiscontinuityError
 
     try:
         return verify.measure(job, summary.frames, stop=stop), summary

@@ -34,7 +34,7 @@ from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.ffmpeg import FfmpegError
-from ffmpeg_filter.media.probe import MediaSource
+from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
 from vs_iconvsr.plan import usual_threads
 
@@ -547,7 +547,7 @@ def _bench(order: JobSpec, weight_file: bytes) -> Iterator[tuple[PreparedJob, Pa
 def _settled(order: JobSpec) -> PreparedJob:
     job, source = order.job, order.source
     remedy = f"mount its folder there, or: rsync -a {job.input} THERE:{job.input}"
-    for path in (job.input, source.path, *source.images):
+    for path in (job.input, source.path, *(source.images.files if source.images else ())):
         if not path.exists():
             raise UnsuitableNode(f"it does not see {path}; {remedy}")
     for what, wanted, got in differences(order.identity, identity_of(job, source)):

@@ -15,7 +15,7 @@ from ffmpeg_filter.media import decode, mux
 from ffmpeg_filter.media.decode import Damage, DecodedFrame
 from ffmpeg_filter.media.encode import FrameEncoder
 from ffmpeg_filter.media.ffmpeg import FfmpegError
-from ffmpeg_filter.media.probe import MediaSource, SourceError
+from ffmpeg_filter.media.source import MediaSource, SourceError
 from vs_iconvsr import weights
 from vs_iconvsr.stream import HrFrame, Stream
 
@@ -80,7 +80,7 @@ def make_parts(
 
 def _open_line(prepared: PreparedJob, work: Journal, progress: Progress, sharers: int) -> Line:
     """A decoder, an engine and an encoder of their own. sharers: how many lines share the memory."""
-    source, options = prepared.source, prepared.options
+    source, video, options = prepared.source, prepared.source.video, prepared.options
     damage = Damage()
 
     def decode_from(first: int) -> Iterator[DecodedFrame]:
@@ -91,15 +91,15 @@ def _open_line(prepared: PreparedJob, work: Journal, progress: Progress, sharers
     stream = Stream(
         weights.load(options.model),
         options.settings,
-        source=source.layout.format,
-        width=source.width,
-        height=source.height,
+        source=video.layout.format,
+        width=video.width,
+        height=video.height,
         num_frames=source.num_frames,
         target=prepared.encoding.format,
         sharers=sharers,
         warn=progress.note,
     )
-    return Line(stream, FrameReader(decode_from), PartWriter(_JournalSink(prepared, work, damage), source.pts))
+    return Line(stream, FrameReader(decode_from), PartWriter(_JournalSink(prepared, work, damage), source.timeline.pts))
 
 
 class _JournalSink:
@@ -154,7 +154,7 @@ def _describe_damage(source: MediaSource, damage: Mapping[str, Sequence[int]]) -
     texts = []
     for kind, numbers in damage.items():
         if numbers:
-            times = ", ".join(f"{source.time_of(n):.2f}" for n in numbers[:_TIMES_LISTED])
+            times = ", ".join(f"{source.timeline.time_of(n):.2f}" for n in numbers[:_TIMES_LISTED])
             more = " …" if len(numbers) > _TIMES_LISTED else ""
             remedy = "repeat their neighbor" if kind == "missing" else "were concealed by the decoder"
             texts.append(f"{len(numbers)} {kind} frame(s) {remedy}, at {times}{more} s")

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -74,15 +73,15 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
 
 
 def _join_parts(prepared: PreparedJob, work: Journal) -> None:
-    source, window = prepared.source, prepared.window
-    end = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
+    timeline, window = prepared.source.timeline, prepared.window
+    last = window.stop - 1
     mux.join(
         [work.part(n) for n in range(prepared.manifest.num_parts)],
-        source.pts[window.start : window.stop],
-        end - source.pts[window.stop - 1],
-        source.time_base,
+        timeline.pts[window.start : window.stop],
+        timeline.end_of(last) - timeline.pts[last],
+        timeline.time_base,
         prepared.joined_video,
-        rotation=source.rotation,
+        rotation=prepared.source.video.rotation,
         full_range=prepared.encoding.full_range_tagged,
     )
 
@@ -146,11 +145,11 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
                     frame,
                     output.suffix,
                     encoding.format.bits,
-                    aspect=source.sample_aspect_ratio,
+                    aspect=source.video.sample_aspect_ratio,
                     transfer=encoding.color.transfer,
-                    peak=source.peak or 1.0,
+                    peak=(source.images.peak if source.images else None) or 1.0,
                 )
-                journal.write_atomically(images.name_of(output, source.first_number + n), content)
+                journal.write_atomically(images.name_of(output, source.image_number(n)), content)
                 size_bytes += len(content)
     return Assembled(size_bytes)
 
@@ -172,11 +171,11 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
         if number:
             kept.append(f"{number} {kind}{'s' if number > 1 else ''}")
     kept += [f"changed: {text}" for text in mapping.changed]
-    if source.sample_aspect_ratio not in (0, 1):
-        kept.append(f"pixel aspect ratio {source.sample_aspect_ratio}")
-    if source.rotation:
-        kept.append(f"rotation by {source.rotation}°")
+    if source.video.sample_aspect_ratio not in (0, 1):
+        kept.append(f"pixel aspect ratio {source.video.sample_aspect_ratio}")
+    if source.video.rotation:
+        kept.append(f"rotation by {source.video.rotation}°")
     if mux.starts_anew(source) or not prepared.whole:
-        start = source.start if prepared.whole else Fraction(source.pts[window.start]) * source.time_base
-        kept.append(f"timestamps, moved to begin at 0 (they began at {float(start):.3f} s)")
+        start_s = float(source.timeline.start) if prepared.whole else source.timeline.time_of(window.start)
+        kept.append(f"timestamps, moved to begin at 0 (they began at {start_s:.3f} s)")
     return tuple(kept)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ffmpeg_filter.job import paths
 from ffmpeg_filter.job.lines import MOST_LINES
 from ffmpeg_filter.media import images, mux, presets
-from ffmpeg_filter.media.probe import check_file
+from ffmpeg_filter.media.container import check_file
 from vs_iconvsr import weights
 from vs_iconvsr.plan import Settings
 

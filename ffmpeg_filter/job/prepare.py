@@ -12,7 +12,7 @@ from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media import images, mux, presets
 from ffmpeg_filter.media.encode import Encoding, hdr_options, try_out
 from ffmpeg_filter.media.ffmpeg import Executable, find_executable
-from ffmpeg_filter.media.probe import MediaSource, SourceError
+from ffmpeg_filter.media.source import MediaSource, SourceError
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, colorimetry_of, output_colorimetry
 from vs_iconvsr.plan import Plan, plan_for
@@ -45,7 +45,7 @@ class PreparedJob:
 
     @property
     def hr_size(self) -> tuple[int, int]:
-        return self.source.width * self.scale, self.source.height * self.scale
+        return self.source.video.width * self.scale, self.source.video.height * self.scale
 
     @property
     def whole(self) -> bool:
@@ -69,7 +69,7 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     target = _encoder_target(options, source, executable)
     mapping = mux.stream_mapping(source, options.container)
     network = weights.load(options.model)
-    plan = plan_for(options.settings, network, source.width, source.height)
+    plan = plan_for(options.settings, network, source.video.width, source.video.height)
     encoding, not_coded = _encoding(options, source, executable, target, network.scale)
     if options.makes_images:
         _check_images(options, source, encoding, window)
@@ -91,7 +91,7 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
 
 
 def _check_progressive(options: JobOptions, source: MediaSource) -> None:
-    if source.interlaced and not (options.deinterlace or options.ignore_interlaced):
+    if source.video.interlaced and not (options.deinterlace or options.ignore_interlaced):
         raise SourceError(
             f"input: expected progressive video, got interlaced: {options.input}; "
             "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
@@ -110,16 +110,18 @@ def _check_images(options: JobOptions, source: MediaSource, encoding: Encoding, 
 
 def frame_window(source: MediaSource, start_s: float | None, duration_s: float | None) -> range:
     """The frames shown from start_s on for duration_s, counted from the first frame. Raises ValueError if none is."""
-    origin = source.time_of(0)
+    origin = source.timeline.time_of(0)
     begin = start_s or 0.0
     end = float("inf") if duration_s is None else begin + duration_s
     if not 0 <= begin < end:
         raise ValueError(
             f"start, duration: expected at least 0 and more than 0 seconds, got {start_s} and {duration_s}"
         )
-    shown = [n for n in range(source.num_frames) if begin <= round(source.time_of(n) - origin, 6) < end]
+    shown = [n for n in range(source.num_frames) if begin <= round(source.timeline.time_of(n) - origin, 6) < end]
     if not shown:
-        raise ValueError(f"start: expected less than the {source.seconds:.3f} s that the video has, got {begin:.3f}")
+        raise ValueError(
+            f"start: expected less than the {source.timeline.seconds:.3f} s that the video has, got {begin:.3f}"
+        )
     return range(shown[0], shown[-1] + 1)
 
 
@@ -146,8 +148,8 @@ class _EncoderTarget:
 def _encoder_target(options: JobOptions, source: MediaSource, executable: Executable) -> _EncoderTarget:
     if options.makes_images:
         return _image_target(options, executable)
-    name, preset = presets.preset_for(options.encoder, source.layout.format, options.container, executable)
-    target, lost = presets.target_for(source.layout.format, name, preset, options.bits)
+    name, preset = presets.preset_for(options.encoder, source.video.layout.format, options.container, executable)
+    target, lost = presets.target_for(source.video.layout.format, name, preset, options.bits)
     return _EncoderTarget(name, preset, target, tuple(lost))
 
 
@@ -164,14 +166,15 @@ def _encoding(
     options: JobOptions, source: MediaSource, executable: Executable, target: _EncoderTarget, scale: int
 ) -> tuple[Encoding, tuple[str, ...]]:
     """The encoding, and what it cannot carry along, in words. Raises ValueError for what the encoder cannot hold."""
-    width, height, preset = source.width * scale, source.height * scale, target.preset
+    video, preset = source.video, target.preset
+    width, height = video.width * scale, video.height * scale
     if width < preset.least_width_px:
         raise ValueError(
             f"encoder: expected one for frames {width} px wide, got {target.name}, which needs {preset.least_width_px}"
         )
-    matrix, lr_format = options.settings.matrix, source.layout.format
-    color, _ = colorimetry_of(source.properties, lr_format, source.width, source.height, matrix=matrix)
-    before, inside, hdr_kept = hdr_options(executable, preset.codec, source.mastering_display, source.content_light)
+    matrix, lr_format = options.settings.matrix, video.layout.format
+    color, _ = colorimetry_of(video.properties, lr_format, video.width, video.height, matrix=matrix)
+    before, inside, hdr_kept = hdr_options(executable, preset.codec, video.mastering_display, video.content_light)
     not_coded = f"HDR10 mastering metadata ({target.name} needs ffmpeg 9 for it, or use --encoder x265)"
     threads = _ENCODER_THREADS if height < _LARGE_PX else _ENCODER_THREADS_LARGE
     arguments = presets.encoder_arguments(
@@ -182,8 +185,8 @@ def _encoding(
         height=height,
         format=target.format,
         color=output_colorimetry(color, lr_format, target.format, width, height, matrix=matrix),
-        sample_aspect_ratio=source.sample_aspect_ratio,
-        time_base=source.time_base,
+        sample_aspect_ratio=video.sample_aspect_ratio,
+        time_base=source.timeline.time_base,
         arguments=(*arguments, *presets.checked_extra(options.extra)),
         input_options=tuple(before),
         suffix=preset.part,
@@ -214,7 +217,7 @@ def _manifest(
         "frames": [window.start, window.stop],
         "part frames": options.part_frames,
         "deinterlace": options.deinterlace,
-        "peak": source.peak,
+        "peak": source.images.peak if source.images else None,
     }
     machine = {key: fingerprint[key] for key in _MACHINE_KEYS if key in fingerprint}
     machine |= {"ffmpeg": executable.version, "av": av.__version__}
@@ -222,8 +225,8 @@ def _manifest(
         source=identity_of(options, source),
         settings=settings,
         machine=machine,
-        time_base=str(source.time_base),
-        pts=source.pts,
-        last_duration=source.last_duration,
+        time_base=str(source.timeline.time_base),
+        pts=source.timeline.pts,
+        last_duration=source.timeline.last_duration,
         boundaries=part_boundaries(window, plan.segment, options.part_frames),
     )

@@ -53,7 +53,7 @@ def _describe(prepared: PreparedJob, progress: Progress) -> JobSummary:
     options, source = prepared.options, prepared.source
     width, height = prepared.hr_size
     progress.note(
-        f"{source.width}x{source.height} {source.layout.format}, {len(prepared.window)} frames → "
+        f"{source.video.width}x{source.video.height} {source.video.layout.format}, {len(prepared.window)} frames → "
         f"{width}x{height} {prepared.encoding.format}, {prepared.manifest.num_parts} part(s)"
     )
     progress.note(prepared.plan.describe())

@@ -10,7 +10,9 @@ from typing import Any
 from ffmpeg_filter.job.journal import REWRAPPED, TEMPORARY, Journal
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.media import ffmpeg, images
-from ffmpeg_filter.media.probe import DiscontinuityError, MediaSource, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource
+from ffmpeg_filter.media.timestamps import DiscontinuityError
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def _rewrap(options: JobOptions, work: Journal, reason: DiscontinuityError) -> P
 
 def identity_of(options: JobOptions, source: MediaSource) -> dict[str, Any]:
     """What distinguishes this source from a changed one."""
-    return series_identity(source.images) if source.images else source_identity(options.input)
+    return series_identity(source.images.files) if source.images else source_identity(options.input)
 
 
 def source_identity(path: Path) -> dict[str, Any]:

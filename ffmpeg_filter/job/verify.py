@@ -11,7 +11,8 @@ from ffmpeg_filter.job.prepare import frame_window
 from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.ffmpeg import Child, Executable, FfmpegError
 from ffmpeg_filter.media.mux import IMAGES
-from ffmpeg_filter.media.probe import MediaSource, SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource, SourceError
 
 _LEAST_VMAF_PX = 64  # its coarsest scale is a sixteenth
 _BITS = 10
@@ -50,8 +51,8 @@ def measure(job: JobOptions, num_frames: int, *, stop: threading.Event | None = 
     """
     executable = children.find_executable(job.ffmpeg)
     source = probe(job.input)
-    if source.layout.format.family != "YUV":
-        raise SourceError(f"verify: expected a YUV source, got {source.layout.format}")
+    if source.video.layout.format.family != "YUV":
+        raise SourceError(f"verify: expected a YUV source, got {source.video.layout.format}")
     said = _run(command(executable, job, source, probe(job.output)), stop or threading.Event())
     frames = int(_last(r"frame=\s*(\d+)", said))
     if frames != num_frames:
@@ -79,12 +80,13 @@ def command(executable: Executable, job: JobOptions, source: MediaSource, output
     filters = {"psnr": "psnr", "ssim": "ssim"} | ({"vmaf": "libvmaf"} if _with_vmaf(executable, source) else {})
     sources, outputs = ("".join(f"[{side}_{name}]" for name in filters) for side in ("source", "output"))
     # Not limited for all: of pixel formats such as yuvj420p ffmpeg knows that they are full, whatever they are tagged.
-    span = "full" if source.properties.get("_Range") == 1 else "limited"
-    small = f"scale={source.width}:{source.height}:flags=bicubic+accurate_rnd:out_range={span},format=yuv420p{_BITS}le"
+    video = source.video
+    span = "full" if video.properties.get("_Range") == 1 else "limited"
+    small = f"scale={video.width}:{video.height}:flags=bicubic+accurate_rnd:out_range={span},format=yuv420p{_BITS}le"
     by_number = f"settb=1/1000,setpts=N,setparams=range={span}:{_SAME_COLOR},{small},setsar=1,split={len(filters)}"
     graph = [
-        f"[0:{source.stream}]trim=start_frame={window.start}:end_frame={window.stop},{by_number}{sources}",
-        f"[1:{output.stream}]{by_number}{outputs}",
+        f"[0:{source.video.index}]trim=start_frame={window.start}:end_frame={window.stop},{by_number}{sources}",
+        f"[1:{output.video.index}]{by_number}{outputs}",
         *(f"[output_{name}][source_{name}]{filter_}[{name}]" for name, filter_ in filters.items()),
     ]
     protocols = ("-protocol_whitelist", children.INPUT_PROTOCOLS)
@@ -100,7 +102,7 @@ def command(executable: Executable, job: JobOptions, source: MediaSource, output
 
 
 def _with_vmaf(executable: Executable, source: MediaSource) -> bool:
-    return "libvmaf" in executable.filters and min(source.width, source.height) >= _LEAST_VMAF_PX
+    return "libvmaf" in executable.filters and min(source.video.width, source.video.height) >= _LEAST_VMAF_PX
 
 
 def _last(pattern: str, lines: list[str]) -> str:

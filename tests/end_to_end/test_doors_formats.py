@@ -45,7 +45,7 @@ def test_both_doors_give_the_same_planes(tmp_path: Path, tiny_model: Path, pixel
     settings = Settings(segment=4, context=1, device="cpu")
     job = JobOptions(source, output, model=str(tiny_model), settings=settings, encoder="ffv1", part_frames=8)
     run_job(job, PlainProgress(io.StringIO()), threading.Event())
-    target = probe(output).layout.format
+    target = probe(output).video.layout.format
 
     clip = vs.core.bs.VideoSource(str(source), cachemode=0)
     clip = vs.core.iconvsr.Upscale(clip, model=str(tiny_model), segment=4, context=1, device="cpu", format=target.id)

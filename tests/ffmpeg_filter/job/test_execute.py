@@ -8,7 +8,8 @@ import pytest
 
 from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.media.ffmpeg import FfmpegError
-from ffmpeg_filter.media.probe import SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import SourceError
 
 pytestmark = pytest.mark.needs_ffmpeg
 

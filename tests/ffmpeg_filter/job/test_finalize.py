@@ -141,9 +141,9 @@ def test_rotation_is_written_back(
         pytest.skip("wants an ffmpeg that can make a turned video")
     flat = clip("flat.mp4", "-c:v", "libx264", frames=3)
     source = ffmpeg("in.mp4", "-display_rotation", str(angle), "-i", flat, "-c", "copy")
-    assert probe(source).rotation == angle
+    assert probe(source).video.rotation == angle
     upscaled(source, tmp_path / f"out.{suffix}")
-    assert probe(tmp_path / f"out.{suffix}").rotation == angle
+    assert probe(tmp_path / f"out.{suffix}").video.rotation == angle
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
@@ -160,7 +160,7 @@ def test_hdr10_metadata_goes_along_or_is_named(
         assert any("HDR10 mastering metadata" in text for text in summary.left)
         return
     assert summary.left == ()
-    assert (after.mastering_display, after.content_light) == (light, "1000,400")
+    assert (after.video.mastering_display, after.video.content_light) == (light, "1000,400")
 
 
 def hdr10_plus_unit() -> bytes:

@@ -12,7 +12,8 @@ import pytest
 from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.prepare import part_boundaries
 from ffmpeg_filter.media.ffmpeg import Executable
-from ffmpeg_filter.media.probe import SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import SourceError
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -36,8 +37,14 @@ def test_color_and_pixel_aspect_are_those_of_the_source(clip: Make, upscaled: Up
     for suffix in ("mkv", "mp4"):
         upscaled(source, tmp_path / f"out.{suffix}")
         after = probe(tmp_path / f"out.{suffix}")
-        assert after.properties == {"_Matrix": 9, "_Primaries": 9, "_Transfer": 16, "_Range": 0, "_ChromaLocation": 2}
-        assert after.sample_aspect_ratio == Fraction(16, 11)
+        assert after.video.properties == {
+            "_Matrix": 9,
+            "_Primaries": 9,
+            "_Transfer": 16,
+            "_Range": 0,
+            "_ChromaLocation": 2,
+        }
+        assert after.video.sample_aspect_ratio == Fraction(16, 11)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,7 @@ def test_full_range_stays_full(clip: Make, upscaled: Upscaled, tmp_path: Path, e
     source = clip("in.mkv", "-vf", "format=yuv422p,setparams=range=pc", "-c:v", "libx264", size="64x64")
     speed = {"svtav1": "12", "x264": "ultrafast", "x265": "ultrafast"}.get(encoder)
     upscaled(source, tmp_path / f"out.{suffix}", encoder=encoder, speed=speed)
-    assert probe(tmp_path / f"out.{suffix}").properties["_Range"] == 1
+    assert probe(tmp_path / f"out.{suffix}").video.properties["_Range"] == 1
 
 
 # What editors look at: the codec, its profile and its four characters.
@@ -85,8 +92,8 @@ def test_intermediates_open_with_their_profile_and_the_color_of_the_source(
         )
         assert len(list(container.decode(video=0))) == 3
     after = probe(output)
-    assert after.properties | {"_ChromaLocation": 0} == probe(source).properties | {"_ChromaLocation": 0}
-    assert float(after.sample_aspect_ratio) == pytest.approx(4 / 3, rel=0.01)  # Matroska rounds the size to show
+    assert after.video.properties | {"_ChromaLocation": 0} == probe(source).video.properties | {"_ChromaLocation": 0}
+    assert float(after.video.sample_aspect_ratio) == pytest.approx(4 / 3, rel=0.01)  # Matroska rounds the size to show
     said = subprocess.run(
         [executable.path, "-v", "error", "-i", str(output), "-f", "null", "-"], capture_output=True, check=True
     )
@@ -114,7 +121,7 @@ def test_full_range_that_an_encoder_cannot_hold_is_refused(clip: Make, upscaled:
 
 def test_untagged_primaries_stay_untagged(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     upscaled(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mp4")
-    assert not {"_Primaries", "_Transfer"} & set(probe(tmp_path / "out.mp4").properties)
+    assert not {"_Primaries", "_Transfer"} & set(probe(tmp_path / "out.mp4").video.properties)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +146,7 @@ def test_depth_and_chroma_are_kept(
 ) -> None:
     source = clip("in.mkv", "-c:v", "ffv1" if pixels != "yuv411p" else "rawvideo", "-pix_fmt", pixels, frames=3)
     upscaled(source, tmp_path / "out.mkv", encoder=encoder, speed=None)
-    assert str(probe(tmp_path / "out.mkv").layout.format) == got
+    assert str(probe(tmp_path / "out.mkv").video.layout.format) == got
 
 
 def test_interlaced_video_is_refused_with_the_remedy(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
@@ -148,7 +155,7 @@ def test_interlaced_video_is_refused_with_the_remedy(clip: Make, upscaled: Upsca
         upscaled(source, tmp_path / "out.mkv")
     upscaled(source, tmp_path / "out.mkv", deinterlace=True)
     after = probe(tmp_path / "out.mkv")
-    assert (after.num_frames, after.interlaced) == (12, False)
+    assert (after.num_frames, after.video.interlaced) == (12, False)
 
 
 def test_alpha_is_refused_with_the_remedy(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
@@ -175,7 +182,7 @@ def test_the_extra_options_reach_the_encoder(clip: Make, upscaled: Upscaled, tmp
 
 
 def test_mastering_numbers_are_those_of_x265() -> None:
-    from ffmpeg_filter.media.probe import mastering_display_text
+    from ffmpeg_filter.media.metadata import mastering_display_text
 
     chromaticities = [34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450]
     numbers = [part for value in chromaticities for part in (value, 50000)] + [1, 10000, 10000000, 10000, 1, 1]

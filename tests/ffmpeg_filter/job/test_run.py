@@ -8,7 +8,8 @@ import av
 import pytest
 
 from ffmpeg_filter.job.finalize import JobSummary
-from ffmpeg_filter.media.probe import MediaSource, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -21,7 +22,7 @@ VARIABLE = "settb=1/90000,setpts=N*3003+mod(N\\,3)*1201+90*gt(N\\,5)"
 
 
 def times(source: MediaSource) -> list[Fraction]:
-    return [pts * source.time_base for pts in source.pts]
+    return [pts * source.timeline.time_base for pts in source.timeline.pts]
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_variable_rate_keeps_every_timestamp(variable: Make, upscaled: Upscale
     source = variable("in.mp4", "-c:v", "libx264", "-bf", "3")
     upscaled(source, tmp_path / f"out.{suffix}")
     before, after = probe(source), probe(tmp_path / f"out.{suffix}")
-    assert len({b - a for a, b in zip(before.pts, before.pts[1:], strict=False)}) > 2
+    assert len({b - a for a, b in zip(before.timeline.pts, before.timeline.pts[1:], strict=False)}) > 2
     worst = max(abs(a - b) for a, b in zip(times(before), times(after), strict=True))
     assert worst <= (Fraction(1, 2000) if suffix == "mkv" else 0)
 
@@ -55,9 +56,9 @@ def test_every_container_goes_into_every_other(
     output = tmp_path / f"out.{suffix}"
     summary = upscaled(source, output)
     before, after = probe(source), probe(output)
-    assert (after.width, after.height, after.num_frames) == (192, 128, 12)
-    assert str(after.layout.format) == "YUV420P10"
-    start = before.start if name == "in.ts" else 0
+    assert (after.video.width, after.video.height, after.num_frames) == (192, 128, 12)
+    assert str(after.video.layout.format) == "YUV420P10"
+    start = before.timeline.start if name == "in.ts" else 0
     worst = max(abs(a - start - b) for a, b in zip(times(before), times(after), strict=True))
     assert worst <= (Fraction(1, 2000) if suffix == "mkv" else 0)
     assert summary.left == ()
@@ -72,8 +73,8 @@ def test_a_late_start_of_the_video_stays_late(ffmpeg: Make, upscaled: Upscaled, 
     )
     upscaled(source, tmp_path / f"out.{suffix}")
     before, after = probe(source), probe(tmp_path / f"out.{suffix}")
-    assert after.time_of(0) == pytest.approx(before.time_of(0), abs=0.0005)
-    assert after.time_of(0) > 1.4
+    assert after.timeline.time_of(0) == pytest.approx(before.timeline.time_of(0), abs=0.0005)
+    assert after.timeline.time_of(0) > 1.4
 
 
 def test_a_stream_without_timestamps_gets_those_of_its_rate(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_odd_sizes_are_upscaled_whole(clip: Make, upscaled: Upscaled, tmp_path: 
     source = clip("in.mkv", "-vf", "crop=47:33:0:0:exact=1", "-c:v", "ffv1", size="64x48")
     upscaled(source, tmp_path / "out.mkv")
     after = probe(tmp_path / "out.mkv")
-    assert (after.width, after.height) == (188, 132)
+    assert (after.video.width, after.video.height) == (188, 132)
 
 
 def test_a_preview_shows_the_pixels_of_the_whole_job(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
