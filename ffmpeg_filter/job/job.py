@@ -20,12 +20,13 @@ from ffmpeg_filter.media import decode, images, mux, presets
 from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.container import check_file
 from ffmpeg_filter.media.decode import Damage, DecodedFrame
-from ffmpeg_filter.media.encode import Encoding, FrameEncoder, hdr_options, sync, try_out
+from ffmpeg_filter.media.encode import Encoding, FrameEncoder, hdr_options, try_out
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import MediaSource, SourceError
 from ffmpeg_filter.media.timestamps import DiscontinuityError
 from vs_iconvsr import weights
+from vs_iconvsr.atomic import sync
 from vs_iconvsr.colorspace import Format, colorimetry_of, output_colorimetry
 from vs_iconvsr.plan import Plan, Settings, plan_for
 from vs_iconvsr.stream import HrFrame, Stream

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
-from ffmpeg_filter.media.encode import sync
+from vs_iconvsr.atomic import sync
 
 logger = logging.getLogger(__name__)
 
