@@ -36,6 +36,7 @@ from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
+from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.plan import usual_threads
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class Cluster:
         """Has the parts made. Raises Interrupted, JobError, or what a part failed with on machine after machine."""
         assert self._order is not None, "a job is settled before its parts are made"
         token = uuid.uuid4().hex
-        journal.write_atomically(work.folder / TOKEN, token.encode())
+        write_atomically(work.folder / TOKEN, token.encode())
         order = _ray().put(replace(self._order, token=token, manifest=prepared.manifest))
         dispatch = _Dispatch(self, order, prepared, work, todo, progress)
         try:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import av
 
-from ffmpeg_filter.job import journal
 from ffmpeg_filter.job.journal import FINISHED, Journal
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.prepare import IMAGES_BEGUN, PreparedJob
 from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.media import ffmpeg, images, mux
-from ffmpeg_filter.media.encode import sync
+from vs_iconvsr import atomic
 
 _NOTED = ("frames", "size_bytes", "kept", "left", "warnings")
 
@@ -68,7 +67,6 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
     warnings = mux.check(
         options.partial, source, prepared.mapping, options.container, prepared.window, *prepared.hr_size
     )
-    sync(options.partial)
     return Assembled(options.partial.stat().st_size, tuple(warnings))
 
 
@@ -103,8 +101,7 @@ def mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | byt
 def publish(work: Journal, options: JobOptions, summary: JobSummary) -> None:
     """Gives the partial output its final name; before that, notes what to report should this be the last that we do."""
     work.write_note(FINISHED, {name: getattr(summary, name) for name in _NOTED})
-    options.partial.replace(options.output)
-    sync(options.output.absolute().parent)
+    atomic.replace(options.partial, options.output)
     work.remove()
 
 
@@ -149,7 +146,7 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
                     transfer=encoding.color.transfer,
                     peak=(source.images.peak if source.images else None) or 1.0,
                 )
-                journal.write_atomically(images.name_of(output, source.image_number(n)), content)
+                atomic.write_atomically(images.name_of(output, source.image_number(n)), content)
                 size_bytes += len(content)
     return Assembled(size_bytes)
 

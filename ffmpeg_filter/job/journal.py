@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from ffmpeg_filter.media.encode import sync
+from vs_iconvsr import atomic
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "iconvsr job/2"
 MANIFEST = "manifest.json"
 LOCK = "lock"
-TEMPORARY = ".tmp"
+TEMPORARY = atomic.TEMPORARY
 REWRAPPED = "rewrapped_"
 FINISHED = "finished"  # the note that the output is whole under its final name, or about to be
 
@@ -141,7 +141,7 @@ class Journal:
         return self.folder / f"part_{number:06d}.{self._suffix}"
 
     def temporary_part(self, number: int) -> Path:
-        return self.folder / f"part_{number:06d}.{self._suffix}{TEMPORARY}"
+        return atomic.temporary_for(self.part(number))
 
     def is_done(self, number: int, frames: int) -> bool:
         """Whether the part is whole: there, with a sidecar that has its number of frames, its size and its hash."""
@@ -161,10 +161,9 @@ class Journal:
     def commit(self, number: int, frames: int) -> None:
         """Gives a verified temporary part its final name. It counts only once its sidecar is on the disk."""
         temporary = self.temporary_part(number)
-        sync(temporary)
         sidecar = {"frames": frames, "size": temporary.stat().st_size, "sha256": sha256(temporary)}
-        temporary.replace(self.part(number))
-        write_atomically(_sidecar(self.part(number)), json.dumps(sidecar).encode())
+        atomic.replace(temporary, self.part(number))
+        atomic.write_atomically(_sidecar(self.part(number)), json.dumps(sidecar).encode())
 
     def adopt(self, number: int, frames: int, maker: "Journal") -> None:
         """Moves in a part that was committed to the journal `maker`, on the same file system, and removes that one.
@@ -175,7 +174,7 @@ class Journal:
             raise JournalError(f"{maker.folder}: expected a whole part {number}, got none")
         maker.part(number).replace(self.part(number))
         _sidecar(maker.part(number)).replace(_sidecar(self.part(number)))
-        sync(self.folder)
+        atomic.sync(self.folder)
         maker.remove()
 
     def remove(self) -> None:
@@ -187,7 +186,7 @@ class Journal:
 
     def write_note(self, name: str, value: object) -> None:
         """Keeps a small value for later runs, such as the damage found while a part was decoded."""
-        write_atomically(self.folder / f"{name}.json", json.dumps(value).encode())
+        atomic.write_atomically(self.folder / f"{name}.json", json.dumps(value).encode())
 
     def read_notes(self, pattern: str) -> list[Any]:
         """The values of the notes whose names match, in the order of their names."""
@@ -199,7 +198,7 @@ def _sidecar(part: Path) -> Path:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    write_atomically(folder / MANIFEST, json.dumps({"format": FORMAT, **asdict(manifest)}).encode())
+    atomic.write_atomically(folder / MANIFEST, json.dumps({"format": FORMAT, **asdict(manifest)}).encode())
 
 
 def _check_same_job(folder: Path, earlier: Manifest, now: Manifest) -> None:
@@ -226,15 +225,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[t
     for name in sorted({*before, *now} - {"mixed"}):
         if before.get(name) != now.get(name):
             yield name, before.get(name), now.get(name)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    temporary.write_bytes(content)
-    sync(temporary)
-    temporary.replace(path)
-    sync(path.parent)
 
 
 def sha256(path: Path) -> str:

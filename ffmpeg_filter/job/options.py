@@ -9,11 +9,11 @@ from ffmpeg_filter.job.lines import MOST_LINES
 from ffmpeg_filter.media import images, mux, presets
 from ffmpeg_filter.media.container import check_file
 from vs_iconvsr import weights
+from vs_iconvsr.atomic import temporary_for
 from vs_iconvsr.plan import Settings
 
 LEAST_PART_FRAMES = 250
 WORK_SUFFIX = ".iconvsr"
-PART_SUFFIX = ".part"
 
 
 class JobError(Exception):
@@ -63,7 +63,7 @@ class JobOptions:
     @property
     def partial(self) -> Path:
         """The name under which the output is written until it is whole."""
-        return self.output.with_name(self.output.name + PART_SUFFIX)
+        return temporary_for(self.output)
 
     @property
     def container(self) -> str:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ffmpeg_filter.job.journal import REWRAPPED, TEMPORARY, Journal
+from ffmpeg_filter.job.journal import REWRAPPED, Journal
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.media import ffmpeg, images
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import MediaSource
 from ffmpeg_filter.media.timestamps import DiscontinuityError
+from vs_iconvsr import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def _rewrap(options: JobOptions, work: Journal, reason: DiscontinuityError) -> P
     rewrapped = work.folder / f"{REWRAPPED}{hashlib.sha256(identity.encode()).hexdigest()[:16]}.mkv"
     if not rewrapped.exists():
         logger.warning("%s: rewrapping it so that time runs forward", reason)
-        temporary = rewrapped.with_name(rewrapped.name + TEMPORARY)
+        temporary = atomic.temporary_for(rewrapped)
         ffmpeg.run(
             [
                 *ffmpeg.start(ffmpeg.find_executable(options.ffmpeg)),
@@ -50,7 +51,7 @@ def _rewrap(options: JobOptions, work: Journal, reason: DiscontinuityError) -> P
                 *("-map", "0", "-map", "-0:d?", "-c", "copy", "-f", "matroska", ffmpeg.safe_url(temporary)),
             ]
         )
-        temporary.replace(rewrapped)
+        atomic.replace(temporary, rewrapped)
     return rewrapped
 
 

@@ -129,7 +129,7 @@ def test_what_a_killed_maker_left_is_swept_by_the_next(order: JobSpec, tiny_mode
         patch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
         root = tmp_path / f"iconvsr-{os.getuid()}"
         (root / "killed").mkdir(parents=True)
-        (root / "killed" / "part_000000.mkv.tmp").write_bytes(b"half")
+        (root / "killed" / "part_000000.mkv.part").write_bytes(b"half")
         with Journal(root / "alive", "").hold():
             cluster.survey(order, tiny_model.read_bytes())
             assert [path.name for path in root.iterdir()] == ["alive"]
@@ -308,7 +308,7 @@ def test_what_a_cluster_began_one_machine_ends(quiet: str, made: Run, job: JobOp
     stopped_after(3, made)
     output = tmp_path / "out.mkv"
     wait_for(lambda: not encoders_of(output), 30)
-    assert not list((tmp_path / "out.mkv.iconvsr").glob("*.tmp"))
+    assert not list((tmp_path / "out.mkv.iconvsr").glob("*.part"))
     rest = run_job(replace(job, output=output), Watched(), threading.Event())
     assert 0 < rest.upscaled <= FRAMES - 3 * PART_FRAMES
     assert sha(output) == quiet

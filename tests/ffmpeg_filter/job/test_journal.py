@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ffmpeg_filter.job import journal
-from ffmpeg_filter.job.journal import Journal, JournalError, Manifest, differences, write_atomically
+from ffmpeg_filter.job.journal import Journal, JournalError, Manifest, differences
 
 MANIFEST = Manifest(
     source={"size": 3},
@@ -165,9 +165,3 @@ def test_a_folder_in_which_nothing_was_begun_goes_away(tmp_path: Path) -> None:
 def test_differences_see_through_json() -> None:
     assert list(differences({"tile": [0, 0]}, {"tile": (0, 0)})) == []
     assert list(differences({"a": 1}, {"b": 2})) == [("a", 1, None), ("b", None, 2)]
-
-
-def test_a_file_written_atomically_replaces_the_old_one(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "a", b"old")
-    write_atomically(tmp_path / "a", b"new")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"new")]

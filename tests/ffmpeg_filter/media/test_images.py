@@ -6,7 +6,6 @@ import av
 import pytest
 import torch
 
-from ffmpeg_filter.job import journal
 from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.media import images
 from ffmpeg_filter.media import linear_light as light
@@ -177,21 +176,14 @@ def test_any_picture_in_the_way_is_found_before_the_work(
 
 
 def test_a_run_that_ended_while_it_wrote_pictures_goes_on(
-    series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
 ) -> None:
-    folder, output = series(), tmp_path / "out_%04d.png"
-    whole = journal.write_atomically
-
-    def torn(path: Path, content: bytes) -> None:
-        if path.name == "out_0009.png":
-            raise OSError(28, "No space left on device")
-        whole(path, content)
-
-    monkeypatch.setattr(journal, "write_atomically", torn)
-    with pytest.raises(OSError, match="No space left"):
-        upscaled(folder, output, rate=Fraction(24), speed=None)
+    folder, output, obstacle = series(), tmp_path / "out_%04d.png", tmp_path / "out_0009.png"
+    obstacle.mkdir()
+    with pytest.raises(OSError, match=r"out_0009\.png"):
+        upscaled(folder, output, rate=Fraction(24), speed=None, overwrite=True)
     assert (tmp_path / "out_0008.png").exists()
-    monkeypatch.setattr(journal, "write_atomically", whole)
+    obstacle.rmdir()
     assert upscaled(folder, output, rate=Fraction(24), speed=None).upscaled == 0
     assert len(list(tmp_path.glob("out_00*.png"))) == 12
 
