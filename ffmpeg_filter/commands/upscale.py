@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffmpeg_filter.job.report import Logged, Progress, clock, logged_to, progress_for
+from ffmpeg_filter.job.report import LoggedProgress, Progress, clock, log_file, progress_for
 from ffmpeg_filter.media.presets import DEFAULT_ENCODER, PRESETS
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def job_from(options: argparse.Namespace) -> "JobOptions":
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 130 when interrupted; everything else is raised."""
-    with logged_to(options.log_file):
+    with log_file(options.log_file):
         try:
             return _run(options)
         except Exception as error:
@@ -170,7 +170,7 @@ def _run(options: argparse.Namespace) -> int:
     from ffmpeg_filter.job.run import run_job
 
     stop = options.stop()
-    progress = Logged(progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr))
+    progress = LoggedProgress(progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr))
     job = job_from(options)
     if options.verify:
         verify.check(job)

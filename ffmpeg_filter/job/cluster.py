@@ -513,7 +513,7 @@ class _Told:
     def begin(self, total: int, done: int) -> None:
         del total, done
 
-    def measured(self, rates: Mapping[str, float]) -> None:
+    def update_rates(self, rates: Mapping[str, float]) -> None:
         del rates
 
     def stage(self, name: str) -> None:

@@ -68,7 +68,7 @@ def make_parts(
         return _open_line(prepared, work, progress, sharers)
 
     def report(hr: HrFrame) -> None:
-        progress.measured(lines.stages().rates())
+        progress.update_rates(lines.stages().rates())
         progress.advance(hr.segment)
 
     # Two lines inside one scene would both need all of its frames.
