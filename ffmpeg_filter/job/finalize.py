@@ -1,9 +1,10 @@
 """From finished parts to the finished output: joined and muxed, or written as images; checked, published, summed up."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -54,6 +55,9 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
     Raises MuxError or FfmpegError.
     """
     options, source = prepared.options, prepared.source
+    # An ffmpeg that outlived a killed run may still read the one and write the other: these are new files.
+    prepared.joined_video.unlink(missing_ok=True)
+    options.partial.unlink(missing_ok=True)
     progress.stage("joining")
     _join_parts(prepared, work)
     progress.stage("muxing")
@@ -98,29 +102,6 @@ def mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | byt
     )
 
 
-def publish(work: Journal, options: JobOptions, summary: JobSummary) -> None:
-    """Gives the partial output its final name; before that, notes what to report should this be the last that we do."""
-    work.write_note(FINISHED, {name: getattr(summary, name) for name in _NOTED})
-    atomic.replace(options.partial, options.output)
-    work.remove()
-
-
-def finish_earlier_run(options: JobOptions, work: Journal) -> JobSummary | None:
-    """The summary of a run that was killed between publishing its output and removing its work directory.
-
-    Removes that directory. None if there was no such run.
-    """
-    notes = work.read_notes(FINISHED)
-    if not notes or options.partial.exists() or not options.output.exists():
-        return None
-    note = notes[0]
-    if options.output.stat().st_size != note["size_bytes"]:
-        return None
-    work.remove()
-    kept, left, warnings = (tuple(note[name]) for name in ("kept", "left", "warnings"))
-    return JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
-
-
 # ---- images ----
 
 
@@ -149,6 +130,46 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
                 atomic.write_atomically(images.name_of(output, source.image_number(n)), content)
                 size_bytes += len(content)
     return Assembled(size_bytes)
+
+
+# ---- the end of a job ----
+
+
+def publish(prepared: PreparedJob, work: Journal, summary: JobSummary) -> None:
+    """Gives a video its final name (images have theirs), and deletes the work directory.
+
+    Before that it notes the summary, for `finish_earlier_run`.
+    """
+    options, source, window = prepared.options, prepared.source, prepared.window
+    note: dict[str, object] = {name: getattr(summary, name) for name in _NOTED}
+    if options.makes_images:
+        note["images"] = [source.image_number(window.start), source.image_number(window.stop)]
+    work.write_note(FINISHED, note)
+    if not options.makes_images:
+        atomic.replace(options.partial, options.output)
+    work.remove()
+
+
+def finish_earlier_run(options: JobOptions, work: Journal) -> JobSummary | None:
+    """The summary of a run that was killed between publishing its output and deleting its work directory.
+
+    Deletes that directory. None if there was no such run.
+    """
+    notes = work.read_notes(FINISHED)
+    if not notes or not _is_published(options, notes[0]):
+        return None
+    work.remove()
+    note = notes[0]
+    kept, left, warnings = (tuple(note[name]) for name in ("kept", "left", "warnings"))
+    return JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
+
+
+def _is_published(options: JobOptions, note: Mapping[str, Any]) -> bool:
+    """Whether the output that the note is about has its final name. The note alone says that it was about to get it."""
+    if "images" in note:
+        return all(images.name_of(options.output, n).exists() for n in range(*note["images"]))
+    output = options.output
+    return not options.partial.exists() and output.exists() and output.stat().st_size == note["size_bytes"]
 
 
 # ---- in words ----

@@ -94,10 +94,7 @@ def _make_output(
         warnings=(*warnings, *made.warnings, *damage_warnings(prepared, work), *assembled.warnings),
         stages=made.stages,
     )
-    if options.makes_images:
-        work.remove()
-    else:
-        publish(work, options, summary)
+    publish(prepared, work, summary)
     return summary
 
 

@@ -44,6 +44,7 @@ def _rewrap(options: JobOptions, work: Journal, reason: DiscontinuityError) -> P
     if not rewrapped.exists():
         logger.warning("%s: rewrapping it so that time runs forward", reason)
         temporary = atomic.temporary_for(rewrapped)
+        temporary.unlink(missing_ok=True)  # an ffmpeg that outlived a killed run may still write to it
         ffmpeg.run(
             [
                 *ffmpeg.start(ffmpeg.find_executable(options.ffmpeg)),

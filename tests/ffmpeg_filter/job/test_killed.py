@@ -176,6 +176,36 @@ def note_finished(summary: JobSummary) -> Path:
     return work
 
 
+def test_images_of_a_run_killed_before_it_cleaned_up_are_not_written_again(
+    source: Path, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, first = tmp_path / "out_%d.png", tmp_path / "out_0.png"
+
+    def die(_: Journal) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "remove", die)
+        with pytest.raises(KeyboardInterrupt):
+            upscaled(source, output, speed=None, duration_s=0.1)
+    written = first.stat().st_mtime_ns
+    assert upscaled(source, output, speed=None, duration_s=0.1).upscaled == 0
+    assert first.stat().st_mtime_ns == written
+    assert not (tmp_path / "out_%d.png.iconvsr").exists()
+
+
+def test_an_ffmpeg_that_outlived_a_killed_run_does_not_write_to_our_output(
+    quiet: str, interrupted: Path, source: Path, upscaled: Upscaled
+) -> None:
+    work, partial = interrupted.with_name("out.mp4.iconvsr"), interrupted.with_name("out.mp4.part")
+    open_files = [(work / "video.mov").open("wb"), partial.open("wb")]
+    upscaled(source, interrupted)
+    for file in open_files:
+        file.write(b"late")
+        file.close()
+    assert sha(interrupted) == quiet
+
+
 def test_a_dry_run_deletes_nothing(interrupted: Path, source: Path, upscaled: Upscaled) -> None:
     assert upscaled(source, interrupted, dry_run=True, restart=True).upscaled == 0
     assert len(parts_of(interrupted)) == 3
