@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from ffmpeg_filter.job.journal import FINISHED, Journal
+from ffmpeg_filter.job.journal import FINISHED, Journal, note_path
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.prepare import IMAGES_BEGUN, PreparedJob
@@ -55,9 +55,7 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
     Raises MuxError or FfmpegError.
     """
     options, source = prepared.options, prepared.source
-    # An ffmpeg that outlived a killed run may still read the one and write the other: these are new files.
-    prepared.joined_video.unlink(missing_ok=True)
-    options.partial.unlink(missing_ok=True)
+    _delete_unpublished(prepared, work)
     progress.stage("joining")
     _join_parts(prepared, work)
     progress.stage("muxing")
@@ -72,6 +70,17 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
         options.partial, source, prepared.mapping, options.container, prepared.window, *prepared.hr_size
     )
     return Assembled(options.partial.stat().st_size, tuple(warnings))
+
+
+def _delete_unpublished(prepared: PreparedJob, work: Journal) -> None:
+    """Deletes what an earlier run assembled but did not publish; first the note that it was about to.
+
+    An ffmpeg that outlived a killed run may still read and write these files: ours must be new ones.
+    """
+    note_path(work.folder, FINISHED).unlink(missing_ok=True)
+    atomic.sync(work.folder)
+    prepared.joined_video.unlink(missing_ok=True)
+    prepared.options.partial.unlink(missing_ok=True)
 
 
 def _join_parts(prepared: PreparedJob, work: Journal) -> None:

@@ -180,17 +180,24 @@ class Journal:
     def remove(self) -> None:
         """Deletes the work directory of a finished job; last of all the note that it is finished."""
         for path in self.folder.iterdir():
-            if path.name not in (LOCK, f"{FINISHED}.json"):
+            if path not in (self.folder / LOCK, note_path(self.folder, FINISHED)):
                 _delete(path)
         shutil.rmtree(self.folder)
 
     def write_note(self, name: str, value: object) -> None:
         """Keeps a small value for later runs, such as the damage found while a part was decoded."""
-        atomic.write_atomically(self.folder / f"{name}.json", json.dumps(value).encode())
+        atomic.write_atomically(note_path(self.folder, name), json.dumps(value).encode())
 
     def read_notes(self, pattern: str) -> list[Any]:
         """The values of the notes whose names match, in the order of their names."""
-        return [json.loads(path.read_bytes()) for path in sorted(self.folder.glob(f"{pattern}.json"))]
+        return [
+            json.loads(path.read_bytes()) for path in sorted(self.folder.glob(note_path(self.folder, pattern).name))
+        ]
+
+
+def note_path(folder: Path, name: str) -> Path:
+    """The file of a note in a work directory."""
+    return folder / f"{name}.json"
 
 
 def _sidecar(part: Path) -> Path:

@@ -25,7 +25,9 @@ from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.job.run import run_job
+from ffmpeg_filter.media import mux
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
+from vs_iconvsr import atomic
 from vs_iconvsr.plan import Settings
 
 pytestmark = pytest.mark.needs_ffmpeg
@@ -159,12 +161,26 @@ def test_a_run_killed_before_it_cleaned_up_is_finished(source: Path, upscaled: U
 
 
 def test_a_run_killed_before_it_published_its_output_does_not_take_the_old_one_for_it(
-    source: Path, upscaled: Upscaled, tmp_path: Path
+    source: Path, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out.mp4"
-    note_finished(upscaled(source, output))  # an output of the same size was there, and --overwrite was passed
-    output.with_name("out.mp4.part").write_bytes(output.read_bytes())
-    assert upscaled(source, output, overwrite=True).upscaled == FRAMES
+    upscaled(source, output)
+    old = output.stat().st_ino
+    replace_file = atomic.replace
+    for function, double in (
+        ((atomic, "replace"), lambda new, path: die() if path == output else replace_file(new, path)),
+        ((mux, "join"), die),  # once more, before there is a partial output again
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(*function, double)
+            with pytest.raises(KeyboardInterrupt):
+                upscaled(source, output, overwrite=True)
+    upscaled(source, output, overwrite=True)
+    assert output.stat().st_ino != old
+
+
+def die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def note_finished(summary: JobSummary) -> Path:
@@ -180,9 +196,6 @@ def test_images_of_a_run_killed_before_it_cleaned_up_are_not_written_again(
     source: Path, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, first = tmp_path / "out_%d.png", tmp_path / "out_0.png"
-
-    def die(_: Journal) -> None:
-        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "remove", die)
