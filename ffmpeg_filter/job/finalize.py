@@ -187,22 +187,30 @@ def _is_published(options: JobOptions, note: Mapping[str, Any]) -> bool:
 def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
     """What of the source is in the output, in words."""
     source, mapping, window = prepared.source, prepared.mapping, prepared.window
-    kept = [f"{len(window)} frames with their timestamps"]
-    for kind, number in (
-        ("audio track", len(mapping.audio)),
-        ("subtitle track", len(mapping.subtitles)),
-        ("attachment", len(mapping.attachments)),
-        ("cover picture", len(mapping.covers)),
-        ("chapter", source.chapters if prepared.whole else 0),
-    ):
-        if number:
-            kept.append(f"{number} {kind}{'s' if number > 1 else ''}")
-    kept += [f"changed: {text}" for text in mapping.changed]
-    if source.video.sample_aspect_ratio not in (0, 1):
-        kept.append(f"pixel aspect ratio {source.video.sample_aspect_ratio}")
+    aspect = source.video.sample_aspect_ratio
+    shape = [f"pixel aspect ratio {aspect}"] if aspect not in (0, 1) else []
+    if prepared.options.makes_images:
+        return (_count(len(window), "frame"), *shape)
+    kept = [f"{_count(len(window), 'frame')} with their timestamps"]
+    kept += [
+        _count(number, kind)
+        for kind, number in (
+            ("audio track", len(mapping.audio)),
+            ("subtitle track", len(mapping.subtitles)),
+            ("attachment", len(mapping.attachments)),
+            ("cover picture", len(mapping.covers)),
+            ("chapter", source.chapters if prepared.whole else 0),
+        )
+        if number
+    ]
+    kept += [*(f"changed: {text}" for text in mapping.changed), *shape]
     if source.video.rotation:
         kept.append(f"rotation by {source.video.rotation}°")
     if mux.starts_anew(source) or not prepared.whole:
         start_s = float(source.timeline.start) if prepared.whole else source.timeline.time_of(window.start)
         kept.append(f"timestamps, moved to begin at 0 (they began at {start_s:.3f} s)")
     return tuple(kept)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"

@@ -75,7 +75,9 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
         _check_images(options, source, encoding, window)
     mux.check_rotation(source, options.container, executable)
     try_out(executable, encoding)
-    left = (*mapping.left, *(f"video: {text}" for text in (*target.lost, *not_coded)))
+    left = [*mapping.left, *(f"video: {text}" for text in (*target.lost, *not_coded))]
+    if source.chapters and len(window) < source.num_frames and not options.makes_images:
+        left.append(f"chapters ({source.chapters}): only part of the video is upscaled")
     return PreparedJob(
         options=options,
         executable=executable,
@@ -83,7 +85,7 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
         scale=network.scale,
         plan=plan,
         encoding=encoding,
-        mapping=replace(mapping, left=left, tag=target.preset.tag),
+        mapping=replace(mapping, left=tuple(left), tag=target.preset.tag),
         manifest=_manifest(options, source, plan, encoding, executable, window),
         window=window,
         notes=source.notes,

@@ -13,8 +13,7 @@ from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.job.run import run_job
-from ffmpeg_filter.media import ffmpeg as children
-from ffmpeg_filter.media.ffmpeg import Executable
+from ffmpeg_filter.media.ffmpeg import Executable, find_executable
 from vs_iconvsr.plan import Settings
 
 Ffmpeg = Callable[..., Path]
@@ -24,12 +23,12 @@ SMALL = Settings(segment=4, context=1, device="cpu", threads=1)
 
 @pytest.fixture(scope="session")
 def executable() -> Executable:
-    return children.find_executable()
+    return find_executable()
 
 
 @pytest.fixture
 def ffmpeg(executable: Executable, tmp_path: Path) -> Ffmpeg:
-    """ffmpeg("out.mkv", "-f", "lavfi", "-i", …): runs ffmpeg in tmp_path and gives the path of what it made."""
+    """ffmpeg("out.mkv", "-f", "lavfi", "-i", …): runs ffmpeg in tmp_path and returns the path of what it wrote."""
 
     def make(name: str, *arguments: str | Path) -> Path:
         path = tmp_path / name
@@ -64,7 +63,7 @@ def upscaled(tiny_model: Path) -> Callable[..., JobSummary]:
 
 @pytest.fixture
 def fake_ffmpeg(executable: Executable, tmp_path: Path) -> Callable[[str], str]:
-    """An ffmpeg that runs the shell script when it is asked to encode, else ffmpeg itself, which is $real."""
+    """fake_ffmpeg(script): an ffmpeg that runs the shell script where it should encode, else the real one ($real)."""
 
     def make(script: str) -> str:
         path = tmp_path / "fake-ffmpeg"

@@ -1,4 +1,4 @@
-"""Parts count only when they are whole: encoders that fail or lie, and damaged sources."""
+"""Parts count only when they are whole: encoders that fail or report success too early, and damaged sources."""
 
 import random
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def damaged(clip: Make, tmp_path: Path) -> Path:
     return path
 
 
-def test_damage_is_counted_and_strict_fails(damaged: Path, upscaled: Upscaled, tmp_path: Path) -> None:
+def test_damaged_frames_are_counted_and_strict_refuses_them(damaged: Path, upscaled: Upscaled, tmp_path: Path) -> None:
     summary = upscaled(damaged, tmp_path / "out.mkv")
     assert len(summary.warnings) == 1
     assert "frame(s)" in summary.warnings[0]

@@ -124,6 +124,18 @@ def test_a_dry_run_names_what_will_be_kept_and_leaves_nothing_on_the_disk(
     assert (planned.kept, planned.left) == (done.kept, done.left)
 
 
+def test_a_preview_names_the_chapters_that_it_leaves_out(rich: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+    summary = upscaled(rich("in.mkv"), tmp_path / "out.mkv", duration_s=0.2, dry_run=True)
+    assert "chapters (2): only part of the video is upscaled" in summary.left
+    assert not any("chapter" in text for text in summary.kept)
+
+
+def test_images_keep_frames_alone(rich: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+    summary = upscaled(rich("in.mkv"), tmp_path / "out_%d.png", speed=None, dry_run=True)
+    assert summary.kept == ("12 frames",)
+    assert any("chapters" in text for text in summary.left)
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_the_text_of_subtitles_survives_the_change_of_container(
     rich: Make, upscaled: Upscaled, tmp_path: Path, suffix: str
@@ -188,6 +200,6 @@ def test_dynamic_metadata_of_hdr_is_named(clip: Make, ffmpeg: Make, upscaled: Up
         plain[: slices[0]] + hdr10_plus_unit() + plain[slices[0] : slices[1]] + hdr10_plus_unit() + plain[slices[1] :]
     )
     source = ffmpeg("in.mp4", "-r", "25", "-i", "plus.hevc", "-c", "copy")
-    wanted = ("HDR10+ dynamic metadata: made for the small picture, and not carried to the large one",)
-    assert upscaled(source, tmp_path / "out.mkv", encoder="x265").left == wanted
-    assert set(wanted) <= set(upscaled(source, tmp_path / "out_%d.png", speed=None).left)
+    dynamic = ("HDR10+ dynamic metadata: made for the small picture, and not carried to the large one",)
+    assert upscaled(source, tmp_path / "out.mkv", encoder="x265").left == dynamic
+    assert set(dynamic) <= set(upscaled(source, tmp_path / "out_%d.png", speed=None).left)

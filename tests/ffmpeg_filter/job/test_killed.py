@@ -1,4 +1,4 @@
-"""Nothing is lost: a job that was killed, interrupted or out of disk space gives, resumed, the file of a quiet run."""
+"""Nothing is lost: a job that was killed, interrupted or out of disk space resumes to the file of an undisturbed run."""
 
 import hashlib
 import io
@@ -67,10 +67,10 @@ def source(ffmpeg: Make) -> Path:
 
 
 @pytest.fixture
-def quiet(source: Path, upscaled: Upscaled, tmp_path: Path) -> str:
+def undisturbed(source: Path, upscaled: Upscaled, tmp_path: Path) -> str:
     """The sha256 of what an undisturbed run makes."""
-    upscaled(source, tmp_path / "quiet.mp4")
-    return sha(tmp_path / "quiet.mp4")
+    upscaled(source, tmp_path / "undisturbed.mp4")
+    return sha(tmp_path / "undisturbed.mp4")
 
 
 @pytest.fixture
@@ -96,28 +96,28 @@ def parts_of(output: Path) -> list[Path]:
 
 
 def test_an_interrupted_job_resumes_where_it_was(
-    quiet: str, interrupted: Path, source: Path, upscaled: Upscaled
+    undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled
 ) -> None:
     assert len(parts_of(interrupted)) == 3
     assert upscaled(source, interrupted).upscaled == FRAMES - 3 * PART_FRAMES
-    assert sha(interrupted) == quiet
+    assert sha(interrupted) == undisturbed
     assert not interrupted.with_name("out.mp4.iconvsr").exists()
 
 
-def test_a_flipped_byte_redoes_one_part(quiet: str, interrupted: Path, source: Path, upscaled: Upscaled) -> None:
+def test_a_flipped_byte_redoes_one_part(undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled) -> None:
     content = bytearray(parts_of(interrupted)[1].read_bytes())
     content[len(content) // 2] ^= 1
     parts_of(interrupted)[1].write_bytes(content)
     assert upscaled(source, interrupted).upscaled == FRAMES - 2 * PART_FRAMES
-    assert sha(interrupted) == quiet
+    assert sha(interrupted) == undisturbed
 
 
 def test_a_lost_part_in_the_middle_is_made_again(
-    quiet: str, interrupted: Path, source: Path, upscaled: Upscaled
+    undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled
 ) -> None:
     parts_of(interrupted)[0].unlink()
     assert upscaled(source, interrupted).upscaled == FRAMES - 2 * PART_FRAMES
-    assert sha(interrupted) == quiet
+    assert sha(interrupted) == undisturbed
 
 
 def test_other_settings_do_not_resume(interrupted: Path, source: Path, upscaled: Upscaled) -> None:
@@ -208,7 +208,7 @@ def test_images_of_a_run_killed_before_it_cleaned_up_are_not_written_again(
 
 
 def test_an_ffmpeg_that_outlived_a_killed_run_does_not_write_to_our_output(
-    quiet: str, interrupted: Path, source: Path, upscaled: Upscaled
+    undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled
 ) -> None:
     work, partial = interrupted.with_name("out.mp4.iconvsr"), interrupted.with_name("out.mp4.part")
     open_files = [(work / "video.mov").open("wb"), partial.open("wb")]
@@ -216,7 +216,7 @@ def test_an_ffmpeg_that_outlived_a_killed_run_does_not_write_to_our_output(
     for file in open_files:
         file.write(b"late")
         file.close()
-    assert sha(interrupted) == quiet
+    assert sha(interrupted) == undisturbed
 
 
 def test_a_dry_run_deletes_nothing(interrupted: Path, source: Path, upscaled: Upscaled) -> None:
@@ -225,7 +225,7 @@ def test_a_dry_run_deletes_nothing(interrupted: Path, source: Path, upscaled: Up
 
 
 def test_a_full_disk_keeps_what_is_finished(
-    quiet: str,
+    undisturbed: str,
     source: Path,
     upscaled: Upscaled,
     fake_ffmpeg: Callable[[str], str],
@@ -240,7 +240,7 @@ def test_a_full_disk_keeps_what_is_finished(
         upscaled(source, output, ffmpeg=fake_ffmpeg(full))
     assert len(parts_of(output)) == 2
     upscaled(source, output, ffmpeg=executable.path)
-    assert sha(output) == quiet
+    assert sha(output) == undisturbed
 
 
 # ---- signals and kills ----
@@ -325,7 +325,7 @@ def kill_at_random(process_id: int, dice: random.Random) -> str:
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(3000)])])
 def test_a_job_killed_at_any_moment_gives_the_same_file(
-    quiet: str, source: Path, tiny_model: Path, tmp_path: Path, kills: int
+    undisturbed: str, source: Path, tiny_model: Path, tmp_path: Path, kills: int
 ) -> None:
     dice = random.Random(kills)
     context = multiprocessing.get_context("forkserver")
@@ -346,4 +346,4 @@ def test_a_job_killed_at_any_moment_gives_the_same_file(
                     hits += 1
             process.join(60)
             assert process.exitcode is not None, "it hangs"
-        assert sha(output) == quiet
+        assert sha(output) == undisturbed

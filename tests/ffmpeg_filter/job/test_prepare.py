@@ -57,7 +57,7 @@ def test_full_range_stays_full(clip: Make, upscaled: Upscaled, tmp_path: Path, e
     assert probe(tmp_path / f"out.{suffix}").video.properties["_Range"] == 1
 
 
-# What editors look at: the codec, its profile and its four characters.
+# What editing programs check: the codec, its profile and its four-character code.
 INTERMEDIATES = {
     "prores-proxy": ("prores", "Proxy", "apco"),
     "prores-lt": ("prores", "LT", "apcs"),
@@ -94,10 +94,10 @@ def test_intermediates_open_with_their_profile_and_the_color_of_the_source(
     after = probe(output)
     assert after.video.properties | {"_ChromaLocation": 0} == probe(source).video.properties | {"_ChromaLocation": 0}
     assert float(after.video.sample_aspect_ratio) == pytest.approx(4 / 3, rel=0.01)  # Matroska rounds the size to show
-    said = subprocess.run(
+    decoding = subprocess.run(
         [executable.path, "-v", "error", "-i", str(output), "-f", "null", "-"], capture_output=True, check=True
     )
-    assert said.stderr == b""  # ffmpeg finds nothing odd in any frame
+    assert decoding.stderr == b""  # ffmpeg finds nothing odd in any frame
 
 
 def test_full_range_values_are_not_squeezed_by_ffmpeg(ffmpeg: Make, upscaled: Upscaled, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_untagged_primaries_stay_untagged(clip: Make, upscaled: Upscaled, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("pixels", "encoder", "got"),
+    ("pixels", "encoder", "target"),
     [
         ("yuv420p", "ffv1", "YUV420P10"),
         ("yuv422p10le", "x264", "YUV422P10"),
@@ -142,11 +142,11 @@ def test_untagged_primaries_stay_untagged(clip: Make, upscaled: Upscaled, tmp_pa
     ],
 )
 def test_depth_and_chroma_are_kept(
-    clip: Make, upscaled: Upscaled, tmp_path: Path, pixels: str, encoder: str, got: str
+    clip: Make, upscaled: Upscaled, tmp_path: Path, pixels: str, encoder: str, target: str
 ) -> None:
     source = clip("in.mkv", "-c:v", "ffv1" if pixels != "yuv411p" else "rawvideo", "-pix_fmt", pixels, frames=3)
     upscaled(source, tmp_path / "out.mkv", encoder=encoder, speed=None)
-    assert str(probe(tmp_path / "out.mkv").video.layout.format) == got
+    assert str(probe(tmp_path / "out.mkv").video.layout.format) == target
 
 
 def test_interlaced_video_is_refused_with_the_remedy(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:

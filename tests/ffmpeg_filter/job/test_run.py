@@ -109,7 +109,7 @@ def test_a_preview_shows_the_pixels_of_the_whole_job(clip: Make, upscaled: Upsca
     upscaled(source, tmp_path / "whole.mkv", encoder="ffv1", speed=None)
     upscaled(source, tmp_path / "piece.mkv", encoder="ffv1", speed=None, start_s=0.4, duration_s=0.4)
     with av.open(str(tmp_path / "whole.mkv")) as whole, av.open(str(tmp_path / "piece.mkv")) as piece:
-        wanted = [f.to_ndarray().tobytes() for f in whole.decode(video=0)][10:20]
-        got = [(f.pts, f.to_ndarray().tobytes()) for f in piece.decode(video=0)]
-    assert [pixels for _, pixels in got] == wanted
-    assert got[0][0] == 0
+        pixels = [f.to_ndarray().tobytes() for f in whole.decode(video=0)][10:20]
+        preview = [(f.pts, f.to_ndarray().tobytes()) for f in piece.decode(video=0)]
+    assert [content for _, content in preview] == pixels
+    assert preview[0][0] == 0

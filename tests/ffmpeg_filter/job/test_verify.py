@@ -21,8 +21,8 @@ FAST = ["--device", "cpu", "--threads", "1", "--segment", "4", "--context", "1",
 
 
 @pytest.fixture
-def grey(ffmpeg: Make) -> Callable[..., Path]:
-    """grey("a.mkv", 100, …): 12 frames of one luma, 96x64, or of another size, depth and range."""
+def gray(ffmpeg: Make) -> Callable[..., Path]:
+    """gray("a.mkv", 100, …): 12 frames of one luma, 96x64, or of another size, depth and range."""
 
     def make(
         name: str,
@@ -40,22 +40,22 @@ def grey(ffmpeg: Make) -> Callable[..., Path]:
     return make
 
 
-def test_equal_frames_are_equal_though_size_and_depth_differ(grey: Make) -> None:
-    found = measure(JobOptions(grey("in.mkv", 100), grey("out.mkv", 400, "384x256", "yuv420p10le")), 12)
+def test_equal_frames_are_equal_though_size_and_depth_differ(gray: Make) -> None:
+    found = measure(JobOptions(gray("in.mkv", 100), gray("out.mkv", 400, "384x256", "yuv420p10le")), 12)
     assert (found.frames, found.psnr_db, found.ssim) == (12, math.inf, 1.0)
 
 
-def test_psnr_is_that_of_the_difference(grey: Make) -> None:
-    found = measure(JobOptions(grey("in.mkv", 100), grey("out.mkv", 410, "384x256", "yuv420p10le")), 12)
+def test_psnr_is_that_of_the_difference(gray: Make) -> None:
+    found = measure(JobOptions(gray("in.mkv", 100), gray("out.mkv", 410, "384x256", "yuv420p10le")), 12)
     assert found.psnr_db == pytest.approx(20 * math.log10(1023 / 10), abs=0.01)
 
 
 @pytest.mark.parametrize(("luma", "deeper"), [(255, 1023), (85, 341)])
 @pytest.mark.parametrize("codec", ["ffv1", "libx264"])
-def test_full_range_meets_full_range_of_another_depth(grey: Make, codec: str, luma: int, deeper: int) -> None:
+def test_full_range_meets_full_range_of_another_depth(gray: Make, codec: str, luma: int, deeper: int) -> None:
     """H.264 is decoded as yuvj420p, as of phones: full range by its name, not by its tag."""
-    source = grey("in.mkv", luma, span="pc", codec=codec)
-    output = grey("out.mkv", deeper, "384x256", "yuv420p10le", "pc")
+    source = gray("in.mkv", luma, span="pc", codec=codec)
+    output = gray("out.mkv", deeper, "384x256", "yuv420p10le", "pc")
     assert measure(JobOptions(source, output), 12).psnr_db == math.inf
 
 
@@ -69,11 +69,11 @@ def test_vmaf_is_measured_where_ffmpeg_has_it(clip: Make, executable: Executable
         assert found.vmaf > 90
 
 
-def test_a_missing_frame_is_noticed(grey: Make) -> None:
+def test_a_missing_frame_is_noticed(gray: Make) -> None:
     with pytest.raises(FfmpegError, match="expected 12 pairs of frames, got 11"):
-        measure(JobOptions(grey("in.mkv", 100, frames=11), grey("out.mkv", 100, "384x256", frames=11)), 12)
+        measure(JobOptions(gray("in.mkv", 100, frames=11), gray("out.mkv", 100, "384x256", frames=11)), 12)
     with pytest.raises(FfmpegError, match="expected 11 pairs of frames, got 12"):
-        measure(JobOptions(grey("in.mkv", 100), grey("out.mkv", 100, "384x256", frames=11)), 11)
+        measure(JobOptions(gray("in.mkv", 100), gray("out.mkv", 100, "384x256", frames=11)), 11)
 
 
 def test_the_frames_of_a_preview_are_compared_with_their_own_source_frames(ffmpeg: Make) -> None:
