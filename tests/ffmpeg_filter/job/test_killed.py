@@ -1,4 +1,4 @@
-"""Nothing is lost: a job that was killed, interrupted or out of disk space resumes to the file of an undisturbed run."""
+"""Nothing is lost: a job that was killed, interrupted or short of disk space resumes to the file of a run left alone."""
 
 import hashlib
 import io
