@@ -1,4 +1,4 @@
-"""Nothing is lost: a job that was killed, interrupted or short of disk space resumes to the file of a run left alone."""
+"""Nothing is lost: a job that was killed, interrupted or out of disk resumes to the file of an undisturbed run."""
 
 import hashlib
 import io
