@@ -23,6 +23,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from vs_iconvsr.stream import Stream
 
 import vs_iconvsr
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
@@ -35,7 +36,6 @@ from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings, plan_for
 from vs_iconvsr.segments import Segment
-from vs_iconvsr.stream import Stream
 
 YUV420P8 = Format("YUV", "integer", 8, 1, 1)
 PROPERTIES = {"_Matrix": 1, "_Range": 0}
@@ -538,6 +538,7 @@ def _to_nowhere(network: VideoNetwork, settings: Settings, path: Path) -> None:
     from threading import Event
 
     from ffmpeg_filter.job.lines import Line, Lines
+
     from ffmpeg_filter.job.pipeline import FrameReader, Part, PartWriter
     from ffmpeg_filter.media import decode
     from ffmpeg_filter.media.probe import probe

@@ -19,6 +19,7 @@ import benchmark
 import numpy as np
 import torch
 from torch import Tensor
+from vs_iconvsr.stream import HrFrame, Stream
 
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
 from tests.vs_iconvsr.networks.goldens import golden
@@ -29,7 +30,6 @@ from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import HrFrame, Stream
 
 YUV420P8 = Format("YUV", "integer", 8, 1, 1)
 YUV420P10 = Format("YUV", "integer", 10, 1, 1)

@@ -22,7 +22,7 @@ from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, Planes, colorimetry_of, from_rgb, output_colorimetry, to_rgb
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import Stream
+from vs_iconvsr.streaming import Fetched, Session, iterate
 
 BICUBIC = "bicubic"
 SHOWN = Format("RGB", "integer", 8)
@@ -171,12 +171,16 @@ def _upscaled(
     def decoded(first: int) -> Iterator[DecodedFrame]:
         return pictures(source, first, Damage(), ignore_interlaced=True)
 
+    def fetch(n: int) -> Fetched:
+        frame = feed.get(n)
+        return Fetched(frame.planes, frame.properties)
+
     feed = FrameReader(decoded)
     network = weights.load(model)
     layout = source.video.layout.format
     images, started = [], time.monotonic()
     try:
-        with Stream(
+        with Session(
             network,
             settings,
             source=layout,
@@ -185,16 +189,12 @@ def _upscaled(
             num_frames=source.num_frames,
             target=SHOWN,
             warn=warn,
-        ) as stream:
-            for moment in moments:
-                while wanted := stream.missing(moment.frame):
-                    for n in wanted:
-                        picture = feed.get(n)
-                        stream.put(n, picture.planes, picture.properties)
-                images.append(_png(stream.frame(moment.frame).planes, source))
+        ) as session:
+            for _, hr in iterate(session, fetch, [moment.frame for moment in moments]):
+                images.append(_png(hr.planes, source))
                 progress.advance()
             # Every step is one frame in one direction: an hr frame takes a step backward and one forward.
-            fps = stream.counts.steps / 2 / (time.monotonic() - started)
+            fps = session.counts.steps / 2 / (time.monotonic() - started)
     finally:
         feed.close()
     return images, fps

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ffmpeg_filter.job.journal import Journal
-from ffmpeg_filter.job.lines import Line, Lines
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import FrameReader, Part, PartWriter, StageTimes
+from ffmpeg_filter.job.pool import Pipeline, PipelinePool
 from ffmpeg_filter.job.prepare import PreparedJob, prepare_job
 from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.media import decode, mux
@@ -17,7 +17,7 @@ from ffmpeg_filter.media.encode import FrameEncoder
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from ffmpeg_filter.media.source import MediaSource, SourceError
 from vs_iconvsr import weights
-from vs_iconvsr.stream import HrFrame, Stream
+from vs_iconvsr.streaming import HrFrame, Session
 
 _TIMES_LISTED = 5
 
@@ -64,22 +64,22 @@ def make_parts(
     """
     parts = [Part(n, prepared.manifest.frames_of(n)) for n in todo]
 
-    def open_line(sharers: int) -> Line:
-        return _open_line(prepared, work, progress, sharers)
+    def open_pipeline(sharers: int) -> Pipeline:
+        return _open_pipeline(prepared, work, progress, sharers)
 
     def report(hr: HrFrame) -> None:
-        progress.update_rates(lines.stages().rates())
+        progress.update_rates(pool.stages().rates())
         progress.advance(hr.segment)
 
-    # Two lines inside one scene would both need all of its frames.
+    # Two pipelines inside one scene would both need all of its frames.
     encoders = prepared.options.encoders if prepared.plan.segment else 1
-    lines = Lines(parts, open_line, encoders=encoders, stop=stop, delivered=report)
-    lines.run()
-    return ExecutionResult(sum(len(part.frames) for part in parts), lines.stages())
+    pool = PipelinePool(parts, open_pipeline, encoders=encoders, stop=stop, delivered=report)
+    pool.run()
+    return ExecutionResult(sum(len(part.frames) for part in parts), pool.stages())
 
 
-def _open_line(prepared: PreparedJob, work: Journal, progress: Progress, sharers: int) -> Line:
-    """A decoder, an engine and an encoder of their own. sharers: how many lines share the memory."""
+def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sharers: int) -> Pipeline:
+    """A decoder, a session and an encoder of its own. sharers: how many pipelines share the memory."""
     source, video, options = prepared.source, prepared.source.video, prepared.options
     damage = Damage()
 
@@ -88,7 +88,7 @@ def _open_line(prepared: PreparedJob, work: Journal, progress: Progress, sharers
             source, first, damage, deinterlace=options.deinterlace, ignore_interlaced=options.ignore_interlaced
         )
 
-    stream = Stream(
+    session = Session(
         weights.load(options.model),
         options.settings,
         source=video.layout.format,
@@ -99,11 +99,13 @@ def _open_line(prepared: PreparedJob, work: Journal, progress: Progress, sharers
         sharers=sharers,
         warn=progress.note,
     )
-    return Line(stream, FrameReader(decode_from), PartWriter(_JournalSink(prepared, work, damage), source.timeline.pts))
+    return Pipeline(
+        session, FrameReader(decode_from), PartWriter(_JournalSink(prepared, work, damage), source.timeline.pts)
+    )
 
 
 class _JournalSink:
-    """The work directory as a line's writer sees it. damage: what that line's decoder has met up to now."""
+    """The work directory as a pipeline's writer sees it. damage: what that pipeline's decoder has met up to now."""
 
     def __init__(self, prepared: PreparedJob, work: Journal, damage: Damage) -> None:
         self._prepared, self._work, self._damage = prepared, work, damage

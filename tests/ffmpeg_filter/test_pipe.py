@@ -18,7 +18,7 @@ from ffmpeg_filter.pipe import Delivered, upscale_pipe
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import Stream
+from vs_iconvsr.streaming import Fetched, Session, iterate
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -56,7 +56,7 @@ Piped = Callable[..., tuple[Delivered, Path]]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 9, 23])
-def test_a_pipe_gives_the_pixels_of_a_stream_that_knows_its_length(
+def test_a_pipe_gives_the_pixels_of_a_session_that_knows_its_length(
     clip: Make, piped: Piped, tiny_model: Path, frames: int
 ) -> None:
     source = clip("in.mkv", "-c:v", "ffv1", frames=frames)
@@ -65,7 +65,7 @@ def test_a_pipe_gives_the_pixels_of_a_stream_that_knows_its_length(
     known = probe(source)
     here = list(pictures(known, 0, Damage()))
     with (
-        Stream(
+        Session(
             weights.load(tiny_model),
             SMALL,
             source=known.video.layout.format,
@@ -73,14 +73,12 @@ def test_a_pipe_gives_the_pixels_of_a_stream_that_knows_its_length(
             height=32,
             num_frames=frames,
             target=Format("YUV", "integer", 10, 1, 1),
-        ) as stream,
+        ) as session,
         av.open(str(out)) as container,
     ):
-        for n, frame in enumerate(container.decode(video=0)):
-            while wanted := stream.missing(n):
-                for k in wanted:
-                    stream.put(k, here[k].planes, here[k].properties)
-            assert all(torch.equal(a, b) for a, b in zip(stream.frame(n).planes, planes_of(frame), strict=True))
+        expected = iterate(session, lambda n: Fetched(here[n].planes, here[n].properties), range(frames))
+        for (_, hr), frame in zip(expected, container.decode(video=0), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(hr.planes, planes_of(frame), strict=True))
 
 
 def test_timestamps_and_sound_go_through(ffmpeg: Make, piped: Piped) -> None:

@@ -8,7 +8,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 import torch
 
@@ -18,9 +18,8 @@ from vs_iconvsr.colorspace import Format
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plugin import planes
 from vs_iconvsr.plugin.planes import Plane
-from vs_iconvsr.scenes.cuts import Cuts
-from vs_iconvsr.segments import Unknown
-from vs_iconvsr.stream import HrFrame, Stream
+from vs_iconvsr.scenes.cuts import SceneStarts
+from vs_iconvsr.streaming import HrFrame, Session
 
 type Arguments = Mapping[str, Sequence[int | float | str]]
 type Clip = tuple[int, int, int, int]
@@ -53,7 +52,7 @@ class UpscaleFilter:
         self._source = _constant_format(clip)
         _, width, height, num_frames = clip
         self._target = _target_format(arguments, self._source)
-        self._stream = Stream(
+        self._session = Session(
             _network(arguments),
             _settings(arguments),
             source=self._source,
@@ -64,34 +63,34 @@ class UpscaleFilter:
             in_flight=threads,
             warn=lambda text: log(WARNING, f"Upscale: {text}"),
         )
-        log(INFORMATION, f"Upscale: {self._stream.plan.describe()}")
-        scale = self._stream.scale
+        log(INFORMATION, f"Upscale: {self._session.plan.describe()}")
+        scale = self._session.scale
         self.output = (self._target.id, width * scale, height * scale, False)
 
     def start(self, n: int) -> list[int]:
-        wanted = self._stream.missing(n)
-        return sorted({*wanted, *self._stream.ahead(n)})
+        needed = self._session.needs(n)
+        return sorted({*needed, *self._session.look_ahead(n)})
 
     def take(
         self, n: int, frame: Sequence[Plane], properties: Mapping[str, Sequence[int | float | str]], user_data: object
     ) -> None:
-        self._stream.put(n, planes.copy_from(frame, self._source), _numbers(properties), user_data=user_data)
+        self._session.put(n, planes.copy_from(frame, self._source), _numbers(properties), user_data=user_data)
 
     def more(self, n: int) -> list[int]:
-        return self._stream.missing(n)
+        return self._session.needs(n)
 
     def finish(self, n: int) -> tuple[HrFrame, object, Mapping[str, int | None]]:
-        hr = self._stream.frame(n)
+        hr = self._session.frame(n)
         return hr, hr.user_data, hr.properties
 
     def write(self, hr: HrFrame, frame: Sequence[Plane]) -> None:
         planes.copy_to(frame, hr.planes, self._target)
 
     def abandon(self, n: int) -> None:
-        self._stream.abandon(n)
+        self._session.abandon(n)
 
     def close(self) -> None:
-        self._stream.close()
+        self._session.close()
 
 
 class SceneDetectFilter:
@@ -100,11 +99,11 @@ class SceneDetectFilter:
     def __init__(self, clip: Clip, arguments: Arguments) -> None:
         self._format = _constant_format(clip)
         id_, width, height, num_frames = clip
-        threshold = _one(arguments, "sc_threshold", float, scenes.DEFAULT_THRESHOLD)
-        if not 0 < threshold <= 1:
-            raise ValueError(f"sc_threshold: expected a share above 0 and up to 1, got {threshold}")
-        self._signatures: OrderedDict[int, _Signature] = OrderedDict()
-        self._cuts = Cuts(num_frames, threshold, self._signatures.get)
+        self._threshold = _one(arguments, "sc_threshold", float, scenes.DEFAULT_THRESHOLD)
+        if not 0 < self._threshold <= 1:
+            raise ValueError(f"sc_threshold: expected a share above 0 and up to 1, got {self._threshold}")
+        self._signatures: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._starts = SceneStarts(num_frames)
         self._lock = threading.Lock()
         self.output = (id_, width, height, True)
 
@@ -115,7 +114,7 @@ class SceneDetectFilter:
 
     def take(self, n: int, frame: Sequence[Plane], properties: object, user_data: object) -> None:
         del properties, user_data
-        signature = _Signature(scenes.signature(planes.copy_from(frame, self._format), self._format))
+        signature = scenes.signature(planes.copy_from(frame, self._format), self._format)
         with self._lock:
             self._signatures[n] = signature
             self._signatures.move_to_end(n)
@@ -123,18 +122,22 @@ class SceneDetectFilter:
                 self._signatures.popitem(last=False)
 
     def more(self, n: int) -> list[int]:
-        """Frames whose signatures have been dropped meanwhile, and n again: it is copied from the last round."""
+        """Judges both cuts if it can; else the signatures dropped meanwhile, and n again: it is copied from the last
+        round."""
         with self._lock:
-            absent = self._absent(n)
-            return sorted({n, *absent}) if absent else []
+            if absent := self._absent(n):
+                return sorted({n, *absent})
+            windows = [(k, self._starts.window(k)) for k in (n, n + 1) if self._starts[k] is None]
+            held = [(k, k - window.start, [self._signatures[i] for i in window]) for k, window in windows]
+        for k, at, signatures in held:  # without the lock: milliseconds
+            answer = scenes.is_cut(signatures, at, threshold=self._threshold)
+            with self._lock:
+                self._starts.learn(k, answer)
+        return []
 
     def finish(self, n: int) -> tuple[None, None, dict[str, int]]:
         with self._lock:
-            changes = {
-                scenes.PREV: int(self._cuts.starts_scene(n)),
-                scenes.NEXT: int(self._cuts.starts_scene(n + 1)),
-            }
-        return None, None, changes
+            return None, None, {scenes.PREV: int(bool(self._starts[n])), scenes.NEXT: int(bool(self._starts[n + 1]))}
 
     def abandon(self, n: int) -> None:
         del n
@@ -144,28 +147,12 @@ class SceneDetectFilter:
 
     def _absent(self, n: int) -> set[int]:
         """Frames without which a cut at n or n + 1 cannot be judged."""
-        absent: set[int] = set()
-        for k in (n, n + 1):
-            try:
-                self._cuts.starts_scene(k)
-            except Unknown:
-                absent.update(i for i in self._cuts.window(k) if i not in self._signatures)
-        return absent
+        unknown = [k for k in (n, n + 1) if self._starts[k] is None]
+        return {i for k in unknown for i in self._starts.window(k) if i not in self._signatures}
 
 
 SIGNATURES_HELD = 512
 """About 10 KB each: room for every request of a core with many threads, and the same for clips of any length."""
-
-
-@dataclass(frozen=True)
-class _Signature:
-    """A frame that says nothing by its properties: SceneDetect measures what others have marked already."""
-
-    measured: torch.Tensor
-    properties: Mapping[str, int] = field(default_factory=dict)
-
-    def signature(self) -> torch.Tensor:
-        return self.measured
 
 
 def _constant_format(clip: Clip) -> Format:

@@ -18,7 +18,7 @@ from vs_iconvsr.scenes import cut_from_properties, is_cut, signature
 
 WIDTH, HEIGHT, FRAMES = 160, 96, 12
 GRAY8 = Format("GRAY", "integer", 8)
-SHARED = Path(__file__).parents[2].parent / "shared"
+SHARED = Path(__file__).parents[3].parent / "shared"
 
 
 # --- clips: frames are (t, h, w) float, 0 to 255

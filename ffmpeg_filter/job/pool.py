@@ -1,7 +1,7 @@
-"""Lines of decoder, engine and encoder that make parts: one, or two where one encoder keeps the engine waiting.
+"""Pipelines of decoder, engine and encoder that make parts: one, or two where one encoder keeps the engine waiting.
 
 An encoder of small or hard frames leaves cores idle, however many threads it has; two of them, each at a part of its
-own, do not. What a part holds does not depend on the line that makes it.
+own, do not. What a part holds does not depend on the pipeline that makes it.
 """
 
 import logging
@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter, StageTime, StageTimes, upscale
-from vs_iconvsr.stream import HrFrame, Stream
+from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter, StageTime, StageTimes, run_pipeline
+from vs_iconvsr.streaming import HrFrame, Session
 
 logger = logging.getLogger(__name__)
 
-MOST_LINES = 2
+MOST_PIPELINES = 2
 
 # The load average needs a minute to follow, and the first frames of a run tell little.
 _WATCH_S = 60.0
@@ -27,30 +27,30 @@ _IDLE = 0.4  # of the cores
 
 
 @dataclass
-class Line:
+class Pipeline:
     """What upscales and encodes one part after the other."""
 
-    stream: Stream
-    feed: FrameReader
+    session: Session
+    reader: FrameReader
     writer: PartWriter
 
     def stages(self) -> StageTimes:
         """What its stages have spent up to now."""
-        engine = StageTime(self.stream.counts.hr_frames, self.stream.counts.busy_s / len(self.stream.plan.devices))
-        return StageTimes(self.feed.spent, engine, self.writer.spent)
+        engine = StageTime(self.session.counts.hr_frames, self.session.counts.busy_s / len(self.session.plan.devices))
+        return StageTimes(self.reader.spent, engine, self.writer.spent)
 
 
-class Lines:
-    """The parts to make, and the lines that make them.
+class PipelinePool:
+    """The parts to make, and the pipelines that make them.
 
-    opened: a new line; its argument says how many lines share the memory. encoders: how many lines, None for one and a
-    second when it would pay. delivered: called with each hr frame, by one thread at a time.
+    open_pipeline: makes a pipeline; its argument is how many of them share the memory. encoders: how many pipelines,
+    None for one and a second when it would pay. delivered: called with each hr frame, by one thread at a time.
     """
 
     def __init__(
         self,
         todo: Sequence[Part],
-        opened: Callable[[int], Line],
+        open_pipeline: Callable[[int], Pipeline],
         *,
         encoders: int | None,
         stop: threading.Event,
@@ -58,21 +58,21 @@ class Lines:
     ) -> None:
         self._todo = deque(todo)
         self._end = todo[-1].frames.stop
-        self._opened = opened
+        self._open = open_pipeline
         self._encoders = encoders
         self._stop = stop
-        self._told = delivered
+        self._delivered = delivered
         self._lock = threading.RLock()
         self._halted = threading.Event()
         self._failure: BaseException | None = None
-        self._lines: list[Line] = []
+        self._pipelines: list[Pipeline] = []
         self._second: threading.Thread | None = None
         self._began = time.monotonic()
 
     def run(self) -> None:
         """Makes all parts. Raises Interrupted, or what first went wrong; nothing runs any more then."""
         try:
-            self._drive(self._open_line())
+            self._drive(self._open_pipeline())
             if self._second is not None:
                 self._second.join()
         except BaseException as error:
@@ -83,9 +83,9 @@ class Lines:
             raise self._failure
 
     def stages(self) -> StageTimes:
-        """What all lines have spent up to now: one engine serves them all, the other stages are a line's own."""
+        """What all pipelines have spent: one engine serves them all, the other stages are a pipeline's own."""
         with self._lock:
-            each = [line.stages() for line in self._lines]
+            each = [pipeline.stages() for pipeline in self._pipelines]
         total = each[0]
         for more in each[1:]:
             total = StageTimes(
@@ -93,30 +93,37 @@ class Lines:
             )
         return total
 
-    def _open_line(self) -> Line:
+    def _open_pipeline(self) -> Pipeline:
         with self._lock:
-            line = self._opened(len(self._lines) + 1)
-            self._lines.append(line)
-            return line
+            pipeline = self._open(len(self._pipelines) + 1)
+            self._pipelines.append(pipeline)
+            return pipeline
 
-    def _drive(self, line: Line) -> None:
+    def _drive(self, pipeline: Pipeline) -> None:
         def delivered(hr: HrFrame) -> None:
             with self._lock:
-                self._told(hr)
+                self._delivered(hr)
                 if self._second is None and self._todo and self._would_pay():
-                    self._second = threading.Thread(target=self._run_second, name="second line", daemon=True)
+                    self._second = threading.Thread(target=self._run_second, name="second pipeline", daemon=True)
                     self._second.start()
 
-        upscale(line.stream, line.feed, line.writer, self._claimed(line), stopped=self._stopped, delivered=delivered)
+        run_pipeline(
+            pipeline.session,
+            pipeline.reader,
+            pipeline.writer,
+            self._claimed(pipeline),
+            stopped=self._stopped,
+            delivered=delivered,
+        )
 
-    def _claimed(self, line: Line) -> Iterator[Part]:
-        """Part after part, as long as there are any. A line that is alone looks ahead beyond the part it is at."""
+    def _claimed(self, pipeline: Pipeline) -> Iterator[Part]:
+        """Part after part, as long as there are any. A pipeline that is alone looks ahead beyond the part it is at."""
         while True:
             with self._lock:
                 if not self._todo:
                     return
                 part = self._todo.popleft()
-                line.stream.until = self._end if self._second is None else part.frames.stop
+                pipeline.session.stop_at(self._end if self._second is None else part.frames.stop)
             yield part
 
     def _stopped(self) -> bool:
@@ -125,9 +132,9 @@ class Lines:
     def _run_second(self) -> None:
         try:
             with self._lock:
-                self._lines[0].stream.until = self._todo[0].frames.start if self._todo else self._end
+                self._pipelines[0].session.stop_at(self._todo[0].frames.start if self._todo else self._end)
                 logger.info("a second encoder begins")
-            self._drive(self._open_line())
+            self._drive(self._open_pipeline())
         except BaseException as error:
             self._failure = error
             self._halted.set()
@@ -137,8 +144,8 @@ class Lines:
         if self._second is None:
             return
         if at_once:
-            for line in self._lines[1:]:
-                line.writer.kill()
+            for pipeline in self._pipelines[1:]:
+                pipeline.writer.kill()
         self._second.join()
 
     def _would_pay(self) -> bool:

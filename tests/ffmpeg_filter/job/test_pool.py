@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ffmpeg_filter.job import lines
+from ffmpeg_filter.job import pool
 from ffmpeg_filter.job.finalize import JobSummary
-from ffmpeg_filter.job.lines import Line, Lines
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter
+from ffmpeg_filter.job.pool import Pipeline, PipelinePool
 from ffmpeg_filter.media.decode import DecodedFrame
 from vs_iconvsr.colorspace import Planes
-from vs_iconvsr.stream import Counts
+from vs_iconvsr.streaming import Counts
 
 PLANES = (torch.zeros(1, 1),)
 PARTS = [Part(k, range(10 * k, 10 * k + 10)) for k in range(6)]
@@ -23,7 +23,7 @@ MEET_S = 20.0
 
 
 class Still:
-    """A stream of which every frame is there at once. Its engine needs 1 ms a frame, as it says itself."""
+    """A session of which every frame is there at once. Its engine needs 1 ms a frame, as it reports itself."""
 
     def __init__(self) -> None:
         self.until = 0
@@ -32,12 +32,17 @@ class Still:
         self.plan = SimpleNamespace(devices=("cpu",))
         self.planes = PLANES
 
-    def missing(self, n: int) -> list[int]:
+    num_frames = 60
+
+    def stop_at(self, until: int) -> None:
+        self.until = until
+
+    def needs(self, n: int) -> list[int]:
         self.untils.append(self.until)
         del n
         return []
 
-    ahead = missing
+    look_ahead = needs
 
     def frame(self, n: int) -> "Still":
         del n
@@ -50,7 +55,7 @@ class Still:
 
 
 class Shelf:
-    """Where the parts of all lines go. put_s: what its encoders need for a frame. fail: the part that fails."""
+    """Where the parts of all pipelines go. put_s: what its encoders need for a frame. fail: the part that fails."""
 
     def __init__(self, put_s: float = 0.0, fail: int = -1, at_open: Callable[[], object] = lambda: None) -> None:
         self.put_s, self.fail, self.at_open = put_s, fail, at_open
@@ -105,7 +110,7 @@ def first_two_meet() -> Callable[[], None]:
 
 
 class Workshop:
-    """Lines that end on one shelf."""
+    """PipelinePool that end on one shelf."""
 
     def __init__(
         self,
@@ -115,50 +120,52 @@ class Workshop:
         stop: threading.Event | None = None,
         delivered: Callable[[object], None] = lambda _: None,
     ) -> None:
-        self.streams: list[Still] = []
+        self.sessions: list[Still] = []
         self.sharers: list[int] = []
         self.shelf = shelf
-        self.lines = Lines(PARTS, self.opened, encoders=encoders, stop=stop or threading.Event(), delivered=delivered)
+        self.pool = PipelinePool(
+            PARTS, self.opened, encoders=encoders, stop=stop or threading.Event(), delivered=delivered
+        )
 
-    def opened(self, sharers: int) -> Line:
+    def opened(self, sharers: int) -> Pipeline:
         self.sharers.append(sharers)
-        self.streams.append(Still())
+        self.sessions.append(Still())
         writer = PartWriter(self.shelf, range(60))  # type: ignore[arg-type]
-        return Line(self.streams[-1], FrameReader(decode), writer)  # type: ignore[arg-type]
+        return Pipeline(self.sessions[-1], FrameReader(decode), writer)  # type: ignore[arg-type]
 
 
 EVERYTHING = {part.number: list(part.frames) for part in PARTS}
 
 
-def test_one_line_makes_every_part_in_order_and_looks_ahead_to_the_end() -> None:
+def test_one_pipeline_makes_every_part_in_order_and_looks_ahead_to_the_end() -> None:
     workshop = Workshop(Shelf(), encoders=1)
-    workshop.lines.run()
+    workshop.pool.run()
     assert workshop.shelf.made == EVERYTHING
     assert list(workshop.shelf.made) == sorted(EVERYTHING)
     assert workshop.sharers == [1]
-    assert set(workshop.streams[0].untils) == {60}
+    assert set(workshop.sessions[0].untils) == {60}
 
 
 def test_two_encoders_are_open_at_the_same_time_and_every_part_is_made_once() -> None:
     workshop = Workshop(Shelf(at_open=first_two_meet()), encoders=2)
-    workshop.lines.run()
+    workshop.pool.run()
     assert workshop.shelf.made == EVERYTHING
     assert workshop.sharers == [1, 2]
-    assert workshop.lines.stages().encode.frames == 60
+    assert workshop.pool.stages().encode.frames == 60
 
 
-def test_beside_another_line_none_looks_ahead_beyond_its_own_part() -> None:
+def test_beside_another_pipeline_none_looks_ahead_beyond_its_own_part() -> None:
     workshop = Workshop(Shelf(at_open=first_two_meet()), encoders=2)
-    workshop.lines.run()
-    assert set(workshop.streams[1].untils) <= {part.frames.stop for part in PARTS}
-    assert len(set(workshop.streams[1].untils)) > 1
+    workshop.pool.run()
+    assert set(workshop.sessions[1].untils) <= {part.frames.stop for part in PARTS}
+    assert len(set(workshop.sessions[1].untils)) > 1
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tells whether a second encoder would pay need not be watched for a minute."""
-    monkeypatch.setattr(lines, "_WATCH_S", 0.0)
-    monkeypatch.setattr(lines, "_WATCH_FRAMES", 3)
+    monkeypatch.setattr(pool, "_WATCH_S", 0.0)
+    monkeypatch.setattr(pool, "_WATCH_FRAMES", 3)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -170,48 +177,48 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_encoder_begins_where_it_would_pay(
     monkeypatch: pytest.MonkeyPatch, put_s: float, idle: float, expected: int
 ) -> None:
-    monkeypatch.setattr(lines, "idle_share", lambda: idle)
+    monkeypatch.setattr(pool, "idle_share", lambda: idle)
     workshop = Workshop(Shelf(put_s), encoders=None)
-    workshop.lines.run()
+    workshop.pool.run()
     assert workshop.shelf.made == EVERYTHING
-    assert len(workshop.streams) == expected
+    assert len(workshop.sessions) == expected
 
 
 @pytest.mark.parametrize(("watched", "enough"), [("_WATCH_S", 0.0), ("_WATCH_FRAMES", 3)])
 def test_nobody_judges_by_the_first_seconds_or_frames(
     monkeypatch: pytest.MonkeyPatch, watched: str, enough: float
 ) -> None:
-    monkeypatch.setattr(lines, watched, enough)
-    monkeypatch.setattr(lines, "idle_share", lambda: 1.0)
+    monkeypatch.setattr(pool, watched, enough)
+    monkeypatch.setattr(pool, "idle_share", lambda: 1.0)
     workshop = Workshop(Shelf(0.004), encoders=None)
-    workshop.lines.run()
-    assert len(workshop.streams) == 1
+    workshop.pool.run()
+    assert len(workshop.sessions) == 1
 
 
 @pytest.mark.parametrize("fail", [0, 1])
-def test_a_failure_on_either_line_ends_both_and_is_raised(fail: int) -> None:
+def test_a_failure_in_either_pipeline_ends_both_and_is_raised(fail: int) -> None:
     shelf = Shelf(0.002, fail, at_open=first_two_meet())
     workshop = Workshop(shelf, encoders=2)
     with pytest.raises(OSError, match="the encoder is gone"):
-        workshop.lines.run()
+        workshop.pool.run()
     assert all(times == EVERYTHING[number] for number, times in shelf.made.items())
     assert len(shelf.made) <= 1
     assert not [thread for thread in threading.enumerate() if thread.name in ("second line", "encode")]
 
 
-def test_stopping_ends_both_lines() -> None:
+def test_stopping_ends_both_pipelines() -> None:
     stop = threading.Event()
     count = itertools.count()
     workshop = Workshop(
         Shelf(0.002), encoders=2, stop=stop, delivered=lambda _: stop.set() if next(count) == 25 else None
     )
     with pytest.raises(Interrupted):
-        workshop.lines.run()
+        workshop.pool.run()
     assert len(workshop.shelf.made) < len(PARTS)
     assert not [thread for thread in threading.enumerate() if thread.name in ("second line", "encode")]
 
 
-def test_an_interrupt_waits_for_no_encoder_of_the_second_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_waits_for_no_encoder_of_the_second_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     finishing, killed = threading.Event(), threading.Event()
 
     def finish(encoder: Shelf.Encoder) -> None:
@@ -230,7 +237,7 @@ def test_an_interrupt_waits_for_no_encoder_of_the_second_line(monkeypatch: pytes
     shelf = Shelf(0.01, at_open=first_two_meet())
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        Workshop(shelf, encoders=2, delivered=delivered).lines.run()
+        Workshop(shelf, encoders=2, delivered=delivered).pool.run()
     assert killed.is_set()
     assert time.monotonic() - began < MEET_S / 2
 
@@ -248,6 +255,6 @@ def test_two_encoders_make_the_same_file_as_one(
     assert contents[0] == contents[1]
 
 
-def test_more_encoders_than_lines_are_refused(tmp_path: Path) -> None:
+def test_more_encoders_than_pipelines_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"encoders: expected 1 to 2 at a time, got 3"):
         JobOptions(tmp_path / "in.mkv", tmp_path / "out.mkv", encoders=3)
