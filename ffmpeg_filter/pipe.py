@@ -16,11 +16,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ffmpeg_filter.job.pipeline import BoundedQueue, QueueClosed
+from ffmpeg_filter.media.container import exact
 from ffmpeg_filter.media.decode import THREAD_TYPE, THREADS
 from ffmpeg_filter.media.frames import planes_of
+from ffmpeg_filter.media.metadata import color_properties
 from ffmpeg_filter.media.pixels import Layout, layout_of, pixel_format_of, plane_order
 from ffmpeg_filter.media.presets import LEAST_BITS
-from ffmpeg_filter.media.probe import SourceError, color_properties, exact
+from ffmpeg_filter.media.source import SourceError
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes, colorimetry_of, output_colorimetry
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings

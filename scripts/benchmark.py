@@ -549,15 +549,15 @@ def _to_nowhere(network: VideoNetwork, settings: Settings, path: Path) -> None:
         stream = Stream(
             network,
             settings,
-            source=source.layout.format,
-            width=source.width,
-            height=source.height,
+            source=source.video.layout.format,
+            width=source.video.width,
+            height=source.video.height,
             num_frames=source.num_frames,
             target=Format("YUV", "integer", 10, 1, 1),
             sharers=sharers,
         )
         feed = FrameReader(lambda first: decode.pictures(source, first, decode.Damage()))
-        return Line(stream, feed, PartWriter(_Nowhere(), source.pts))
+        return Line(stream, feed, PartWriter(_Nowhere(), source.timeline.pts))
 
     parts = [Part(0, range(source.num_frames))]
     Lines(parts, opened, encoders=1, stop=Event(), delivered=lambda _: None).run()

@@ -26,9 +26,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(options: argparse.Namespace) -> int:
     """Writes the page and says its name on standard output."""
     from ffmpeg_filter.compare.page import BICUBIC, compare
-    from ffmpeg_filter.job.journal import write_atomically
     from ffmpeg_filter.media.probe import probe
     from vs_iconvsr import weights
+    from vs_iconvsr.atomic import write_atomically
 
     target = options.page or options.input.with_name(options.input.name + ".compare.html")
     if target.exists() and not options.overwrite:

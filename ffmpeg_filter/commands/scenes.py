@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ffmpeg_filter.media.decode import Damage, pictures
-from ffmpeg_filter.media.probe import MediaSource, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import scenes
 
 
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Says one line a scene on standard output: its first frame and its time in s."""
     source = probe(options.input)
     for frame in starts(source, options.sc_threshold):
-        time_s = source.time_of(frame) - source.time_of(0)
+        time_s = source.timeline.time_of(frame) - source.timeline.time_of(0)
         options.say(json.dumps({"frame": frame, "time_s": time_s}) if options.json else f"{frame}\t{time_s:.3f}")
     return 0
 
@@ -36,7 +37,7 @@ def starts(source: MediaSource, threshold: float) -> Iterator[int]:
     window: deque[Tensor] = deque(maxlen=scenes.BEFORE + 1 + scenes.AFTER)
     last = -1
     for picture in pictures(source, 0, Damage(), ignore_interlaced=True):
-        window.append(scenes.signature(picture.planes, source.layout.format))
+        window.append(scenes.signature(picture.planes, source.video.layout.format))
         last = picture.index
         if last >= scenes.AFTER:
             yield from _judged(window, last - scenes.AFTER, last, threshold)

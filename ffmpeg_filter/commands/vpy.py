@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from ffmpeg_filter.media import ffmpeg as children
     from ffmpeg_filter.media.probe import probe
     from ffmpeg_filter.vpy import written
+    from vs_iconvsr.atomic import write_atomically
 
     script = options.script or options.input.with_name(options.input.name + ".vpy")
     if script.exists() and not options.overwrite:
@@ -31,6 +32,6 @@ def run(options: argparse.Namespace) -> int:
     output = options.output or options.input.with_name(options.input.stem + ".x4.mkv")
     executable = children.find_executable(options.ffmpeg)
     made = written(probe(options.input), executable, script, output, model=options.model)
-    script.write_text(made.script)
+    write_atomically(script, made.script.encode())
     options.say(made.command)
     return 0

@@ -18,7 +18,7 @@ from ffmpeg_filter.job.report import Progress, clock
 from ffmpeg_filter.media.decode import Damage, DecodedFrame, pictures
 from ffmpeg_filter.media.frames import frame_of, planes_of
 from ffmpeg_filter.media.images import encoded
-from ffmpeg_filter.media.probe import MediaSource
+from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, Planes, colorimetry_of, from_rgb, output_colorimetry, to_rgb
 from vs_iconvsr.plan import Settings
@@ -134,7 +134,7 @@ def pick(measured: Sequence[Measured], count: int = 2) -> list[Moment]:
 
 def _luma(source: MediaSource, picture: DecodedFrame) -> torch.Tensor:
     """Luma, or green, as float of 0 to 255."""
-    layout = source.layout.format
+    layout = source.video.layout.format
     plane = picture.planes[1 if layout.family == "RGB" else 0].to(torch.float32)
     return plane * (255.0 if layout.sample == "float" else 1 / (1 << (layout.bits - 8)))
 
@@ -146,7 +146,7 @@ def _enlarged(
     images = []
     for moment in moments:
         picture = next(pictures(source, moment.frame, Damage(), ignore_interlaced=True))
-        layout, width, height = source.layout.format, source.width, source.height
+        layout, width, height = source.video.layout.format, source.video.width, source.video.height
         color, _ = colorimetry_of(picture.properties, layout, width, height, matrix=settings.matrix)
         rgb = to_rgb(picture.planes, layout, color)
         target = output_colorimetry(color, layout, _ENLARGED, width, height)
@@ -177,15 +177,15 @@ def _upscaled(
 
     feed = FrameReader(decoded)
     network = weights.load(model)
-    layout = source.layout.format
+    layout = source.video.layout.format
     images, started = [], time.monotonic()
     try:
         with Session(
             network,
             settings,
             source=layout,
-            width=source.width,
-            height=source.height,
+            width=source.video.width,
+            height=source.video.height,
             num_frames=source.num_frames,
             target=SHOWN,
             warn=warn,
@@ -202,7 +202,7 @@ def _upscaled(
 
 def _png(planes: Planes, source: MediaSource) -> bytes:
     """An 8-bit RGB frame as a player shows it, turned by the source's rotation."""
-    upright = tuple(torch.rot90(plane, source.rotation // 90) for plane in planes)  # both turn counterclockwise
+    upright = tuple(torch.rot90(plane, source.video.rotation // 90) for plane in planes)  # both turn counterclockwise
     return encoded(frame_of(upright, SHOWN, upright[0].shape[1], upright[0].shape[0]), ".png", 8)
 
 
@@ -219,8 +219,10 @@ def page(source: MediaSource, moments: Sequence[Moment], rendered: Sequence[Rend
 
 
 def _facts(source: MediaSource) -> str:
-    facts = f"{source.width}×{source.height} → ×4, {source.num_frames} frames, {clock(source.seconds)}"
-    return facts + (f", turned by {source.rotation}° as players do" if source.rotation else "")
+    facts = (
+        f"{source.video.width}×{source.video.height} → ×4, {source.num_frames} frames, {clock(source.timeline.seconds)}"
+    )
+    return facts + (f", turned by {source.video.rotation}° as players do" if source.video.rotation else "")
 
 
 def _speed(source: MediaSource, rendered: Rendered) -> str:
@@ -247,11 +249,11 @@ def _section(source: MediaSource, moment: Moment, number: int, rendered: Sequenc
         f'src="data:image/png;base64,{base64.b64encode(r.images[number]).decode()}">'
         for r in rendered
     )
-    seconds = source.time_of(moment.frame) - source.time_of(0)
+    seconds = source.timeline.time_of(moment.frame) - source.timeline.time_of(0)
     when = f"{clock(int(seconds))}.{int(seconds * 10) % 10}"
     heading = html.escape(f"{when} (frame {moment.frame}): {moment.why}")
-    aspect = (source.sample_aspect_ratio or 1) * Fraction(source.width, source.height)
-    if source.rotation % 180:
+    aspect = (source.video.sample_aspect_ratio or 1) * Fraction(source.video.width, source.video.height)
+    if source.video.rotation % 180:
         aspect = 1 / aspect
     shape = f"{aspect.numerator} / {aspect.denominator}"
     return f'<section><h2>{heading}</h2><div class="stage" style="--shape: {shape}">{images}</div></section>'

@@ -25,23 +25,18 @@ from typing import Any
 
 import vs_iconvsr
 from ffmpeg_filter.job import journal
-from ffmpeg_filter.job.job import (
-    ExecutionResult,
-    JobError,
-    JobOptions,
-    PreparedJob,
-    damage_name,
-    identity_of,
-    make_parts,
-    settle,
-)
+from ffmpeg_filter.job.execute import ExecutionResult, damage_name, make_parts
 from ffmpeg_filter.job.journal import Journal, JournalError, Manifest, differences
+from ffmpeg_filter.job.options import JobError, JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
+from ffmpeg_filter.job.prepare import PreparedJob, prepare_job
 from ffmpeg_filter.job.report import Progress
+from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.ffmpeg import FfmpegError
-from ffmpeg_filter.media.probe import MediaSource
+from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
+from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.plan import usual_threads
 
 logger = logging.getLogger(__name__)
@@ -99,7 +94,7 @@ class PartResult:
 
 
 class Cluster:
-    """A crew (see job.Executor): the machines of the cluster at `address`, "auto" or as in ray://host:10001.
+    """A crew (see execute.Executor): the machines of the cluster at `address`, "auto" or as in ray://host:10001.
 
     Connects when a job is settled; `close` lets go. Raises JobError where Ray is not installed.
     """
@@ -123,7 +118,7 @@ class Cluster:
 
             ray.shutdown()  # what still runs there for us is ended by Ray
 
-    def settle(self, job: JobOptions, source: MediaSource) -> PreparedJob:
+    def prepare(self, job: JobOptions, source: MediaSource) -> PreparedJob:
         """The job as the machines do it: as those whose parts are there already, else as most of them.
 
         Raises JobError if no machine can do it, naming the reasons, and Interrupted.
@@ -138,15 +133,15 @@ class Cluster:
         for machine, prepared in answers.items():
             if not job.allow_mixed and (unlike := _unlike(chosen.manifest, prepared.manifest)):
                 self.leave_out(machine, f"{unlike[0]}; pass --allow-mixed to use it all the same")
-        return replace(chosen, job=job, source=source, executable=children.find_executable(job.ffmpeg))
+        return replace(chosen, options=job, source=source, executable=children.find_executable(job.ffmpeg))
 
-    def make(
+    def make_parts(
         self, prepared: PreparedJob, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
     ) -> ExecutionResult:
         """Has the parts made. Raises Interrupted, JobError, or what a part failed with on machine after machine."""
         assert self._order is not None, "a job is settled before its parts are made"
         token = uuid.uuid4().hex
-        journal.write_atomically(work.folder / TOKEN, token.encode())
+        write_atomically(work.folder / TOKEN, token.encode())
         order = _ray().put(replace(self._order, token=token, manifest=prepared.manifest))
         dispatch = _Dispatch(self, order, prepared, work, todo, progress)
         try:
@@ -377,9 +372,9 @@ class _Dispatch:
     def _keep(self, part: int, result: PartResult) -> None:
         """The part under its final name in the work directory. Raises JournalError if it is not whole."""
         work, frames = self._work, len(self._manifest.frames_of(part))
-        work.note(damage_name(part), result.hurt)
+        work.write_note(damage_name(part), result.hurt)
         if result.mixed:
-            work.admit(result.mixed)
+            work.record_mixed(result.mixed)
             self._warnings += [text for text in result.mixed if text not in self._warnings]
         if result.bench is not None:
             work.adopt(part, frames, result.bench)
@@ -461,7 +456,7 @@ class ProgressActor:
 
 
 def survey(order: JobSpec, weight_file: bytes) -> PreparedJob:
-    """The job as this machine would do it. Raises UnsuitableNode, or what `settle` raises."""
+    """The job as this machine would do it. Raises UnsuitableNode, or what `prepare_job` raises."""
     with _bench(order, weight_file) as (prepared, _):
         return prepared
 
@@ -484,7 +479,7 @@ def make(order: JobSpec, part: int, name: str, reporter: Any, weight_file: bytes
                 made = make_parts(prepared, maker, [part], told, threading.Event())
                 path = maker.part(part)
                 result = PartResult(
-                    hurt=maker.noted(damage_name(part))[0],
+                    hurt=maker.read_notes(damage_name(part))[0],
                     stages=made.stages,
                     mixed=tuple(mixed),
                     notes=tuple(told.notes),
@@ -518,7 +513,7 @@ class _Told:
     def begin(self, total: int, done: int) -> None:
         del total, done
 
-    def measured(self, rates: Mapping[str, float]) -> None:
+    def update_rates(self, rates: Mapping[str, float]) -> None:
         del rates
 
     def stage(self, name: str) -> None:
@@ -531,7 +526,7 @@ class _Told:
 @contextlib.contextmanager
 def _bench(order: JobSpec, weight_file: bytes) -> Iterator[tuple[PreparedJob, Path]]:
     """The job as this machine would do it, and a directory that is gone afterwards, at the latest when the next part is
-    begun here. Raises UnsuitableNode, or what `settle` raises."""
+    begun here. Raises UnsuitableNode, or what `prepare_job` raises."""
     if vs_iconvsr.__version__ != order.version:
         raise UnsuitableNode(
             f"it has vs-iconvsr {vs_iconvsr.__version__}, the job {order.version}; install the same on both"
@@ -553,12 +548,12 @@ def _bench(order: JobSpec, weight_file: bytes) -> Iterator[tuple[PreparedJob, Pa
 def _settled(order: JobSpec) -> PreparedJob:
     job, source = order.job, order.source
     remedy = f"mount its folder there, or: rsync -a {job.input} THERE:{job.input}"
-    for path in (job.input, source.path, *source.images):
+    for path in (job.input, source.path, *(source.images.files if source.images else ())):
         if not path.exists():
             raise UnsuitableNode(f"it does not see {path}; {remedy}")
     for what, wanted, got in differences(order.identity, identity_of(job, source)):
         raise UnsuitableNode(f"its {job.input} is another file ({what}: expected {wanted}, got {got}); {remedy}")
-    return settle(job, source)
+    return prepare_job(job, source)
 
 
 def _sees(work: Path, token: str) -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -215,12 +214,3 @@ def _enlarge(pipe: int) -> None:
 
     with contextlib.suppress(OSError, AttributeError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def sync(path: Path) -> None:
-    """The file's content is on the disk when this returns."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

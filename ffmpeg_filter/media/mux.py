@@ -11,9 +11,10 @@ import av
 from av.container import InputContainer
 
 from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media.container import exact, open_file
 from ffmpeg_filter.media.encode import container_options
 from ffmpeg_filter.media.ffmpeg import Executable
-from ffmpeg_filter.media.probe import MediaSource, Track, exact, open_file
+from ffmpeg_filter.media.source import MediaSource, Track
 
 logger = logging.getLogger(__name__)
 
@@ -197,10 +198,10 @@ def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
 
 def check_rotation(source: MediaSource, container: str, executable: Executable) -> None:
     """Raises ValueError where the video would lie on its side: ffmpeg before 6 writes no rotation into Matroska."""
-    if source.rotation and container == "mkv" and "display_rotation" not in executable.options:
+    if source.video.rotation and container == "mkv" and "display_rotation" not in executable.options:
         raise ValueError(
-            f"output: ffmpeg {executable.version} cannot say in .mkv that the video is turned by {source.rotation}°; "
-            "name the output .mp4 or .mov, or pass --ffmpeg with version 6 or newer"
+            f"output: ffmpeg {executable.version} cannot say in .mkv that the video is turned by "
+            f"{source.video.rotation}°; name the output .mp4 or .mov, or pass --ffmpeg with version 6 or newer"
         )
 
 
@@ -221,8 +222,9 @@ def _pictures_alone(source: MediaSource) -> StreamMapping:
     left = [f"{track}: pictures hold nothing else" for track in source.tracks]
     left += ["timestamps: pictures hold none"] if not source.images else []
     left += [f"{source.chapters} chapters: pictures hold none"] if source.chapters else []
-    left += [f"rotation by {source.rotation}°: pictures are written as they are stored"] if source.rotation else []
-    if source.mastering_display or source.content_light:
+    rotation = source.video.rotation
+    left += [f"rotation by {rotation}°: pictures are written as they are stored"] if rotation else []
+    if source.video.mastering_display or source.video.content_light:
         left.append("HDR10 mastering metadata: pictures hold none")
     return StreamMapping((), (), (), (), (*left, *_lost(source)), ())
 
@@ -275,12 +277,12 @@ def mux_command(
             for number, track in enumerate(tracks):
                 if track.language in _QUICKTIME_LANGUAGES:
                     after += [f"-metadata:s:{kind}:{number}", f"language={_QUICKTIME_LANGUAGES[track.language]}"]
-    for name, value in source.tags.items():
+    for name, value in source.video.tags.items():
         after += ["-metadata:s:v:0", f"{name}={value}"]
     for name in _BRANDS:
         after += ["-metadata", f"{name}="]
-    if source.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
-        shape = source.sample_aspect_ratio * Fraction(source.width, source.height)
+    if source.video.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
+        shape = source.video.sample_aspect_ratio * Fraction(source.video.width, source.video.height)
         after += ["-aspect:v:0", f"{shape.numerator}:{shape.denominator}"]
     if keep.tag is not None and container != "mkv":
         after += ["-tag:v:0", keep.tag]
@@ -288,13 +290,13 @@ def mux_command(
     cut: list[str] = []
     if source.images:
         zero = ["-output_ts_offset", _seconds(-shift)] if shift else []
-        end: list[str | bytes] = [*container_options(container, source.time_base), children.safe_url(to)]
+        end: list[str | bytes] = [*container_options(container, source.timeline.time_base), children.safe_url(to)]
         video_only: list[str | bytes] = ["-copyts", "-i", children.safe_url(video), "-map", "0:v:0", "-c", "copy"]
         return [*children.start(executable), *video_only, *after, "-fflags", "+bitexact", *zero, *end]
     if window is not None:
-        stop = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
+        stop = source.timeline.end_of(window.stop - 1)
         # -copyts keeps the source's clock, so that -to is a time of the source as well.
-        cut = ["-ss", _seconds(shift), "-to", _seconds(stop * source.time_base), "-seek_timestamp", "1"]
+        cut = ["-ss", _seconds(shift), "-to", _seconds(stop * source.timeline.time_base), "-seek_timestamp", "1"]
     return [
         *children.start(executable),
         "-copyts",
@@ -304,28 +306,33 @@ def mux_command(
         *mapped,
         *("-map_metadata", "1", "-map_chapters", "1" if window is None else "-1", "-c", "copy"),
         *after,
-        *("-disposition:v:0", "+".join(source.disposition) or "0"),
+        *("-disposition:v:0", "+".join(source.video.disposition) or "0"),
         *("-max_interleave_delta", "0", "-fflags", "+bitexact"),
         *(["-output_ts_offset", _seconds(-shift)] if shift else []),
-        *container_options(container, source.time_base),
+        *container_options(container, source.timeline.time_base),
         children.safe_url(to),
     ]
 
 
 def starts_anew(source: MediaSource) -> bool:
     """Whether timestamps are moved to begin at 0: a broadcast's count from when its transmitter was."""
-    return source.container.split(",")[0] in ("mpegts", "mpeg") and source.start != 0
+    return source.container.split(",")[0] in ("mpegts", "mpeg") and source.timeline.start != 0
 
 
 def origin(source: MediaSource, window: range | None) -> Fraction:
     """The source's time in seconds that becomes 0 in the output; 0 where its clock is kept."""
     if window is not None:
-        return source.pts[window.start] * source.time_base
-    return source.start if starts_anew(source) else Fraction(0)
+        return source.timeline.pts[window.start] * source.timeline.time_base
+    return source.timeline.start if starts_anew(source) else Fraction(0)
 
 
 def _seconds(value: Fraction) -> str:
     return f"{float(value):.6f}"
+
+
+def cover_path(track: Track, folder: Path) -> Path:
+    """Where `extract_covers` writes this cover picture."""
+    return folder / f"cover_{track.index}.{_BITMAP_SUFFIX.get(track.codec, 'png')}"
 
 
 def extract_covers(source: MediaSource, covers: Sequence[Track], folder: Path) -> list[Path]:
@@ -335,7 +342,7 @@ def extract_covers(source: MediaSource, covers: Sequence[Track], folder: Path) -
         with open_file(source.path) as container:
             stream = container.streams[track.index]
             data = next(bytes(p) for p in container.demux(stream) if p.size)
-        path = folder / f"cover_{track.index}.{_BITMAP_SUFFIX.get(track.codec, 'png')}"
+        path = cover_path(track, folder)
         path.write_bytes(data)
         files.append(path)
     return files
@@ -378,7 +385,7 @@ def _checked(
     if whole and len(output.chapters()) != source.chapters:
         warnings.append(f"output: expected {source.chapters} chapters, got {len(output.chapters())}")
     aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
-    wanted_aspect = source.sample_aspect_ratio or Fraction(1)
+    wanted_aspect = source.video.sample_aspect_ratio or Fraction(1)
     if abs(aspect / wanted_aspect - 1) > _ASPECT_TOLERANCE:
         warnings.append(f"output: expected pixels of the shape {wanted_aspect}, got {aspect}")
     tracks = [*keep.audio, *(track for track, _ in keep.subtitles)]
@@ -391,7 +398,7 @@ def _checked(
     if len(pts) != len(window):
         raise MuxError(f"output: expected {len(window)} frames, got {len(pts)}")
     shift = origin(source, None if whole else window)
-    wanted = (source.pts[n] * source.time_base - shift for n in window)
+    wanted = (source.timeline.pts[n] * source.timeline.time_base - shift for n in window)
     off = max(abs(a - b) for a, b in zip(pts, wanted, strict=True))
     if off > TOLERANCE_S[container]:
         raise MuxError(f"output: expected the source's timestamps, got some that are off by {float(off) * 1e6:.0f} µs")

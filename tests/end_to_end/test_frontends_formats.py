@@ -11,8 +11,9 @@ import pytest
 import torch
 import vapoursynth as vs
 
-from ffmpeg_filter.job.job import JobOptions, run
+from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.report import PlainProgress
+from ffmpeg_filter.job.run import run_job
 from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.probe import probe
@@ -43,8 +44,8 @@ def test_both_frontends_give_the_same_planes(tmp_path: Path, tiny_model: Path, p
 
     settings = Settings(segment=4, context=1, device="cpu")
     job = JobOptions(source, output, model=str(tiny_model), settings=settings, encoder="ffv1", part_frames=8)
-    run(job, PlainProgress(io.StringIO()), threading.Event())
-    target = probe(output).layout.format
+    run_job(job, PlainProgress(io.StringIO()), threading.Event())
+    target = probe(output).video.layout.format
 
     clip = vs.core.bs.VideoSource(str(source), cachemode=0)
     clip = vs.core.iconvsr.Upscale(clip, model=str(tiny_model), segment=4, context=1, device="cpu", format=target.id)

@@ -12,7 +12,8 @@ import torch
 from ffmpeg_filter.media.decode import Damage, pictures
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.frames import planes_of
-from ffmpeg_filter.media.probe import SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import SourceError
 from ffmpeg_filter.pipe import Delivered, upscale_pipe
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format
@@ -67,7 +68,7 @@ def test_a_pipe_gives_the_pixels_of_a_session_that_knows_its_length(
         Session(
             weights.load(tiny_model),
             SMALL,
-            source=known.layout.format,
+            source=known.video.layout.format,
             width=48,
             height=32,
             num_frames=frames,
@@ -128,4 +129,4 @@ def test_between_two_ffmpegs(clip: Make, executable: Executable, tiny_model: Pat
         middle.stdout.close()
         assert last.wait(60) == 0
         assert middle.wait(60) == 0
-    assert (probe(out).num_frames, probe(out).width) == (12, 192)
+    assert (probe(out).num_frames, probe(out).video.width) == (12, 192)

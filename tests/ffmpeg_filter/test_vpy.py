@@ -33,12 +33,14 @@ def test_a_constant_rate_keeps_its_rate_its_color_and_its_sound(ffmpeg: Make, en
     tags = ("-vf", "setparams=range=tv:color_primaries=smpte170m:color_trc=bt709:colorspace=smpte170m,setsar=8/9")
     source = ffmpeg("it's.mkv", *inputs, *tags, "-frames:v", "12", "-c:v", "libx264", "-c:a", "aac")
     before, after = probe(source), probe(encoded(source))
-    assert (after.width, after.height, after.num_frames) == (192, 128, 12)
-    assert after.properties | {"_ChromaLocation": 0} == before.properties | {"_ChromaLocation": 0}
-    assert after.sample_aspect_ratio == Fraction(8, 9)
-    assert str(after.layout.format) == "YUV420P10"
+    assert (after.video.width, after.video.height, after.num_frames) == (192, 128, 12)
+    assert after.video.properties | {"_ChromaLocation": 0} == before.video.properties | {"_ChromaLocation": 0}
+    assert after.video.sample_aspect_ratio == Fraction(8, 9)
+    assert str(after.video.layout.format) == "YUV420P10"
     assert [t.codec for t in after.tracks] == ["aac"]
-    assert [after.time_of(n) for n in range(12)] == pytest.approx([before.time_of(n) for n in range(12)], abs=0.0011)
+    assert [after.timeline.time_of(n) for n in range(12)] == pytest.approx(
+        [before.timeline.time_of(n) for n in range(12)], abs=0.0011
+    )
 
 
 def test_a_variable_rate_stays_variable(ffmpeg: Make, encoded: Callable[[Path], Path]) -> None:
@@ -46,7 +48,9 @@ def test_a_variable_rate_stays_variable(ffmpeg: Make, encoded: Callable[[Path], 
     rate = ("-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-video_track_timescale", "90000")
     source = ffmpeg("in.mp4", "-f", "lavfi", "-i", video, *rate, "-frames:v", "14", "-c:v", "libx264")
     before, after = probe(source), probe(encoded(source))
-    assert [after.time_of(n) for n in range(14)] == pytest.approx([before.time_of(n) for n in range(14)], abs=0.0011)
+    assert [after.timeline.time_of(n) for n in range(14)] == pytest.approx(
+        [before.timeline.time_of(n) for n in range(14)], abs=0.0011
+    )
 
 
 def test_a_script_that_exists_is_not_replaced(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:

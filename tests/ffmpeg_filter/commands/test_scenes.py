@@ -34,14 +34,14 @@ def test_the_command_finds_the_cuts_of_the_upscaler(
     source = probe(cut)
     found = [scene["frame"] for scene in said]
     assert found == [0, 9]
-    assert said[1]["time_s"] == pytest.approx(source.time_of(9))
+    assert said[1]["time_s"] == pytest.approx(source.timeline.time_of(9))
     here = list(pictures(source, 0, Damage()))
     settings = Settings(segment=30, context=2, device="cpu", threads=1)
-    sizes = {"width": source.width, "height": source.height, "num_frames": source.num_frames}
+    sizes = {"width": source.video.width, "height": source.video.height, "num_frames": source.num_frames}
     with Session(
         weights.load(tiny_model),
         settings,
-        source=source.layout.format,
+        source=source.video.layout.format,
         target=Format("YUV", "integer", 8, 1, 1),
         **sizes,
     ) as session:

@@ -77,7 +77,7 @@ def test_the_time_for_the_whole_video_is_told_in_fitting_units(clip: Make, fps: 
 
 def test_wide_pixels_are_shown_wide(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", "-vf", "setsar=4/3"))
-    assert source.sample_aspect_ratio == Fraction(4, 3)
+    assert source.video.sample_aspect_ratio == Fraction(4, 3)
     assert 'style="--shape: 2 / 1"' in page(source, [Moment(0, "chosen")], [Rendered("a", (b"",), None)])
 
 

@@ -20,11 +20,13 @@ import pytest
 
 from ffmpeg_filter.job import cluster
 from ffmpeg_filter.job.cluster import Cluster, JobSpec, UnsuitableNode
-from ffmpeg_filter.job.job import JobError, JobOptions, JobSummary, identity_of
-from ffmpeg_filter.job.job import run as run_job
+from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.journal import Journal
+from ffmpeg_filter.job.options import JobError, JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted
 from ffmpeg_filter.job.report import PlainProgress
+from ffmpeg_filter.job.run import run_job
+from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.probe import probe
 from vs_iconvsr import __version__
@@ -127,7 +129,7 @@ def test_what_a_killed_maker_left_is_swept_by_the_next(order: JobSpec, tiny_mode
         patch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
         root = tmp_path / f"iconvsr-{os.getuid()}"
         (root / "killed").mkdir(parents=True)
-        (root / "killed" / "part_000000.mkv.tmp").write_bytes(b"half")
+        (root / "killed" / "part_000000.mkv.part").write_bytes(b"half")
         with Journal(root / "alive", "").hold():
             cluster.survey(order, tiny_model.read_bytes())
             assert [path.name for path in root.iterdir()] == ["alive"]
@@ -182,8 +184,8 @@ def made(machines: Any, job: JobOptions, tmp_path: Path) -> Callable[..., JobSum
     def run(progress: PlainProgress, stop: threading.Event | None = None, **options: Any) -> JobSummary:
         asked = replace(job, output=tmp_path / "out.mkv", **options)
         ended = stop or threading.Event()
-        with Cluster(machines.address, progress, ended) as crew:
-            return run_job(asked, progress, ended, crew=crew)
+        with Cluster(machines.address, progress, ended) as executor:
+            return run_job(asked, progress, ended, executor=executor)
 
     return run
 
@@ -306,7 +308,7 @@ def test_what_a_cluster_began_one_machine_ends(quiet: str, made: Run, job: JobOp
     stopped_after(3, made)
     output = tmp_path / "out.mkv"
     wait_for(lambda: not encoders_of(output), 30)
-    assert not list((tmp_path / "out.mkv.iconvsr").glob("*.tmp"))
+    assert not list((tmp_path / "out.mkv.iconvsr").glob("*.part"))
     rest = run_job(replace(job, output=output), Watched(), threading.Event())
     assert 0 < rest.upscaled <= FRAMES - 3 * PART_FRAMES
     assert sha(output) == quiet

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ffmpeg_filter.job import pool
-from ffmpeg_filter.job.job import JobOptions, JobSummary
+from ffmpeg_filter.job.finalize import JobSummary
+from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter
 from ffmpeg_filter.job.pool import Pipeline, PipelinePool
 from ffmpeg_filter.media.decode import DecodedFrame

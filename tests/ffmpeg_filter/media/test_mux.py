@@ -9,7 +9,8 @@ import pytest
 from ffmpeg_filter.media import mux
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.mux import MuxError, Packed, check_rotation
-from ffmpeg_filter.media.probe import MediaSource, Track, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource, Track
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -31,8 +32,8 @@ def test_joined_parts_carry_the_table_exactly(parts: list[Path], tmp_path: Path)
     pts = [100 + n * 3003 + n % 4 * 700 for n in range(20)]
     mux.join(parts, pts, 999, Fraction(1, 90000), tmp_path / "video.mov")
     joined = probe(tmp_path / "video.mov")
-    assert joined.time_base == Fraction(1, 90000)
-    assert list(joined.pts) == pts
+    assert joined.timeline.time_base == Fraction(1, 90000)
+    assert list(joined.timeline.pts) == pts
     with av.open(str(tmp_path / "video.mov")) as container:  # an edit list that is too short would cut the last one
         assert [frame.pts for frame in container.decode(video=0)] == pts
 
@@ -57,8 +58,7 @@ def test_a_part_that_cannot_be_read_is_named(parts: list[Path], tmp_path: Path) 
 @pytest.fixture
 def with_tracks(clip: Make) -> Callable[..., MediaSource]:
     def make(*tracks: Track) -> MediaSource:
-        source = probe(clip("in.mkv", "-c:v", "libx264", frames=2))
-        return MediaSource(**{**vars(source), "tracks": tracks})
+        return replace(probe(clip("in.mkv", "-c:v", "libx264", frames=2)), tracks=tracks)
 
     return make
 
@@ -88,7 +88,8 @@ def test_other_videos_and_data_stay_behind_by_name(with_tracks: Callable[..., Me
 def test_an_old_ffmpeg_does_not_lay_a_turned_video_on_its_side(
     with_tracks: Callable[..., MediaSource], executable: Executable
 ) -> None:
-    turned = replace(with_tracks(), rotation=90)
+    upright = with_tracks()
+    turned = replace(upright, video=replace(upright.video, rotation=90))
     old = replace(executable, version="5.1.9", options=executable.options - {"display_rotation"})
     check_rotation(turned, "mp4", old)
     check_rotation(turned, "mkv", executable)
