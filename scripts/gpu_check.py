@@ -118,14 +118,14 @@ def check_law_1(machine: DeviceInfo) -> tuple[bool, str]:
 
 def check_law_2(machine: DeviceInfo) -> tuple[bool, str]:
     """What the filter hands to VapourSynth is what the other door gets; planes go in and out as its memory."""
-    from vs_iconvsr import plugin
+    from vs_iconvsr import plugin, weights
 
     network, clip = small_network(machine), make_clip(machine, 4 if machine.quick else 10)
     with open_stream(machine, network, clip, target=YUV420P8) as stream:
         expected = [fetch(stream, clip, n) for n in range(len(clip))]
     height, width = clip[0][0].shape
     arguments = {"device": [machine.name], "segment": [4], "context": [2]}
-    with mock.patch.object(plugin.weights, "load", return_value=network):
+    with mock.patch.object(weights, "load", return_value=network):
         made = plugin.call("Upscale", (YUV420P8.id, width, height, len(clip)), arguments, 4, lambda *_: None)
     try:
         for n in range(len(clip)):

@@ -211,7 +211,6 @@ def _manifest(
     settings: dict[str, Any] = {key: value for key, value in fingerprint.items() if key not in _MACHINE_KEYS}
     settings |= {
         "model": weights.fingerprint(options.model),
-        "matrix": options.settings.matrix,
         "encoder": " ".join(encoding.arguments),
         "format": str(encoding.format),
         "color": repr(encoding.color),
