@@ -5,12 +5,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media import mux, presets
 from ffmpeg_filter.media.encode import container_options
-from ffmpeg_filter.media.ffmpeg import Executable
+from ffmpeg_filter.media.ffmpeg import Executable, describe, safe_url
 from ffmpeg_filter.media.source import MediaSource
-from vs_iconvsr.colorspace import Colorimetry, Format, colorimetry_of, output_colorimetry
+from vs_iconvsr.colorspace import Colorimetry, Format, colorimetry_of
 
 _SCRIPT = '''\
 """{name}, upscaled by core.iconvsr. Preview it in an editor, or encode it with the command that came with it."""
@@ -48,16 +47,16 @@ clip = core.std.ModifyFrame(clip, clip, timed)
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedScript:
     """The text of a script and the shell line that encodes it."""
 
-    script: str
+    text: str
     command: str
 
 
-def written(
+def generate_script(
     source: MediaSource, executable: Executable, script: Path, output: Path, *, model: str | None = None
-) -> Written:
+) -> GeneratedScript:
     """The script, to be saved under the name `script`, and the command to `output`, a .mkv.
 
     Raises ValueError for sources with interlaced frames or formats that VapourSynth has not.
@@ -67,7 +66,7 @@ def written(
             f"input: expected progressive video, got interlaced: {source.path}; deinterlace it in a script"
         )
     layout = source.video.layout.format
-    target = _target(layout)
+    target = _target_for(layout)
     arguments = f", model={model!r}" if model is not None else ""
     arguments += f", format={target.id}" if target != layout else ""
     text = _SCRIPT.format(
@@ -77,23 +76,20 @@ def written(
         timing=_timing(source),
         arguments=arguments,
     )
+    # The target is of the source's family, so the output has the source's color, whatever its size.
     color, _ = colorimetry_of(source.video.properties, layout, source.video.width, source.video.height)
-    width, height = source.video.width * 4, source.video.height * 4
-    return Written(
-        text, _command(source, executable, script, output, output_colorimetry(color, layout, target, width, height))
-    )
+    return GeneratedScript(text, _command(source, executable, script, output, color))
 
 
-def _target(source: Format) -> Format:
+def _target_for(source: Format) -> Format:
     bits = 16 if source.sample == "float" else max(presets.LEAST_BITS, source.bits)
     return Format(source.family, "integer", bits, source.subsampling_w, source.subsampling_h)
 
 
 def _timing(source: MediaSource) -> str:
-    durations = list(source.timeline.durations)
+    durations, base = list(source.timeline.durations), source.timeline.time_base
     if len(set(durations[:-1])) <= 1:
         return ""
-    base = source.timeline.time_base
     return _VARIABLE.format(base=base, durations=durations, numerator=base.numerator, denominator=base.denominator)
 
 
@@ -115,11 +111,11 @@ def _command(source: MediaSource, executable: Executable, script: Path, output: 
         "-i",
         "-",
     ]
-    encode += ["-i", children.safe_url(source.path), "-map", "0:v:0"]
+    encode += ["-i", safe_url(source.path), "-map", "0:v:0"]
     for track in (*keep.audio, *(t for t, _ in keep.subtitles), *keep.attachments):
         encode += ["-map", f"1:{track.index}"]
     encode += ["-map_metadata", "1", "-map_chapters", "1", "-c", "copy", "-c:v", "libx264", "-crf", "16"]
     encode += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-vf", filters]
     encode += ["-chroma_sample_location", str(color.chroma_location + 1), "-max_interleave_delta", "0"]
-    encode += [*container_options("mkv", source.timeline.time_base), children.safe_url(output)]
-    return f"{shlex.join(vspipe)} | {children.describe(encode)}"
+    encode += [*container_options("mkv", source.timeline.time_base), safe_url(output)]
+    return f"{shlex.join(vspipe)} | {describe(encode)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "vpy",
-        help="write a ready VapourSynth script for a video, and say how to encode it",
+        help="write a ready VapourSynth script for a video, and show how to encode it",
         description="Writes a script and prints the vspipe | ffmpeg line that keeps color, timestamps and tracks.",
     )
     command.add_argument("input", type=Path, metavar="INPUT")
@@ -20,18 +20,20 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the script and says the line on standard output."""
-    from ffmpeg_filter.media import ffmpeg as children
+    """Writes the script and prints the line on standard output."""
+    from ffmpeg_filter.media.ffmpeg import find_executable
     from ffmpeg_filter.media.probe import probe
-    from ffmpeg_filter.vpy import written
+    from ffmpeg_filter.vpy import generate_script
+    from vs_iconvsr import weights
     from vs_iconvsr.atomic import write_atomically
 
     script = options.script or options.input.with_name(options.input.name + ".vpy")
     if script.exists() and not options.overwrite:
         raise ValueError(f"script: it exists already: {script}; pass --overwrite to replace it")
-    output = options.output or options.input.with_name(options.input.stem + ".x4.mkv")
-    executable = children.find_executable(options.ffmpeg)
-    made = written(probe(options.input), executable, script, output, model=options.model)
-    write_atomically(script, made.script.encode())
-    options.say(made.command)
+    scale = weights.scale_of(options.model or weights.DEFAULT_MODEL)
+    output = options.output or options.input.with_name(f"{options.input.stem}.x{scale}.mkv")
+    executable = find_executable(options.ffmpeg)
+    generated = generate_script(probe(options.input), executable, script, output, model=options.model)
+    write_atomically(script, generated.text.encode())
+    options.say(generated.command)
     return 0

@@ -41,6 +41,7 @@ __all__ = [
     "locate",
     "models_directory",
     "save",
+    "scale_of",
     "verify",
 ]
 
@@ -140,6 +141,17 @@ def info(model: str | os.PathLike[str]) -> FileInfo:
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         metadata=file.metadata,
     )
+
+
+def scale_of(model: str | os.PathLike[str]) -> int:
+    """hr size over lr size of the model's network; reads no tensors. Raises WeightsError, also for a part alone."""
+    path = locate(model)
+    found = recognise(inspect(path))
+    with torch.device("meta"):
+        network = build(found.architecture, found.hyper_parameters)
+    if not isinstance(network, VideoNetwork):
+        raise WeightsError(f"{model}: expected a whole network, got a {found.architecture} alone")
+    return network.scale
 
 
 def verify(model: str | os.PathLike[str]) -> None:
