@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.degrade import Degradation, degrade
-from training.frames import FrameFolders
-from training.held_out import enlarged
+from training.data.frames import FrameFolders
+from training.degrade.degradation import Degradation, degrade
+from training.degrade.resize import to_bytes
+from training.loop.held_out import enlarged
 from training.metrics import luma, psnr, ssim
-from training.resize import to_bytes
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 logger = logging.getLogger(__name__)

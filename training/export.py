@@ -8,11 +8,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from training import held_out
-from training.config import as_json, differences, fingerprint, parse
-from training.recipe import Recipe
-from training.sequences import Sequences
-from training.start import build
+from training.data.sequences import Sequences
+from training.loop import held_out
+from training.loop.config import as_json, differences, fingerprint, parse
+from training.loop.recipe import Recipe
+from training.loop.start import build
 from vs_iconvsr import weights
 from vs_iconvsr.networks.propagation import VideoNetwork
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.degrade import Degradation
+from training.data.frames import FrameFolders, open_frames
+from training.degrade.degradation import Degradation
 from training.evaluate import (
     Protocol,
     as_json,
@@ -21,7 +22,6 @@ from training.evaluate import (
     measure,
     side_by_side,
 )
-from training.frames import FrameFolders, open_frames
 from training.metrics import luma, psnr
 from vs_iconvsr.networks.light import LightVSR
 

@@ -8,13 +8,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from training.config import as_json, fingerprint
-from training.degrade import Degradation
+from training.data.sequences import GeneratedSet
+from training.data.synthesise import Generator, synthesise
+from training.degrade.degradation import Degradation
 from training.export import Card, WorseError, export, trained
-from training.recipe import Data, Network, Optimiser, Recipe, Watch
-from training.sequences import GeneratedSet
-from training.start import build
-from training.synthesise import Generator, synthesise
+from training.loop.config import as_json, fingerprint
+from training.loop.recipe import Data, Network, Optimiser, Recipe, Watch
+from training.loop.start import build
 from vs_iconvsr import weights
 from vs_iconvsr.networks.light import LightVSR
 
