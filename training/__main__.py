@@ -1,8 +1,8 @@
-"""`python -m training COMMAND …`: see `training.commands`."""
+"""`python -m training COMMAND …`: see `training.cli`."""
 
 import sys
 
-from training.commands import main
+from training.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,20 +1,12 @@
-"""The training command: python -m training synthesise|prepare|from_sample|train|evaluate|export."""
+"""What each training command does with its parsed arguments. Each function returns the exit code."""
 
 import argparse
-import contextlib
-import datetime
-import logging
 import math
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
-from training.data.frames import LAYOUTS, FrameFolders, open_frames
+from training.data.frames import FrameFolders, open_frames
 from training.data.prepare import Preparation, find_videos, prepare
 from training.data.sequences import open_sequences
 from training.data.synthesise import contact_sheet, synthesise
@@ -22,212 +14,145 @@ from training.degrade import from_sample
 from training.degrade.degradation import Degradation
 from training.evaluate import (
     BICUBIC,
-    CHANNELS,
-    CONVENTIONS,
-    Protocol,
+    EvaluationProtocol,
     Upscaler,
-    as_json,
-    by_bicubic,
-    by_network,
-    degraded,
+    bicubic_upscaler,
     evaluate,
-    markdown,
-    side_by_side,
+    gt_and_lr,
+    markdown_table,
+    network_upscaler,
+    results_as_json,
+    save_side_by_side,
 )
-from training.export import Card, export
+from training.export import ModelCard, export
+from training.loop.processes import first_process_first, join_processes, leave_processes
 from training.loop.recipe import Recipe, read_recipe
-from training.loop.run_options import Means, Stopped, TrainingError
+from training.loop.run_options import RunOptions, RunStopped
 from training.loop.start import build, starting_network
 from training.loop.train import train
-from training.loop.train_flow import FlowGateError
 from vs_iconvsr import weights
 
 CONFIGS = Path(__file__).parent / "configs"
-FEW_SCENES = 10  # two clips of other kinds than the one measured on gained nothing: see README.md
+FEW_SCENES = 10  # fine-tuning on two clips of another kind than the one measured gained nothing: see README.md
 RGB_LAYOUTS = ("reds", "reds4")  # measured in RGB; all others on luma
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 done, 1 an error that is named in one line, 3 stopped by a signal after saving."""
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    try:
-        code: int = options.run(options)
-    except (ValueError, TrainingError, FlowGateError, weights.WeightsError, OSError) as error:
-        print(f"training: {error}", file=sys.stderr)
-        return 1
-    return code
-
-
-def _synthesise(options: argparse.Namespace) -> int:
-    data = _recipe(options).data
+def run_synthesise(arguments: argparse.Namespace) -> int:
+    data = _recipe(arguments).data
     for name, generator in ((data.train, data.train_generator), (data.held_out, data.held_out_generator)):
         if generator is not None:
-            synthesise(generator, options.data / name, device=options.device)
-            contact_sheet(options.data / name, options.data / f"{name}.png")
-            print(f"{options.data / name}: {generator.clips} clips, to look at: {options.data / name}.png")
+            folder, image = arguments.data / name, arguments.data / f"{name}.png"
+            synthesise(generator, folder, device=arguments.device)
+            contact_sheet(folder, image)
+            print(f"{folder}: {generator.clips} clips; for a preview, open {image}")
     return 0
 
 
-def _prepare(options: argparse.Namespace) -> int:
+def run_prepare(arguments: argparse.Namespace) -> int:
     preparation = Preparation(
-        frames=options.frames, window_px=options.window, downscale=options.downscale, held_out=options.held_out
+        frames=arguments.frames,
+        window_px=arguments.window,
+        downscale=arguments.downscale,
+        held_out=arguments.held_out,
     )
-    found = prepare(find_videos(options.videos), options.out, preparation)
-    for scene in found:
+    scenes = prepare(find_videos(arguments.videos), arguments.out, preparation)
+    for scene in scenes:
         print(f"{scene.video}: frames {scene.start} to {scene.stop - 1}: {scene.verdict}")
-    kept = sum(scene.verdict == "kept" for scene in found)
-    written = sum(scene.sequences for scene in found)
-    print(f"{kept} of {len(found)} scenes kept, {written} sequences; to look at: {options.out / 'report.html'}")
+    kept = sum(scene.verdict == "kept" for scene in scenes)
+    sequences = sum(scene.sequences for scene in scenes)
+    print(f"{kept} of {len(scenes)} scenes kept, {sequences} sequences; see {arguments.out / 'report.html'}")
     if kept < FEW_SCENES:
-        print(f"{kept} scenes are few: what is trained on them will be better for footage of their kind, if for any")
-    if not any(scene.held_out for scene in found):
-        print("none is held out: add footage, or validate on what is trained on: train … --set data.held_out=train")
+        print(f"{kept} scenes are few: training on them helps footage of the same kind at most")
+    if not any(scene.held_out for scene in scenes):
+        print("no scene is held out: add footage, or validate on the training data: train … --set data.held_out=train")
     return 0
 
 
-def _from_sample(options: argparse.Namespace) -> int:
-    base = recipe_path(options.recipe)
+def run_from_sample(arguments: argparse.Namespace) -> int:
+    base = recipe_path(arguments.recipe)
     scale = build(read_recipe(base)).scale
-    print("measuring, and simulating to compare with: some minutes", flush=True)
-    suffered = from_sample.estimate(options.footage, scale=scale)
-    text = from_sample.recipe_text(base.read_text(), suffered, options.footage.name)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
-    read_recipe(options.out)
-    from_sample.sheet(options.footage, suffered, options.out.with_suffix(".png"))
-    print("\n".join(from_sample.told(suffered)))
-    print(f"to look at: {options.out.with_suffix('.png')}: left your footage, right clips of ours degraded alike")
-    print(f"next: python -m training train {options.out} --data DATA --out RUN")
+    print("measuring, and simulating degradations to compare with: takes a few minutes", flush=True)
+    estimated = from_sample.estimate(arguments.footage, scale=scale)
+    text = from_sample.recipe_text(base.read_text(), estimated, arguments.footage.name)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(text)
+    read_recipe(arguments.out)
+    image = arguments.out.with_suffix(".png")
+    from_sample.write_comparison_image(arguments.footage, estimated, image)
+    print("\n".join(from_sample.report_lines(estimated)))
+    print(f"compare in {image}: your footage on the left, generated clips degraded the same way on the right")
+    print(f"next: python -m training train {arguments.out} --data DATA --out RUN")
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
-    recipe = _recipe(options)
-    means = Means(
-        device=_join_processes(options.device),
-        workers=options.workers,
-        recompute=options.recompute,
-        until=time.monotonic() + 60.0 * options.minutes if options.minutes else math.inf,
-        tensorboard=options.tensorboard,
+def run_train(arguments: argparse.Namespace) -> int:
+    recipe = _recipe(arguments)
+    options = RunOptions(
+        device=join_processes(arguments.device),
+        workers=arguments.workers,
+        recompute=arguments.recompute,
+        until=time.monotonic() + 60.0 * arguments.minutes if arguments.minutes else math.inf,
+        tensorboard=arguments.tensorboard,
     )
     try:
-        with _first_process_first():
-            start = starting_network(recipe, options.out, options.data, means=means)
+        with first_process_first():
+            start = starting_network(recipe, arguments.out, arguments.data, options=options)
         done = train(
             recipe,
-            options.out,
-            train_set=open_sequences(options.data / recipe.data.train, recipe.data.layout),
-            held_out_set=open_sequences(options.data / recipe.data.held_out, recipe.data.held_out_layout),
+            arguments.out,
+            train_set=open_sequences(arguments.data / recipe.data.train, recipe.data.layout),
+            held_out_set=open_sequences(arguments.data / recipe.data.held_out, recipe.data.held_out_layout),
             start=start,
-            means=means,
+            options=options,
         )
-    except Stopped:
+    except RunStopped:
         done = False
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_processes()
     if not done:
-        print("stopped and saved; the same command goes on", file=sys.stderr)
+        print("stopped and saved; run the same command again to resume", file=sys.stderr)
     return 0 if done else 3
 
 
-def _evaluate(options: argparse.Namespace) -> int:
-    network = weights.load(options.model)
-    clips = open_frames(options.clips, layout=options.layout)
-    protocol = Protocol(
-        convention=options.convention,
-        channels=options.channels or ("rgb" if options.layout in RGB_LAYOUTS else "y"),
-        crop_px=options.crop,
-        mirrored=options.layout == "vimeo90k-test",
-        frames=options.frames,
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    network = weights.load(arguments.model)
+    clips = open_frames(arguments.clips, layout=arguments.layout)
+    protocol = EvaluationProtocol(
+        convention=arguments.convention,
+        channels=arguments.channels or ("rgb" if arguments.layout in RGB_LAYOUTS else "y"),
+        crop_px=arguments.crop,
+        mirrored=arguments.layout == "vimeo90k-test",
+        frames=arguments.frames,
     )
-    upscalers: dict[str, Upscaler] = {BICUBIC: by_bicubic(network.scale)}
-    upscalers[str(options.model)] = by_network(network, device=options.device)
-    results = evaluate(upscalers, clips, _degradation(options), protocol, scale=network.scale)
-    print(markdown(results))
-    if options.json:
-        options.json.write_text(as_json(results))
-    if options.pictures:
-        _save_pictures(options, upscalers, clips, network.scale)
+    upscalers: dict[str, Upscaler] = {BICUBIC: bicubic_upscaler(network.scale)}
+    upscalers[str(arguments.model)] = network_upscaler(network, device=arguments.device)
+    results = evaluate(upscalers, clips, _degradation(arguments), protocol, scale=network.scale)
+    print(markdown_table(results))
+    if arguments.json:
+        arguments.json.write_text(results_as_json(results))
+    if arguments.pictures:
+        _save_images(arguments, upscalers, clips, network.scale)
     return 0
 
 
-def _degradation(options: argparse.Namespace) -> Degradation:
-    """ "bi", "bd" …, or "x264:25": BI, then that encoder at that quality, without noise."""
-    if not options.degradation.startswith("x264:"):
-        return Degradation(kind=options.degradation)
-    return Degradation(kind="x264", crf=(float(options.degradation[5:]),) * 2)
-
-
-def _save_pictures(
-    options: argparse.Namespace, upscalers: dict[str, Upscaler], clips: FrameFolders, scale: int
-) -> None:
-    """The middle frame of each clip: each upscaler's, then the truth."""
-    options.pictures.mkdir(parents=True, exist_ok=True)
-    for i, sequence in enumerate(clips.sequences):
-        gt, lr = degraded(clips, i, _degradation(options), scale=scale, frames=options.frames)
-        middle = len(gt) // 2
-        shown = [upscale(lr)[middle] for upscale in upscalers.values()]
-        path = options.pictures / f"{sequence.name.replace('/', '_')}.png"
-        side_by_side([*shown, gt[middle].double()], path)
-        print(f"{path}: {', '.join(upscalers)}, truth")
-
-
-def _export(options: argparse.Namespace) -> int:
-    recipe = _recipe(options)
+def run_export(arguments: argparse.Namespace) -> int:
+    recipe = _recipe(arguments)
+    figures = arguments.figures.read_text() if arguments.figures else ""
     gains = export(
         recipe,
-        options.out,
-        options.file,
-        card=Card(name=options.file.stem, command=_training_command(options), figures=_text_of(options.figures)),
-        held_out_set=open_sequences(options.data / recipe.data.held_out, recipe.data.held_out_layout),
-        start=starting_network(recipe, options.out, options.data),
-        half=options.half,
-        force=options.force,
+        arguments.out,
+        arguments.file,
+        card=ModelCard(name=arguments.file.stem, command=_training_command(arguments), figures=figures),
+        held_out_set=open_sequences(arguments.data / recipe.data.held_out, recipe.data.held_out_layout),
+        start=starting_network(recipe, arguments.out, arguments.data),
+        half=arguments.half,
+        force=arguments.force,
     )
-    print(f"{options.file}: held out, against bicubic: " + ", ".join(f"{k} {v:+.2f} dB" for k, v in gains.items()))
+    print(f"{arguments.file}: held-out gain over bicubic: " + ", ".join(f"{k} {v:+.2f} dB" for k, v in gains.items()))
     return 0
-
-
-def _training_command(options: argparse.Namespace) -> str:
-    """What made the run, without this machine's folders."""
-    overrides = "".join(f" --set {override}" for override in options.set)
-    return f"python -m training train {options.recipe} --data DATA --out RUN{overrides}"
-
-
-def _text_of(path: Path | None) -> str:
-    return path.read_text() if path else ""
-
-
-def _join_processes(device: str) -> str:
-    """Under torchrun: join the other processes; each takes its own GPU."""
-    if "WORLD_SIZE" not in os.environ:
-        return device
-    # They wait for the first one while it evaluates or pretrains flow: longer than torch finds natural.
-    wait = datetime.timedelta(hours=12)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=wait)
-    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
-
-
-@contextlib.contextmanager
-def _first_process_first() -> Iterator[None]:
-    """What the first process writes, the others find."""
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    if not first:
-        dist.barrier()
-    yield
-    if first and dist.is_initialized():
-        dist.barrier()
-
-
-def _recipe(options: argparse.Namespace) -> Recipe:
-    return read_recipe(recipe_path(options.recipe), overrides=tuple(options.set))
 
 
 def recipe_path(given: str) -> Path:
-    """A recipe's file, or one of ours by its name."""
+    """The file of a recipe, given by its path or by the name of one of ours."""
     path, ours = Path(given), CONFIGS / f"{given}.yaml"
     if path.is_file():
         return path
@@ -237,68 +162,32 @@ def recipe_path(given: str) -> Path:
     return ours
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-
-    def command(name: str, description: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=description, description=description)
-        made.add_argument("--device", default="cpu", help="cpu or cuda")
-        made.add_argument("--threads", type=int, default=0, help="torch's CPU threads; 0: as torch chooses")
-        return made
-
-    def with_recipe(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made.add_argument("recipe", help="a recipe's name (see training/configs), or your own YAML file")
-        made.add_argument("--data", type=Path, required=True, help="the folder that the recipe's data lies in")
-        made.add_argument("--set", action="append", default=[], metavar="KEY.KEY=VALUE", help="instead of the recipe's")
-        return made
-
-    synthesising = with_recipe(command("synthesise", "make the clips that a recipe trains on"))
-    synthesising.set_defaults(run=_synthesise)
-    sampling = command("from_sample", "a recipe that learns to undo what your own bad footage has suffered")
-    sampling.add_argument("footage", type=Path, help="a video file, or a folder of frames, in the bad state")
-    sampling.add_argument("--out", type=Path, required=True, help="the recipe to write; a picture comes beside it")
-    sampling.add_argument(
-        "--recipe", default="finetune", help="the recipe to take the rest from: a name or a YAML file"
-    )
-    sampling.set_defaults(run=_from_sample)
-    preparing = command("prepare", "your own videos into sequences to train on")
-    preparing.add_argument("videos", type=Path, nargs="+", help="video files, or folders of them")
-    preparing.add_argument("--out", type=Path, required=True, help="the data folder to make")
-    preparing.add_argument("--frames", type=int, default=Preparation.frames, help="frames of a sequence")
-    preparing.add_argument("--window", type=int, default=Preparation.window_px, metavar="PX", help="its frames' size")
-    preparing.add_argument("--downscale", type=int, default=1, metavar="N", help="for footage that is soft at its size")
-    preparing.add_argument(
-        "--held-out", type=float, default=Preparation.held_out, help="share of scenes to validate on"
-    )
-    preparing.set_defaults(run=_prepare)
-    training = with_recipe(command("train", "train by a recipe; the same command again goes on after a stop"))
-    training.add_argument("--out", type=Path, required=True, help="the run's folder")
-    training.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
-    training.add_argument("--recompute", action="store_true", help="half the speed, a fraction of the memory")
-    training.add_argument("--minutes", type=float, default=0.0, metavar="N", help="save and end after so long")
-    training.add_argument("--tensorboard", action="store_true", help="write scalars and pictures for TensorBoard")
-    training.set_defaults(run=_train)
-    _add_evaluate(command("evaluate", "PSNR and SSIM of a model on folders of frames, beside bicubic"))
-    exporting = with_recipe(command("export", "a run as a weight file for the filter, with a card beside it"))
-    exporting.add_argument("--out", type=Path, required=True, help="the run's folder")
-    exporting.add_argument("--file", type=Path, required=True, help="the .safetensors file to write")
-    exporting.add_argument("--figures", type=Path, help="a Markdown file to add to the card")
-    exporting.add_argument("--half", action="store_true", help="weights in float16: a file of half the size")
-    exporting.add_argument("--force", action="store_true", help="even where it is worse than what it started from")
-    exporting.set_defaults(run=_export)
-    return parser
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    return read_recipe(recipe_path(arguments.recipe), overrides=tuple(arguments.set))
 
 
-def _add_evaluate(evaluating: argparse.ArgumentParser) -> None:
-    evaluating.add_argument("model", help="a bundled or official name, or a weight file")
-    evaluating.add_argument("clips", type=Path, help="a folder of ground truth")
-    evaluating.add_argument("--layout", default="any", choices=LAYOUTS, help="how the folder is laid out")
-    evaluating.add_argument("--degradation", default="bi", help="bi, bd, bd-pfnl, or x264:CRF for BI and that encoder")
-    evaluating.add_argument("--convention", default="basicsr", choices=CONVENTIONS, help="whose rounding")
-    evaluating.add_argument("--channels", choices=CHANNELS, help="default: rgb for REDS, y (luma) for all others")
-    evaluating.add_argument("--crop", type=int, default=0, metavar="PX", help="border that does not count")
-    evaluating.add_argument("--frames", type=int, default=0, metavar="N", help="the first N of each clip; 0: all")
-    evaluating.add_argument("--json", type=Path, help="write the figures here, too")
-    evaluating.add_argument("--pictures", type=Path, help="write side-by-side pictures into this folder")
-    evaluating.set_defaults(run=_evaluate)
+def _degradation(arguments: argparse.Namespace) -> Degradation:
+    """From "bi", "bd" …, or "x264:25": BI, then x264 at that CRF, without noise."""
+    if not arguments.degradation.startswith("x264:"):
+        return Degradation(kind=arguments.degradation)
+    return Degradation(kind="x264", crf=(float(arguments.degradation[5:]),) * 2)
+
+
+def _save_images(
+    arguments: argparse.Namespace, upscalers: dict[str, Upscaler], clips: FrameFolders, scale: int
+) -> None:
+    """Write the middle frame of each clip: from each upscaler, then the ground truth."""
+    arguments.pictures.mkdir(parents=True, exist_ok=True)
+    for i, sequence in enumerate(clips.sequences):
+        gt, lr = gt_and_lr(clips, i, _degradation(arguments), scale=scale, frames=arguments.frames)
+        middle = len(gt) // 2
+        hr = [upscale(lr)[middle] for upscale in upscalers.values()]
+        path = arguments.pictures / f"{sequence.name.replace('/', '_')}.png"
+        save_side_by_side([*hr, gt[middle].double()], path)
+        print(f"{path}: {', '.join(upscalers)}, ground truth")
+
+
+def _training_command(arguments: argparse.Namespace) -> str:
+    """The command that trains this run, without the folders of this machine."""
+    overrides = "".join(f" --set {override}" for override in arguments.set)
+    return f"python -m training train {arguments.recipe} --data DATA --out RUN{overrides}"

@@ -1,7 +1,7 @@
-"""Still pictures to film: dead leaves with textures, text, hair and lines; and the outlines of things in front.
+"""Still images to render clips from: dead leaves with textures, text, hair and lines; and outlines for foregrounds.
 
-Everything is drawn by us from random numbers, so that weights trained on it are ours to give away. A canvas is about
-1.6 times finer than the clips that `synthesise` films from it.
+Everything is drawn from random numbers, so that weights trained on it may be distributed freely. A canvas is about
+1.6 times finer than the clips that `synthesise` renders from it.
 """
 
 import math
@@ -16,15 +16,15 @@ Picture = npt.NDArray[np.floating[Any]]  # (h, w) or (h, w, 3)
 Random = np.random.Generator
 
 TEXTURE_PX = 384
-MAX_LEAVES = 3500  # about a second and a half; more and smaller ones are noise at clip size
-SUPERSAMPLING = 2  # shapes are drawn this much larger and averaged down: Pillow draws hard edges
+MAX_LEAVES = 3500  # about a second and a half of drawing; more and smaller leaves are just noise at clip size
+SUPERSAMPLING = 2  # shapes are drawn this much larger, then averaged down, because Pillow draws hard edges
 
 
 def canvas(random: Random, size: int) -> Picture:
-    """(size, size, 3) in [0, 1]: leaves of all sizes over each other, some nested, some casting a soft shadow."""
+    """(size, size, 3) in [0, 1]: overlapping leaves of all sizes, some patterned, some casting a soft shadow."""
     textures = [texture(random) for _ in range(int(random.integers(3, 8)))]
     colors = palette(random, int(random.integers(5, 28)))
-    look = _Look(random, size)
+    look = _CanvasStyle(random, size)
     picture = np.broadcast_to(colors[0], (size, size, 3)).astype(np.float32)
     picture += look.contrast * _crop(random, textures[0], size, size)[..., None]
     covered, leaves = 0.0, 0
@@ -39,14 +39,14 @@ def canvas(random: Random, size: int) -> Picture:
 
 
 def outline(random: Random, size: int) -> Picture:
-    """(size, size) in [0, 1]: where a thing in front covers what is behind it."""
+    """(size, size) in [0, 1]: where a foreground covers what is behind it."""
     kinds = (_solid_outline, _foliage_outline, _branches_outline, _fence_outline, _text_outline)
     draw = kinds[int(random.choice(len(kinds), p=[0.55, 0.18, 0.15, 0.05, 0.07]))]
     return np.clip(draw(random, size), 0.0, 1.0).astype(np.float32)
 
 
 def palette(random: Random, count: int) -> Picture:
-    """(count, 3): any luma, weak chroma that the whole palette shares a tint of, now and then a vivid color."""
+    """(count, 3): any luma, weak chroma with a tint that the whole palette shares, occasionally a vivid color."""
     luma = random.beta(1.1, 1.3, count)
     strength = abs(random.normal(0.0, 0.05)) + 0.01
     blue = random.normal(0.0, 0.04) + strength * random.laplace(0.0, 0.8, count)
@@ -71,24 +71,24 @@ def texture(random: Random) -> Picture:
     )
     shares = np.array([share for _, share in kinds])
     make = kinds[int(random.choice(len(kinds), p=shares / shares.sum()))][0]
-    return _standardised(make(random, TEXTURE_PX))
+    return _standardize(make(random, TEXTURE_PX))
 
 
 def colored_noise(random: Random, size: int, slope: float, stretch: float = 1.0) -> Picture:
-    """(size, size), periodic, amplitude falling as frequency ** -slope; stretch > 1 draws it out in one direction."""
+    """(size, size), periodic, amplitude falling as frequency ** -slope; stretch > 1 elongates it in one direction."""
     spectrum = np.fft.rfft2(random.standard_normal((size, size), dtype=np.float32))
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
     angle = random.uniform(0.0, math.pi)
     along, across = fx * math.cos(angle) + fy * math.sin(angle), fy * math.cos(angle) - fx * math.sin(angle)
     frequency = np.maximum(np.hypot(stretch * along, across), 1.0 / size)
-    return _standardised(np.fft.irfft2(spectrum * frequency**-slope, s=(size, size)).astype(np.float32))
+    return _standardize(np.fft.irfft2(spectrum * frequency**-slope, s=(size, size)).astype(np.float32))
 
 
 # --- leaves
 
 
-class _Look:
-    """What all leaves of one canvas share: how large, how textured, how shaded."""
+class _CanvasStyle:
+    """What all leaves of one canvas have in common: sizes, textures, shading."""
 
     def __init__(self, random: Random, size: int) -> None:
         self.smallest = math.exp(random.uniform(math.log(2.0), math.log(40.0)))
@@ -96,35 +96,35 @@ class _Look:
         self.exponent = random.uniform(2.3, 3.3)
         self.coverage = random.uniform(1.0, 3.5)
         self.contrast = 0.01 + abs(random.normal(0.0, 0.1))
-        self.textured = random.uniform(0.2, 1.0)  # share of leaves; the others are flat, as sky and walls are
+        self.textured = random.uniform(0.2, 1.0)  # share of leaves; the others are flat, like sky and walls
         self.jitter = abs(random.normal(0.0, 0.05))
         self.shading = abs(random.normal(0.0, 0.25))
         self.shadows = random.uniform(0.0, 0.25) if random.random() < 0.4 else 0.0
         self.shapes = random.dirichlet([1.2, 1.0, 1.2, 0.8])
 
     def radius(self, random: Random) -> float:
-        """Drawn from the power law between the smallest and the largest by its inverse."""
+        """Draw from a power law between the smallest and the largest, by its inverse distribution."""
         power = 1.0 - self.exponent
         low, high = self.smallest**power, self.largest**power
         return float((low + random.random() * (high - low)) ** (1.0 / power))
 
 
 def _add_leaf(
-    random: Random, picture: Picture, radius: float, textures: list[Picture], colors: Picture, look: _Look
+    random: Random, picture: Picture, radius: float, textures: list[Picture], colors: Picture, look: _CanvasStyle
 ) -> None:
-    """Paint one leaf, with what is on it, into the picture (which is changed)."""
+    """Paint one leaf with its pattern into the picture (which is changed)."""
     size = picture.shape[0]
-    centre_x, centre_y = random.uniform(-0.4 * radius, size + 0.4 * radius, 2)
-    left, top = max(0, int(centre_x - radius) - 1), max(0, int(centre_y - radius) - 1)
-    right, bottom = min(size, int(centre_x + radius) + 2), min(size, int(centre_y + radius) + 2)
+    center_x, center_y = random.uniform(-0.4 * radius, size + 0.4 * radius, 2)
+    left, top = max(0, int(center_x - radius) - 1), max(0, int(center_y - radius) - 1)
+    right, bottom = min(size, int(center_x + radius) + 2), min(size, int(center_y + radius) + 2)
     if right <= left or bottom <= top:
         return
-    middle = np.array([centre_x - left, centre_y - top])
+    middle = np.array([center_x - left, center_y - top])
     points = middle + leaf_points(random, radius, int(random.choice(4, p=look.shapes)))
-    cover = _filled([points], right - left, bottom - top)
+    cover = _fill([points], right - left, bottom - top)
     under = picture[top:bottom, left:right]
     if radius > 12 and random.random() < look.shadows:
-        shadow = np.roll(_blurred(cover, 0.06 * radius + 1.0), (int(0.08 * radius), int(0.05 * radius)), (0, 1))
+        shadow = np.roll(_box_blur(cover, 0.06 * radius + 1.0), (int(0.08 * radius), int(0.05 * radius)), (0, 1))
         under *= 1.0 - 0.45 * shadow[..., None]
     under += cover[..., None] * (_leaf_paint(random, cover.shape, radius, textures, colors, look) - under)
     if radius > 20 and random.random() < 0.25:
@@ -132,7 +132,7 @@ def _add_leaf(
 
 
 def _leaf_paint(
-    random: Random, shape: tuple[int, ...], radius: float, textures: list[Picture], colors: Picture, look: _Look
+    random: Random, shape: tuple[int, ...], radius: float, textures: list[Picture], colors: Picture, look: _CanvasStyle
 ) -> Picture:
     h, w = shape
     color = colors[int(random.integers(len(colors)))] + random.normal(0.0, look.jitter)
@@ -148,7 +148,7 @@ def _leaf_paint(
 
 
 def _add_pattern(random: Random, under: Picture, cover: Picture, radius: float, colors: Picture) -> None:
-    """A few small things that lie on a leaf and move with it, never over its edge (under is changed)."""
+    """Draw a few small shapes on a leaf, never across its edge (under is changed)."""
     h, w = cover.shape
     small = radius * random.uniform(0.05, 0.25)
     kind, color = int(random.integers(4)), colors[int(random.integers(len(colors)))]
@@ -156,11 +156,11 @@ def _add_pattern(random: Random, under: Picture, cover: Picture, radius: float, 
         leaf_points(random, small, kind) + random.uniform(0.0, 1.0, 2) * (w, h)
         for _ in range(int(random.integers(3, 14)))
     ]
-    under += (cover * _filled(shapes, w, h))[..., None] * (color - under)
+    under += (cover * _fill(shapes, w, h))[..., None] * (color - under)
 
 
 def leaf_points(random: Random, radius: float, kind: int) -> npt.NDArray[np.float64]:
-    """(points, 2): a closed outline about the origin within the radius: ellipse, box, blob or polygon (kind 0 to 3)."""
+    """(points, 2): a closed outline within the radius of the origin: ellipse, box, blob or polygon (kind 0 to 3)."""
     turn = random.uniform(0.0, 2.0 * math.pi) if random.random() < 0.7 else 0.5 * math.pi * random.integers(4)
     if kind == 1:
         long, short = 0.9, 0.9 * math.exp(random.uniform(math.log(0.08), 0.0))
@@ -184,7 +184,7 @@ def leaf_points(random: Random, radius: float, kind: int) -> npt.NDArray[np.floa
 
 
 def _add_lines(random: Random, picture: Picture, colors: Picture) -> None:
-    """Wires, hair, twigs over everything (picture is changed)."""
+    """Draw wires, hair and twigs over everything (picture is changed)."""
     size = picture.shape[0]
     lines = _curves(random, size, count=int(random.integers(4, 70)), length=(40, 700), width=(0.8, 5.0))
     picture += lines[..., None] * (colors[int(random.integers(len(colors)))] - picture)
@@ -208,7 +208,7 @@ def _marble(random: Random, size: int) -> Picture:
 
 
 def _stripes(random: Random, size: int) -> Picture:
-    """Gratings down to a period that aliases in lr frames, soft or hard, straight or bent."""
+    """Gratings with periods small enough to alias in lr frames, soft or hard, straight or bent."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     angle, period = random.uniform(0.0, math.pi), math.exp(random.uniform(math.log(5.0), math.log(60.0)))
     bend = colored_noise(random, size, 1.8) * random.choice([0.0, 0.3, 1.2])
@@ -220,7 +220,7 @@ def _stripes(random: Random, size: int) -> Picture:
 
 
 def _windows(random: Random, size: int) -> Picture:
-    """Façades, bricks, tiles: rows of boxes of differing brightness, every other row shifted in some."""
+    """Façades, bricks, tiles: rows of boxes of varying brightness, sometimes with every other row offset."""
     pitch_x, pitch_y = np.exp(random.uniform(math.log(8.0), math.log(60.0), 2))
     share_x, share_y = random.uniform(0.2, 0.9, 2)
     row, y = np.divmod(np.arange(size)[:, None] / pitch_y, 1.0)
@@ -269,7 +269,7 @@ def _solid_outline(random: Random, size: int) -> Picture:
     for _ in range(int(random.integers(1, 7))):
         radius = size * math.exp(random.uniform(math.log(0.04), math.log(0.32)))
         shapes.append(leaf_points(random, radius, int(random.integers(4))) + random.uniform(0.1, 0.9, 2) * size)
-    return _filled(shapes, size, size)
+    return _fill(shapes, size, size)
 
 
 def _foliage_outline(random: Random, size: int) -> Picture:
@@ -300,8 +300,8 @@ def _text_outline(random: Random, size: int) -> Picture:
 # --- drawing
 
 
-def _filled(outlines: list[npt.NDArray[np.float64]], w: int, h: int) -> Picture:
-    """Coverage (h, w) in [0, 1] of closed outlines given in px."""
+def _fill(outlines: list[npt.NDArray[np.float64]], w: int, h: int) -> Picture:
+    """Coverage (h, w) in [0, 1] of filled outlines given in px."""
     page = Image.new("L", (SUPERSAMPLING * w, SUPERSAMPLING * h))
     draw = ImageDraw.Draw(page)
     for points in outlines:
@@ -312,7 +312,7 @@ def _filled(outlines: list[npt.NDArray[np.float64]], w: int, h: int) -> Picture:
 def _curves(
     random: Random, size: int, *, count: int, length: tuple[float, float], width: tuple[float, float]
 ) -> Picture:
-    """Coverage of bent strokes that share a main direction more or less; width in px."""
+    """Coverage of curved strokes that roughly share a direction; width in px."""
     page = Image.new("L", (SUPERSAMPLING * size, SUPERSAMPLING * size))
     draw = ImageDraw.Draw(page)
     main, spread = random.uniform(0.0, 2.0 * math.pi), random.choice([0.1, 0.4, 3.2])
@@ -327,7 +327,7 @@ def _curves(
 
 
 def _crop(random: Random, pattern: Picture, h: int, w: int) -> Picture:
-    """A window of a periodic pattern that starts anywhere, in half of the cases turned."""
+    """A window of a periodic pattern from a random position, transposed in half of the cases."""
     pattern = pattern.T if random.random() < 0.5 else pattern
     rows = (int(random.integers(pattern.shape[0])) + np.arange(h)) % pattern.shape[0]
     columns = (int(random.integers(pattern.shape[1])) + np.arange(w)) % pattern.shape[1]
@@ -340,8 +340,8 @@ def _enlarge(picture: Picture, size: int) -> Picture:
     return np.asarray(image, dtype=np.float32)
 
 
-def _blurred(cover: Picture, radius: float) -> Picture:
-    """A box as wide as a Gaussian shadow, twice: cheap and smooth enough."""
+def _box_blur(cover: Picture, radius: float) -> Picture:
+    """Two box blurs as wide as a Gaussian shadow: cheap and smooth enough."""
     width = 2 * max(1, round(radius)) + 1
     for axis in (0, 1, 0, 1):
         padded = np.concatenate([cover, np.zeros_like(cover[:width] if axis == 0 else cover[:, :width])], axis=axis)
@@ -351,6 +351,6 @@ def _blurred(cover: Picture, radius: float) -> Picture:
     return cover
 
 
-def _standardised(picture: Picture) -> Picture:
-    centred = picture - picture.mean()
-    return np.clip(centred / (centred.std() + 1e-6), -4.0, 4.0).astype(np.float32)
+def _standardize(picture: Picture) -> Picture:
+    centered = picture - picture.mean()
+    return np.clip(centered / (centered.std() + 1e-6), -4.0, 4.0).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Your own videos into sequences to train on: split into scenes, judged, cropped to where there is something to learn.
+"""Turn your own videos into training sequences: split into scenes, filter them, crop to the most detailed windows.
 
-Each video is decoded twice: once to look at it, once to take what is kept. Memory is bounded by one sequence.
+Each video is decoded twice: once to examine it, once to write what is kept. Memory is bounded by one sequence.
 """
 
 import base64
@@ -29,21 +29,22 @@ logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m2ts", ".ts", ".mpg", ".mpeg", ".m4v", ".vob", ".wmv")
 RGB24 = Format(family="RGB", sample="integer", bits=8)
-SWSCALE_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # H.273 → what swscale calls it
-DUPLICATE = 0.25  # mean difference in code values below which a frame is the one before over again
-BLACK = 20.0  # luma (16..235) that nearly all of a black frame stays below
-SOFT = 0.004  # share of the contrast that half the size loses: less is blurred, or was enlarged before
-PLAIN = 0.6  # share of a page of writing that is its ground
-WRITTEN = 0.6  # share of a scene's frames that are pages of writing: credits
-COMBED = 1.2  # rows differ so much more from the next than from the next but one: two fields in one frame
+SWSCALE_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # H.273 code → swscale's
+DUPLICATE_DIFFERENCE = 0.25  # mean difference in code values below which a frame repeats the one before
+BLACK_LUMA = 20.0  # luma (16..235) that nearly all pixels of a black frame stay below
+SOFT_DETAIL = 0.004  # share of the contrast lost at half the size; anything less is blurred or was upscaled
+PLAIN_SHARE = 0.6  # share of the background in a page of text
+CREDITS_SHARE = 0.6  # share of frames that are pages of text: credits
+COMBING_LIMIT = 1.2  # ratio of row differences at distance one and two, above which a frame holds two fields
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What is taken. frames: of a sequence, scenes are cut into pieces of so many. window_px: of a sequence's frames.
+    """What to extract. frames: length of a sequence. window_px: size of its frames.
 
-    windows: per piece, the most detailed ones. downscale: makes footage that is soft at its size sharp again.
-    held_out: share of scenes kept for validation. most_per_scene: pieces, evenly spread.
+    windows: number taken from each piece of a scene, the most detailed ones. downscale: shrinks soft footage until it
+    is sharp. held_out: share of scenes reserved for validation. most_per_scene: pieces per scene, evenly
+    spread.
     """
 
     frames: int = 15
@@ -62,21 +63,21 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One frame, looked at. difference: from the frame before, in code values; the others: see `look_at`."""
+class FrameStatistics:
+    """Figures of one frame. difference: to the previous frame, in code values; the others: see `frame_statistics`."""
 
     signature: Tensor
     difference: float
     brightest: float
     detail: float
     combing: float
-    written: bool
+    is_page: bool
     flagged_interlaced: bool
 
 
 @dataclass(frozen=True)
 class Scene:
-    """start, stop: frames of the video. verdict: "kept", or why not. thumbnail: JPEG of its middle frame."""
+    """start, stop: range of frames. verdict: "kept", or the reason why not. thumbnail: JPEG near the middle."""
 
     video: str
     start: int
@@ -88,21 +89,21 @@ class Scene:
 
 
 def prepare(videos: Sequence[Path], folder: Path, preparation: Preparation) -> list[Scene]:
-    """Sequences in folder/train and folder/held_out, for the layout "prepared"; a report in folder/report.html.
+    """Write sequences to folder/train and folder/held_out (layout "prepared") and a report to folder/report.html.
 
-    Raises ValueError where nothing could be kept.
+    Raises ValueError if no scene could be kept.
     """
-    found = [scene for video in videos for scene in _examined(video, preparation)]
+    found = [scene for video in videos for scene in _examine_video(video, preparation)]
     kept = [scene for scene in found if scene.verdict == "kept"]
     if not kept:
-        raise ValueError(f"{len(videos)} videos: expected at least one scene to keep, got {_reasons(found)}")
-    held_out = _held_out(kept, preparation.held_out)
+        raise ValueError(f"{len(videos)} videos: expected at least one usable scene, got {_reasons(found)}")
+    held_out = _choose_held_out(kept, preparation.held_out)
     done = []
     for scene in found:
         if scene.verdict == "kept":
             part = folder / ("held_out" if scene in held_out else "train")
             path = next(video for video in videos if video.name == scene.video)
-            written = _take(path, scene, part, preparation)
+            written = _write_scene(path, scene, part, preparation)
             scene = replace(scene, held_out=scene in held_out, sequences=written)
         done.append(scene)
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ def prepare(videos: Sequence[Path], folder: Path, preparation: Preparation) -> l
 
 
 def find_videos(places: Sequence[Path]) -> list[Path]:
-    """Video files given or anywhere below folders given, in order of their paths; names must differ."""
+    """The given video files and those anywhere below the given folders, sorted by path; names must be unique."""
     files = [
         file
         for place in places
@@ -122,13 +123,15 @@ def find_videos(places: Sequence[Path]) -> list[Path]:
     if not files:
         raise ValueError(f"{', '.join(map(str, places))}: expected videos ({', '.join(VIDEO_SUFFIXES)}), found none")
     names = [file.name for file in files]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{', '.join(sorted(twice))}: expected names that differ, got one twice; rename one")
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise ValueError(
+            f"{', '.join(sorted(duplicates))}: expected unique file names, got the same one twice; rename one"
+        )
     return files
 
 
 def frames_of(video: Path, *, downscale: int = 1) -> Iterator[tuple[Tensor, bool]]:
-    """RGB (3, h, w) uint8 and whether the decoder says interlaced, one after the other."""
+    """The decoded frames in order: RGB (3, h, w) uint8, and whether the decoder flags it as interlaced."""
     try:
         with av.open(str(video)) as container:
             if not container.streams.video:
@@ -136,63 +139,62 @@ def frames_of(video: Path, *, downscale: int = 1) -> Iterator[tuple[Tensor, bool
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
-                matrix = SWSCALE_MATRICES.get(frame.colorspace) or SWSCALE_MATRICES[_guess(frame)]
+                matrix = SWSCALE_MATRICES.get(frame.colorspace) or SWSCALE_MATRICES[_guess_matrix(frame)]
                 rgb = frame.reformat(format="rgb24", src_colorspace=matrix, interpolation="BICUBIC").to_ndarray()
-                picture = torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
-                yield _downscaled(picture, downscale), bool(frame.interlaced_frame)
+                pixels = torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
+                yield _downscale(pixels, downscale), bool(frame.interlaced_frame)
     except av.FFmpegError as error:
         raise ValueError(f"{video}: expected a video that can be decoded, got: {error}") from error
 
 
-def look_at(picture: Tensor, before: Tensor | None, *, interlaced: bool = False) -> Look:
+def frame_statistics(frame: Tensor, previous: Tensor | None, *, interlaced: bool = False) -> FrameStatistics:
     """Figures of a frame (3, h, w) uint8.
 
-    detail: share of the contrast lost by halving and enlarging again. combing: difference of rows next to each other
-    over that of rows two apart, where it is largest among the eighths of the picture; 1 and less in whole frames.
-    written: `is_page`.
+    detail: share of the contrast lost by halving the size and enlarging again. combing: see `combing`.
+    is_page: see `is_page`.
     """
-    y = luma(picture)[0]
+    y = luma(frame)[0]
     h, w = y.shape
     even = y[: h - h % 2, : w - w % 2]
     loss = (imresize(imresize(even, 0.5), 2.0) - even).square().mean()
-    return Look(
-        signature=scenes.signature(tuple(picture), RGB24),
-        difference=float("inf") if before is None else float((picture.float() - before.float()).abs().mean()),
+    return FrameStatistics(
+        signature=scenes.signature(tuple(frame), RGB24),
+        difference=float("inf") if previous is None else float((frame.float() - previous.float()).abs().mean()),
         brightest=float(y.float().flatten()[:: max(1, y.numel() // 100_000)].quantile(0.99)),
         detail=float(loss / (even.var() + 1e-3)),
         combing=combing(y),
-        written=is_page(y),
+        is_page=is_page(y),
         flagged_interlaced=interlaced,
     )
 
 
-def verdict(looks: Sequence[Look], preparation: Preparation) -> str:
-    """ "kept", or why a scene with these frames is not."""
-    if sum(look.flagged_interlaced or look.combing > COMBED for look in looks) > 0.3 * len(looks):
+def verdict(statistics: Sequence[FrameStatistics], preparation: Preparation) -> str:
+    """ "kept", or the reason for rejecting a scene with these frames."""
+    if sum(frame.flagged_interlaced or frame.combing > COMBING_LIMIT for frame in statistics) > 0.3 * len(statistics):
         return "interlaced: deinterlace it first"
-    if np.median([look.brightest for look in looks]) < BLACK:
+    if np.median([frame.brightest for frame in statistics]) < BLACK_LUMA:
         return "black"
-    if sum(look.written for look in looks) > WRITTEN * len(looks):
-        return "credits: writing on a plain ground"
-    moving = [look for look in looks if look.difference > DUPLICATE]
+    if sum(frame.is_page for frame in statistics) > CREDITS_SHARE * len(statistics):
+        return "credits: text on a plain background"
+    moving = [frame for frame in statistics if frame.difference > DUPLICATE_DIFFERENCE]
     if len(moving) < preparation.frames:
-        return f"too short: {len(moving)} frames that differ, {preparation.frames} expected"
-    if np.median([look.detail for look in looks]) < SOFT:
-        return f"soft: nothing finer than half its size; try --downscale {2 * preparation.downscale}"
+        return f"too short: expected at least {preparation.frames} distinct frames, got {len(moving)}"
+    if np.median([frame.detail for frame in statistics]) < SOFT_DETAIL:
+        return f"soft: no detail finer than half its size; try --downscale {2 * preparation.downscale}"
     return "kept"
 
 
 def report(found: Sequence[Scene]) -> str:
-    """One HTML page with a picture of every scene and what became of it."""
+    """One HTML page with a thumbnail and the verdict of every scene."""
     rows = []
     for scene in found:
-        picture = base64.b64encode(scene.thumbnail).decode()
-        where = "held out" if scene.held_out else "train"
-        told = f"{where}, {scene.sequences} sequences" if scene.verdict == "kept" else scene.verdict
+        image = base64.b64encode(scene.thumbnail).decode()
+        part = "held out" if scene.held_out else "train"
+        outcome = f"{part}, {scene.sequences} sequences" if scene.verdict == "kept" else scene.verdict
         rows.append(
             f'<tr class="{"kept" if scene.verdict == "kept" else "dropped"}">'
-            f'<td><img src="data:image/jpeg;base64,{picture}" alt=""></td><td>{html.escape(scene.video)}</td>'
-            f"<td>{scene.start} – {scene.stop - 1}</td><td>{html.escape(told)}</td></tr>"
+            f'<td><img src="data:image/jpeg;base64,{image}" alt=""></td><td>{html.escape(scene.video)}</td>'
+            f"<td>{scene.start} – {scene.stop - 1}</td><td>{html.escape(outcome)}</td></tr>"
         )
     kept = sum(scene.verdict == "kept" for scene in found)
     return (
@@ -203,44 +205,44 @@ def report(found: Sequence[Scene]) -> str:
     )
 
 
-def _examined(video: Path, preparation: Preparation) -> list[Scene]:
-    """The scenes of a video with their verdicts; a video that cannot be decoded is one scene that says so."""
-    looks: list[Look] = []
+def _examine_video(video: Path, preparation: Preparation) -> list[Scene]:
+    """The scenes of a video with their verdicts; for a video that cannot be decoded, one scene with the error."""
+    statistics: list[FrameStatistics] = []
     thumbnails: dict[int, bytes] = {}
-    before = None
+    previous = None
     try:
-        for picture, interlaced in frames_of(video, downscale=preparation.downscale):
-            if len(looks) % 8 == 0:
-                thumbnails[len(looks)] = _thumbnail(picture)
-            looks.append(look_at(picture, before, interlaced=interlaced))
-            before = picture
+        for frame, interlaced in frames_of(video, downscale=preparation.downscale):
+            if len(statistics) % 8 == 0:
+                thumbnails[len(statistics)] = _thumbnail(frame)
+            statistics.append(frame_statistics(frame, previous, interlaced=interlaced))
+            previous = frame
     except ValueError as error:
         logger.warning("%s", error)
-        return [Scene(video.name, 0, len(looks), f"not decoded: {error}")]
-    if not looks:
+        return [Scene(video.name, 0, len(statistics), f"not decoded: {error}")]
+    if not statistics:
         return [Scene(video.name, 0, 0, "no frames")]
-    signatures = [look.signature for look in looks]
-    starts = [0, *(n for n in range(1, len(looks)) if _starts_scene(signatures, n))]
-    spans = zip(starts, [*starts[1:], len(looks)], strict=True)
+    signatures = [frame.signature for frame in statistics]
+    starts = [0, *(n for n in range(1, len(statistics)) if _is_scene_start(signatures, n))]
+    spans = zip(starts, [*starts[1:], len(statistics)], strict=True)
     return [
         Scene(
             video.name,
             start,
             stop,
-            verdict(looks[start:stop], preparation),
+            verdict(statistics[start:stop], preparation),
             thumbnail=thumbnails[min(thumbnails, key=lambda n, middle=(start + stop) // 2: abs(n - middle))],  # type: ignore[misc]
         )
         for start, stop in spans
     ]
 
 
-def _starts_scene(signatures: list[Tensor], n: int) -> bool:
+def _is_scene_start(signatures: list[Tensor], n: int) -> bool:
     first = max(0, n - scenes.BEFORE)
     return scenes.is_cut(signatures[first : n + scenes.AFTER + 1], n - first)
 
 
-def _held_out(kept: list[Scene], share: float) -> list[Scene]:
-    """Chosen by a hash of video and frame: the same whatever else is prepared with it. At least one of two scenes."""
+def _choose_held_out(kept: list[Scene], share: float) -> list[Scene]:
+    """The scenes to hold out, at least one of two. Chosen by a hash, hence independent of what else is prepared."""
 
     def order(scene: Scene) -> str:
         return hashlib.sha256(f"{scene.video}:{scene.start}".encode()).hexdigest()
@@ -249,35 +251,35 @@ def _held_out(kept: list[Scene], share: float) -> list[Scene]:
     return sorted(kept, key=order)[: max(count, 1 if share > 0.0 and len(kept) > 1 else 0)]
 
 
-def _take(video: Path, scene: Scene, folder: Path, preparation: Preparation) -> int:
-    """Write a scene's sequences; returns how many."""
+def _write_scene(video: Path, scene: Scene, folder: Path, preparation: Preparation) -> int:
+    """Write a scene's sequences and return their number."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = _pieces(scene, preparation)
+    starts = _piece_starts(scene, preparation)
     written = 0
     piece: list[Tensor] = []
-    for n, (picture, _) in enumerate(frames_of(video, downscale=preparation.downscale)):
-        if n >= scene.stop or not wanted:
+    for n, (frame, _) in enumerate(frames_of(video, downscale=preparation.downscale)):
+        if n >= scene.stop or not starts:
             break
-        if n < wanted[0]:
+        if n < starts[0]:
             continue
-        if not piece or float((picture.float() - piece[-1].float()).abs().mean()) > DUPLICATE:
-            piece.append(picture)
+        if not piece or float((frame.float() - piece[-1].float()).abs().mean()) > DUPLICATE_DIFFERENCE:
+            piece.append(frame)
         if len(piece) == preparation.frames:
-            written += _write(torch.stack(piece), f"{video.stem}_{wanted[0]:06d}", folder, preparation)
+            written += _write_windows(torch.stack(piece), f"{video.stem}_{starts[0]:06d}", folder, preparation)
             piece = []
-            wanted = [start for start in wanted if start > n]
+            starts = [start for start in starts if start > n]
     return written
 
 
-def _pieces(scene: Scene, preparation: Preparation) -> list[int]:
-    """First frames of the pieces, spread over the scene."""
+def _piece_starts(scene: Scene, preparation: Preparation) -> list[int]:
+    """First frames of the pieces, spread evenly over the scene."""
     possible = max(1, (scene.stop - scene.start) // preparation.frames)
     count = min(possible, preparation.most_per_scene)
     return [scene.start + (k * possible // count) * preparation.frames for k in range(count)]
 
 
-def _write(piece: Tensor, name: str, folder: Path, preparation: Preparation) -> int:
-    """The most detailed windows of a piece (t, 3, h, w), each as one file."""
+def _write_windows(piece: Tensor, name: str, folder: Path, preparation: Preparation) -> int:
+    """Write the most detailed windows of a piece (t, 3, h, w), one file each, and return their number."""
     h, w = piece.shape[-2:]
     side_y, side_x = (min(preparation.window_px, side) // 8 * 8 for side in (h, w))
     if side_y == 0 or side_x == 0:
@@ -301,28 +303,32 @@ def _write(piece: Tensor, name: str, folder: Path, preparation: Preparation) -> 
 
 
 def is_page(y: Tensor) -> bool:
-    """Whether a frame's luma (h, w) is a page of writing: thin strokes, many in a row, in lines, on a plain ground.
+    """Whether a frame's luma (h, w) is a page of text: lines of many thin strokes on a plain background.
 
-    Writing over a moving picture is not taken for one: there is something to learn around it.
+    Text over moving footage does not count: there is something to learn around it.
     """
     h = len(y)
-    ground = 4.0 * float(torch.histc(y.float(), bins=64, min=0.0, max=256.0).argmax()) + 2.0
-    far = (y - ground).abs()
+    background = 4.0 * float(torch.histc(y.float(), bins=64, min=0.0, max=256.0).argmax()) + 2.0
+    far = (y - background).abs()
     ink = far > 40.0
     plain, share = float((far < 10.0).double().mean()), float(ink.double().mean())
-    between = 1.0 - plain - share  # soft edges of letters; a picture has more of it
-    if plain < PLAIN or not 0.004 < share < 1.0 - PLAIN or between > max(0.02, share):
+    between = 1.0 - plain - share  # soft edges of letters; other images have more of it
+    if plain < PLAIN_SHARE or not 0.004 < share < 1.0 - PLAIN_SHARE or between > max(0.02, share):
         return False
     thickest = 2 * max(2, h // 50) + 1
     inside = -F.max_pool2d(-ink.float()[None, None], thickest, stride=1)
     rows = ink.any(dim=1).nonzero().flatten()
-    strokes = float((ink[:, 1:] & ~ink[:, :-1]).sum()) / len(rows)  # in a row of a line of writing
-    empty = 1.0 - len(rows) / float(rows[-1] - rows[0] + 1)  # between lines
+    strokes = float((ink[:, 1:] & ~ink[:, :-1]).sum()) / len(rows)  # per row within a line of text
+    empty = 1.0 - len(rows) / float(rows[-1] - rows[0] + 1)  # the gaps between lines
     one_line = len(rows) < 0.2 * h
     return float(inside.sum()) < 0.05 * float(ink.sum()) and strokes > 4.0 and (one_line or empty > 0.1)
 
 
 def combing(y: Tensor) -> float:
+    """Difference of adjacent rows relative to rows two apart, the largest among eight bands; at most 1 if progressive.
+
+    y: luma (h, w).
+    """
     h = y.shape[0] - y.shape[0] % 8
     if h < 16:
         return 0.0
@@ -332,20 +338,20 @@ def combing(y: Tensor) -> float:
     return float((next_row / (next_but_one + 0.5)).max())
 
 
-def _downscaled(picture: Tensor, by: int) -> Tensor:
+def _downscale(frame: Tensor, by: int) -> Tensor:
     if by == 1:
-        return picture
-    h, w = picture.shape[-2:]
-    return to_bytes(imresize(picture[:, : h - h % by, : w - w % by], 1.0 / by))
+        return frame
+    h, w = frame.shape[-2:]
+    return to_bytes(imresize(frame[:, : h - h % by, : w - w % by], 1.0 / by))
 
 
-def _guess(frame: av.VideoFrame) -> int:
-    """The matrix (H.273) that a frame without a tag of it usually has."""
+def _guess_matrix(frame: av.VideoFrame) -> int:
+    """The usual matrix (H.273) for a frame of this size that is not tagged with one."""
     return usual_matrix(frame.width, frame.height)
 
 
-def _thumbnail(picture: Tensor) -> bytes:
-    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+def _thumbnail(frame: Tensor) -> bytes:
+    image = Image.fromarray(frame.permute(1, 2, 0).numpy())
     image.thumbnail((200, 200))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)

@@ -1,4 +1,4 @@
-"""Training data: sets of sequences, and the batch of a step: a function of the recipe's seed and the step alone."""
+"""Training data: sets of sequences, and the batch of a step, a function of the recipe's seed and the step alone."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,12 +18,11 @@ GENERATED = "generated"
 PREPARED = "prepared"
 LAYOUTS = (GENERATED, PREPARED, *FRAME_LAYOUTS)
 _SAMPLE = 0x5A  # keeps these random streams apart from those of the generator
-
-MARGIN_PX = 8  # lr px degraded around a patch and cut off again: kernels and encoders see what lies beside it
+MARGIN_PX = 8  # lr px degraded around a patch, then cropped: kernels and encoders see the surroundings
 
 
 class Sequences(Protocol):
-    """Sequences of frames of one size each."""
+    """A set of sequences, each with frames of one size."""
 
     def __len__(self) -> int: ...
 
@@ -35,27 +34,27 @@ class Sequences(Protocol):
 
 
 def open_sequences(folder: Path, layout: str) -> Sequences:
-    """A data set's folder; layout is one of LAYOUTS."""
+    """The sequences in a data set's folder; layout is one of LAYOUTS."""
     if layout == GENERATED:
         return GeneratedSet(folder)
     return PreparedSet(folder) if layout == PREPARED else open_frames(folder, layout=layout)
 
 
 class GeneratedSet:
-    """A folder that `synthesise` made."""
+    """A folder written by `synthesise`."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("index.json", "gt.npy", "flow.npy"):
             if not (folder / name).exists():
                 raise ValueError(
-                    f"{folder}: expected a set of clips, found no {name}; make one: python -m training synthesise"
+                    f"{folder}: expected a set of clips, found no {name}; generate one: python -m training synthesise"
                 )
         self.folder = folder
         self.gt = np.load(folder / "gt.npy", mmap_mode="r")
         self.flow = np.load(folder / "flow.npy", mmap_mode="r")
 
     def __reduce__(self) -> tuple[type["GeneratedSet"], tuple[Path]]:
-        return GeneratedSet, (self.folder,)  # a worker process maps the files itself: no copy of the clips
+        return GeneratedSet, (self.folder,)  # each worker process maps the files itself instead of copying the clips
 
     def __len__(self) -> int:
         return len(self.gt)
@@ -74,9 +73,9 @@ class GeneratedSet:
 
 
 class PreparedSet:
-    """A folder of sequences that `prepare` made: one .npy file each, mapped, so that reading decodes nothing.
+    """A folder of sequences written by `prepare`: one .npy file each, memory-mapped, so that reading decodes nothing.
 
-    Their order is by a hash of their names: the first few, which validation looks at, are of many scenes.
+    Ordered by a hash of the file names, so that the first few, which validation reads, come from many scenes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,7 +83,7 @@ class PreparedSet:
         self.files = sorted(folder.glob("*.npy"), key=lambda file: hashlib.sha256(file.name.encode()).hexdigest())
         if not self.files:
             raise ValueError(
-                f"{folder}: expected prepared sequences, found none; make some: python -m training prepare"
+                f"{folder}: expected prepared sequences, found none; create some: python -m training prepare"
             )
 
     def __len__(self) -> int:
@@ -101,10 +100,10 @@ class PreparedSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """What one sample of a batch is: frames in a row, patch_px lr px square.
+    """What the samples of a batch look like: consecutive frames of patch_px lr px square.
 
-    mirrored: its frames are followed by themselves in reverse, as the authors do with the 7 frames of Vimeo-90K.
-    permute_colours, reverse_time: how often; flips and transposition come in half of the samples each.
+    mirrored: append the frames in reverse, as the authors do with the 7 frames of Vimeo-90K. permute_colours,
+    reverse_time: share of samples; each flip and the transposition apply to half of the samples.
     """
 
     batch: int = 4
@@ -122,21 +121,21 @@ class Patches:
 
 @dataclass(frozen=True)
 class Batch:
-    """lr (n, t, 3, h, w) and gt (n, t, 3, scale*h, scale*w), uint8: a quarter of the way between processes."""
+    """lr (n, t, 3, h, w) and gt (n, t, 3, scale*h, scale*w), uint8: a quarter of the data to pass between processes."""
 
     lr: Tensor
     gt: Tensor
 
-    def on(self, device: str) -> tuple[Tensor, Tensor]:
-        """lr and gt in float32, [0, 1], on the device."""
+    def as_floats(self, device: str) -> tuple[Tensor, Tensor]:
+        """lr and gt on the device as float32 in [0, 1]."""
         lr, gt = (frames.to(device).float() / 255.0 for frames in (self.lr, self.gt))
         return lr, gt
 
 
 class BatchSource(torch.utils.data.Dataset[Batch]):
-    """Batch `step` for any step: no state, so that any number of workers gives the same and resuming costs nothing.
+    """The batch of any step: stateless, so that the number of workers changes nothing and resuming is free.
 
-    rank, world: this process's part of the batch.
+    rank, world: which part of the batch belongs to this process.
     """
 
     def __init__(
@@ -166,8 +165,8 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
     def _sample(self, step: int, i: int) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng(np.random.SeedSequence([self.seed, _SAMPLE, step, i]))
         gt, patch = self._window(random)
-        gt = self._augmented(gt, random)
-        lr = degrade(gt, choose(self.degradations, random), self.scale, random=random)
+        gt = self._augment(gt, random)
+        lr = degrade(gt, choose_degradation(self.degradations, random), self.scale, random=random)
         if self.patches.mirrored:
             lr, gt = (torch.cat([frames, frames.flip(0)]) for frames in (lr, gt))
         top, left = (int(random.integers(side - patch + 1)) for side in lr.shape[-2:])
@@ -176,7 +175,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         return lr, gt[..., top : top + patch, left : left + patch]
 
     def _window(self, random: Random) -> tuple[Tensor, int]:
-        """A window of a sequence with its margin, and the size of the patch to cut from its lr frames."""
+        """A window of a sequence including its margin, and the size of the patch to crop from its lr frames."""
         sequence = int(random.integers(len(self.sequences)))
         frames, h, w = self.sequences.shape(sequence)
         t, patch = self.patches.frames, self.patches.patch_px
@@ -191,7 +190,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         span = range(start, start + t)
         return self.sequences.read(sequence, span, slice(top, top + side), slice(left, left + side)), patch
 
-    def _augmented(self, gt: Tensor, random: Random) -> Tensor:
+    def _augment(self, gt: Tensor, random: Random) -> Tensor:
         if random.random() < self.patches.reverse_time:
             gt = gt.flip(0)
         for dim in (-1, -2):
@@ -204,7 +203,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
         return gt
 
 
-def choose(degradations: tuple[Degradation, ...], random: Random) -> Degradation:
-    """One of them, each as often as its share says."""
+def choose_degradation(degradations: tuple[Degradation, ...], random: Random) -> Degradation:
+    """Draw one of the degradations, with probabilities proportional to their shares."""
     shares = np.array([degradation.share for degradation in degradations])
     return degradations[int(random.choice(len(degradations), p=shares / shares.sum()))]

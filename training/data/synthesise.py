@@ -1,7 +1,7 @@
-"""Clips with exact flow, filmed from drawn canvases: layers that move over each other before a moving camera.
+"""Clips with exact flow, rendered from drawn canvases: layers that move over each other before a moving camera.
 
 A set is a folder: `gt.npy` (clips, frames, 3, size, size) uint8, `flow.npy` (clips, frames - 1, 2, size/4, size/4)
-float16, and `index.json` with what it was made from. Clip i depends on the settings and i alone.
+float16, and `index.json` with its settings. Clip i depends on the settings and i alone.
 """
 
 import json
@@ -21,9 +21,9 @@ from training.data.canvases import canvas, outline
 
 logger = logging.getLogger(__name__)
 
-FLOW_SCALE = 4  # the flow is that of the lr frames of a x4 network
-INVERSION_STEPS = 6  # of a wobble that shrinks distances by less than a half: error below 1e-2 px
-_CANVAS, _OUTLINE, _CLIP = range(3)  # what a random stream is for
+FLOW_SCALE = 4  # the flow is that of the lr frames of an x4 network
+INVERSION_STEPS = 6  # for a wobble that shrinks distances by less than half: error below 1e-2 px
+_CANVAS, _OUTLINE, _CLIP = range(3)  # purposes of the random streams
 
 Random = np.random.Generator
 Matrix = npt.NDArray[np.float64]
@@ -31,10 +31,10 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Generator:
-    """What a set of clips is made from.
+    """Settings of a set of generated clips.
 
-    size: of a clip's frames in px, a multiple of FLOW_SCALE. canvas_px: at least 2.5 times as much.
-    canvases: drawn once and filmed many times; a third as many outlines come with them.
+    size: of the frames in px, a multiple of FLOW_SCALE. canvas_px: at least 2.5 times that.
+    canvases: number drawn, each used in many clips, along with a third as many outlines.
     """
 
     seed: int = 1
@@ -55,14 +55,14 @@ class Generator:
 
 
 def synthesise(generator: Generator, folder: Path, *, device: str = "cpu") -> None:
-    """Make the set in `folder`. A set that is whole already is kept; another set there is an error."""
-    wanted = asdict(generator)
+    """Write the set to `folder`. Nothing happens if it is complete already; ValueError if another set is there."""
+    settings = asdict(generator)
     index = folder / "index.json"
     if index.exists():
         found = json.loads(index.read_text())["generator"]
-        if found == wanted:
+        if found == settings:
             return
-        raise ValueError(f"{folder}: expected an empty folder or a set made with {wanted}, got one made with {found}")
+        raise ValueError(f"{folder}: expected an empty folder or a set made with {settings}, got one made with {found}")
     folder.mkdir(parents=True, exist_ok=True)
     n, t, size, lr = generator.clips, generator.frames, generator.size, generator.size // FLOW_SCALE
     parts = {name: folder / f"{name}.npy.part" for name in ("gt", "flow")}
@@ -77,17 +77,17 @@ def synthesise(generator: Generator, folder: Path, *, device: str = "cpu") -> No
     flow.flush()
     for name, part in parts.items():
         part.replace(folder / f"{name}.npy")
-    index.write_text(json.dumps({"generator": wanted}, indent=2) + "\n")
+    index.write_text(json.dumps({"generator": settings}, indent=2) + "\n")
 
 
 def clips(generator: Generator, *, device: str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
-    """Clips (frames, 3, size, size) in [0, 1] with their flow to the next frame (frames - 1, 2, size/4, size/4)."""
-    bank = Bank(generator, device=device)
+    """Clips (frames, 3, size, size) in [0, 1], each with its flow to the next frame (frames - 1, 2, size/4, size/4)."""
+    bank = CanvasBank(generator, device=device)
     for i in range(generator.clips):
-        yield film(_random(generator, _CLIP, i), bank, generator)
+        yield render_clip(_random(generator, _CLIP, i), bank, generator)
 
 
-class Bank:
+class CanvasBank:
     """The canvases and outlines of a set, on the device."""
 
     def __init__(self, generator: Generator, *, device: str) -> None:
@@ -102,8 +102,8 @@ class Bank:
         ]
 
 
-def film(random: Random, bank: Bank, generator: Generator) -> tuple[Tensor, Tensor]:
-    """One clip and its flow: of each pixel, the flow of the layer seen there."""
+def render_clip(random: Random, bank: CanvasBank, generator: Generator) -> tuple[Tensor, Tensor]:
+    """One clip and its flow: for each pixel, that of the layer visible there."""
     t, size = generator.frames, generator.size
     device = bank.canvases[0].device
     camera = random_walk(random, t, fastest=float(random.choice([3.0, 10.0, 20.0])))
@@ -115,20 +115,20 @@ def film(random: Random, bank: Bank, generator: Generator) -> tuple[Tensor, Tens
     for depth in range(int(random.choice([1, 2, 3, 4], p=[0.3, 0.4, 0.2, 0.1]))):
         layer = _random_layer(random, bank, camera, size, behind_all=depth == 0)
         for k, offset in enumerate(shutter):
-            seen = torch.cat([layer.filmed(size, i + offset) for i in range(t)])
-            frames[k] = seen[:, :3] + (1.0 - seen[:, 3:]) * frames[k]
-        moved, cover = layer.motion(size, t)
-        flow = torch.where(cover > 0.5, moved, flow)
+            image = torch.cat([layer.render(size, i + offset) for i in range(t)])
+            frames[k] = image[:, :3] + (1.0 - image[:, 3:]) * frames[k]
+        layer_flow, cover = layer.motion(size, t)
+        flow = torch.where(cover > 0.5, layer_flow, flow)
     clip = frames.mean(dim=0)
-    clip = _graded(random, clip)
+    clip = _grade(random, clip)
     return clip.clamp(0.0, 1.0), flow
 
 
 class Layer:
-    """A picture with its coverage that moves, filmed by mapping frame positions to canvas positions.
+    """A moving image with coverage, rendered by mapping frame positions to canvas positions.
 
-    At time i the frame position p shows the canvas position H_i (p + wobble_i(p)), H_i a homography.
-    picture (4, canvas_px, canvas_px): color times coverage, coverage.
+    At time i, frame position p shows canvas position H_i(p + wobble_i(p)), where H_i is a homography.
+    picture (4, canvas_px, canvas_px): premultiplied color, coverage.
     """
 
     def __init__(self, picture: Tensor, homographies: "Homographies", wobble: "Wobble") -> None:
@@ -136,23 +136,23 @@ class Layer:
         self.homographies = homographies
         self.wobble = wobble
 
-    def filmed(self, size: int, time: float) -> Tensor:
-        """(1, 4, size, size) at any time, between frames too."""
-        positions = _pixel_centres(size, 1, self.picture)
-        return self._sampled(self.homographies.at(time, positions + self.wobble.at(time, positions)))
+    def render(self, size: int, time: float) -> Tensor:
+        """(1, 4, size, size) at any time, including between frames."""
+        positions = _pixel_centers(size, 1, self.picture)
+        return self._sample(self.homographies.apply(time, positions + self.wobble.offset(time, positions)))
 
     def motion(self, size: int, frames: int) -> tuple[Tensor, Tensor]:
         """Flow to the next frame (frames - 1, 2, lr, lr) in lr px, and the layer's coverage (frames - 1, 1, lr, lr)."""
-        positions = _pixel_centres(size, FLOW_SCALE, self.picture)
+        positions = _pixel_centers(size, FLOW_SCALE, self.picture)
         flows, covers = [], []
         for i in range(frames - 1):
-            on_canvas = self.homographies.at(i, positions + self.wobble.at(i, positions))
-            later = self.wobble.undo(i + 1, self.homographies.undo(i + 1, on_canvas))
+            on_canvas = self.homographies.apply(i, positions + self.wobble.offset(i, positions))
+            later = self.wobble.invert(i + 1, self.homographies.invert(i + 1, on_canvas))
             flows.append((later - positions) / FLOW_SCALE)
-            covers.append(self._sampled(on_canvas)[0, 3:])
+            covers.append(self._sample(on_canvas)[0, 3:])
         return torch.stack(flows), torch.stack(covers)
 
-    def _sampled(self, on_canvas: Tensor) -> Tensor:
+    def _sample(self, on_canvas: Tensor) -> Tensor:
         grid = (on_canvas * (2.0 / self.picture.shape[-1])).movedim(0, -1).unsqueeze(0)
         return F.grid_sample(
             self.picture.unsqueeze(0), grid, mode="bilinear", padding_mode="reflection", align_corners=False
@@ -160,40 +160,40 @@ class Layer:
 
 
 class Homographies:
-    """Frame px about the frame's centre → canvas px about the canvas's centre, for any time."""
+    """Frame px relative to the frame's center → canvas px relative to the canvas's center, at any time."""
 
-    def __init__(self, path: Matrix, *, zoom: float, turn: float, centre: Matrix, tilt: Matrix) -> None:
-        """path (frames, 4): x, y in px, log zoom, turn. centre: canvas px. tilt (2,): the plane's perspective."""
-        self.path, self.zoom, self.turn, self.centre, self.tilt = path, zoom, turn, centre, tilt
+    def __init__(self, path: Matrix, *, zoom: float, turn: float, center: Matrix, tilt: Matrix) -> None:
+        """path (frames, 4): x, y in px, log zoom, turn. center: canvas px. tilt (2,): perspective of the plane."""
+        self.path, self.zoom, self.turn, self.center, self.tilt = path, zoom, turn, center, tilt
 
-    def at(self, time: float, positions: Tensor) -> Tensor:
-        return _projected(self._matrix(time), positions)
+    def apply(self, time: float, positions: Tensor) -> Tensor:
+        return _project(self._matrix(time), positions)
 
-    def undo(self, time: float, positions: Tensor) -> Tensor:
-        return _projected(np.linalg.inv(self._matrix(time)), positions)
+    def invert(self, time: float, positions: Tensor) -> Tensor:
+        return _project(np.linalg.inv(self._matrix(time)), positions)
 
     def _matrix(self, time: float) -> Matrix:
         times = np.arange(len(self.path), dtype=np.float64)
-        x, y, log_zoom, turn = (_at(time, times, self.path[:, k]) for k in range(4))
+        x, y, log_zoom, turn = (_interpolate(time, times, self.path[:, k]) for k in range(4))
         zoom = self.zoom * math.exp(-log_zoom)
         cos, sin = zoom * math.cos(self.turn + turn), zoom * math.sin(self.turn + turn)
         move = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]])
         turned = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [*self.tilt, 1.0]])
-        place = np.array([[1.0, 0.0, self.centre[0]], [0.0, 1.0, self.centre[1]], [0.0, 0.0, 1.0]])
+        place = np.array([[1.0, 0.0, self.center[0]], [0.0, 1.0, self.center[1]], [0.0, 0.0, 1.0]])
         matrix: Matrix = place @ turned @ move
         return matrix
 
 
 @dataclass(frozen=True)
 class Wobble:
-    """Cloth, leaves, water: a wave that runs through a layer. amplitude in px, wave (2,) in radians per px."""
+    """A wave that runs through a layer, like cloth, leaves or water. amplitude in px, wave (2,) in radians per px."""
 
     amplitude: float
     wave: tuple[float, float]
     speed: float
     phase: float
 
-    def at(self, time: float, positions: Tensor) -> Tensor:
+    def offset(self, time: float, positions: Tensor) -> Tensor:
         if self.amplitude == 0.0:
             return torch.zeros_like(positions)
         x, y = positions
@@ -201,16 +201,16 @@ class Wobble:
         across = self.wave[1] * x - self.wave[0] * y + 1.7 * self.phase + self.speed * time
         return self.amplitude * torch.stack([torch.sin(along), torch.cos(across)])
 
-    def undo(self, time: float, wobbled: Tensor) -> Tensor:
-        """The positions p with p + at(time, p) = wobbled, by repeated substitution."""
+    def invert(self, time: float, wobbled: Tensor) -> Tensor:
+        """The positions p with p + offset(time, p) = wobbled, by fixed-point iteration."""
         positions = wobbled
         for _ in range(INVERSION_STEPS if self.amplitude else 0):
-            positions = wobbled - self.at(time, positions)
+            positions = wobbled - self.offset(time, positions)
         return positions
 
 
 def random_walk(random: Random, frames: int, *, fastest: float) -> Matrix:
-    """(frames, 4): x, y in px, log zoom, turn: a steady speed, perhaps with acceleration, shake, swing, zoom, turn."""
+    """(frames, 4): x, y in px, log zoom, turn: constant speed, perhaps acceleration, shake, swing, zoom, rotation."""
     t = np.arange(frames) - frames / 2
     speed, direction = math.exp(random.uniform(math.log(0.05), math.log(fastest))), random.uniform(0.0, 2.0 * math.pi)
     xy = speed * np.outer([math.cos(direction), math.sin(direction)], t)
@@ -227,16 +227,16 @@ def random_walk(random: Random, frames: int, *, fastest: float) -> Matrix:
 
 
 def contact_sheet(folder: Path, path: Path, *, columns: int = 8, rows: int = 6) -> None:
-    """The middle frames of the first clips of a set as one picture to look at."""
+    """Write the middle frames of the first clips of a set as one image."""
     from PIL import Image
 
     gt = np.load(folder / "gt.npy", mmap_mode="r")
-    shown = [np.asarray(gt[i % len(gt), gt.shape[1] // 2]).transpose(1, 2, 0) for i in range(columns * rows)]
-    lines = [np.concatenate(shown[i * columns : (i + 1) * columns], axis=1) for i in range(rows)]
+    frames = [np.asarray(gt[i % len(gt), gt.shape[1] // 2]).transpose(1, 2, 0) for i in range(columns * rows)]
+    lines = [np.concatenate(frames[i * columns : (i + 1) * columns], axis=1) for i in range(rows)]
     Image.fromarray(np.concatenate(lines, axis=0)).save(path)
 
 
-def _random_layer(random: Random, bank: Bank, camera: Matrix, size: int, *, behind_all: bool) -> Layer:
+def _random_layer(random: Random, bank: CanvasBank, camera: Matrix, size: int, *, behind_all: bool) -> Layer:
     picture = bank.canvases[int(random.integers(len(bank.canvases)))]
     cover = torch.ones_like(picture[:1])
     if not behind_all:
@@ -246,10 +246,10 @@ def _random_layer(random: Random, bank: Bank, camera: Matrix, size: int, *, behi
         picture = picture.flip(int(random.integers(1, 3)))
 
     zoom = random.uniform(1.2, 2.1)
-    sharpness = random.uniform(0.2, 0.6)  # of the lens: standard deviation in px of the clip
+    sharpness = random.uniform(0.2, 0.6)  # of the lens: standard deviation of its blur in px of the clip
     if behind_all and random.random() < 0.1:
         sharpness = random.uniform(1.2, 3.5)
-    picture = _blurred(picture, zoom * sharpness)
+    picture = _blur(picture, zoom * sharpness)
 
     parallax = 1.0 if behind_all else random.uniform(1.05, 2.2)
     path = camera * np.array([parallax, parallax, 1.0, 1.0])
@@ -260,7 +260,7 @@ def _random_layer(random: Random, bank: Bank, camera: Matrix, size: int, *, behi
         path,
         zoom=zoom,
         turn=random.uniform(-math.pi, math.pi) if random.random() < 0.5 else 0.0,
-        centre=random.uniform(-slack, slack, 2),
+        center=random.uniform(-slack, slack, 2),
         tilt=random.normal(0.0, 3e-4, 2) if random.random() < 0.4 else np.zeros(2),
     )
     still = random.random() < 0.75
@@ -274,15 +274,15 @@ def _random_layer(random: Random, bank: Bank, camera: Matrix, size: int, *, behi
 
 
 def _shutter(random: Random) -> list[float]:
-    """Moments within a frame's time that are averaged: motion blur; their mean is the frame's own moment."""
+    """Time offsets within a frame that are averaged into motion blur; their mean is 0."""
     if random.random() < 0.75:
         return [0.0]
     moments, opening = int(random.integers(2, 4)), random.uniform(0.2, 0.6)
     return [opening * ((k + 0.5) / moments - 0.5) for k in range(moments)]
 
 
-def _graded(random: Random, clip: Tensor) -> Tensor:
-    """Exposure that drifts, fades, gamma, now and then grain."""
+def _grade(random: Random, clip: Tensor) -> Tensor:
+    """Grade the clip: exposure drift, fades, gamma, occasionally grain."""
     if random.random() < 0.3:
         start, end = random.uniform(0.5, 1.15, 2) if random.random() < 0.3 else random.normal(1.0, 0.05, 2)
         clip = clip * torch.linspace(float(start), float(end), len(clip), device=clip.device).view(-1, 1, 1, 1)
@@ -294,7 +294,7 @@ def _graded(random: Random, clip: Tensor) -> Tensor:
     return clip
 
 
-def _blurred(picture: Tensor, sigma: float) -> Tensor:
+def _blur(picture: Tensor, sigma: float) -> Tensor:
     radius = max(1, math.ceil(2.5 * sigma))
     distance = torch.arange(-radius, radius + 1, device=picture.device, dtype=picture.dtype)
     kernel = torch.exp(-0.5 * (distance / sigma) ** 2)
@@ -304,21 +304,21 @@ def _blurred(picture: Tensor, sigma: float) -> Tensor:
     return picture.squeeze(1)
 
 
-def _pixel_centres(size: int, step: int, like: Tensor) -> Tensor:
-    """(2, size/step, size/step): the centres of squares of step pixels, in px about the frame's centre."""
+def _pixel_centers(size: int, step: int, like: Tensor) -> Tensor:
+    """(2, size/step, size/step): the centers of squares of step pixels, in px relative to the frame's center."""
     along = (torch.arange(size // step, device=like.device, dtype=torch.float32) + 0.5) * step - size / 2
     return torch.stack(torch.meshgrid(along, along, indexing="xy"))
 
 
-def _projected(matrix: Matrix, positions: Tensor) -> Tensor:
+def _project(matrix: Matrix, positions: Tensor) -> Tensor:
     x, y = positions
     m = matrix.tolist()
     across, down, depth = (m[k][0] * x + m[k][1] * y + m[k][2] for k in range(3))
     return torch.stack([across / depth, down / depth])
 
 
-def _at(time: float, times: Matrix, values: Matrix) -> float:
-    """Between frames a straight line, before the first and after the last one the same line further."""
+def _interpolate(time: float, times: Matrix, values: Matrix) -> float:
+    """Linear between frames; before the first and after the last, the outermost line is extended."""
     if len(times) == 1:
         return float(values[0])
     k = int(np.clip(math.floor(time), 0, len(times) - 2))

@@ -1,4 +1,4 @@
-"""From ground truth to what the network gets: BI, BD, blur, and what happens to video: noise and real encoders."""
+"""From ground truth to the network's input: BI, BD, blur, and the damage that video takes: noise, real encoders."""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from training.degrade import effects
 from training.degrade.codecs import ENCODERS, encode_decode
 from training.degrade.resize import (
     BD_SIGMA,
+    apply_separable,
     bicubic_matrix,
     gaussian_matrix,
-    separable,
     shifted_gaussian_matrix,
     to_bytes,
 )
@@ -28,17 +28,17 @@ Random = np.random.Generator
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation:
-    """One way to make lr frames. Ranges are drawn from once per sequence and stay for all its frames.
+    """One way to make lr frames. A value is drawn from each range once per sequence, for all of its frames.
 
-    kind: one of KINDS. "blur" is a centred Gaussian of sigma; "x264" is BI, then x264 (preset medium), nothing else;
+    kind: one of KINDS. "blur" is a centered Gaussian of sigma; "x264" is BI, then x264 (preset medium), nothing else;
     "video" is BI or a blur of sigma, then noise, then an encoder; "real" is everything below, in that order. share:
     how often it is chosen, relative to the others. sigma: px of the ground truth. noise: standard deviation in 8-bit
-    code values. crf: of x264. quantiser: of the other encoders. encoders: chosen among evenly; a name twice is chosen
-    twice as often; none at all for "real" without compression.
+    code values. crf: for x264. quantiser: for the other encoders. encoders: one is chosen at random; a name listed
+    twice is chosen twice as often; empty for "real" without compression.
 
-    Of "real" alone: stretch: sigma along the blur's longer axis over that across it, in any direction. resize: size,
-    relative to lr, that frames are brought to first; below 1 detail is lost for good. interlace: share of sequences
-    with left-over fields. chroma: how much narrower chroma is for a while. second_pass: share that is encoded twice.
+    For "real" only: stretch: sigma along the blur's longer axis relative to that across it, in any direction. resize:
+    intermediate size relative to lr; below 1, detail is lost. interlace: share of sequences with interlacing
+    artifacts. chroma: factor by which chroma is narrowed, then restored. second_pass: share that is encoded twice.
     """
 
     kind: str = "bi"
@@ -86,37 +86,37 @@ def degrade(gt: Tensor, degradation: Degradation, scale: int, *, random: Random)
     if kind == "bi":
         return bi(gt, scale)
     if kind == "bd":
-        return centred_blur(gt, scale, BD_SIGMA)
+        return centered_blur(gt, scale, BD_SIGMA)
     if kind == "bd-pfnl":
         rows, columns = (shifted_gaussian_matrix(side, scale, BD_SIGMA) for side in (h, w))
-        return to_bytes(separable(gt, rows, columns))
+        return to_bytes(apply_separable(gt, rows, columns))
     if kind == "x264":
         return encode_decode(bi(gt, scale), "libx264", quality=random.uniform(*degradation.crf))
     if kind == "real":
-        return _real(gt, degradation, scale, random)
-    # Rounded, so that the matrices can be kept: one is made for each sigma and size.
+        return _degrade_real(gt, degradation, scale, random)
+    # Rounded, so that the cached matrices are reused: there is one for each sigma and size.
     sigma = round(random.uniform(*degradation.sigma), 2)
     if kind == "blur":
-        return centred_blur(gt, scale, sigma)
-    lr = bi(gt, scale) if random.random() < 0.5 else centred_blur(gt, scale, sigma)
-    return compressed(_noisy(lr, degradation, random), degradation, random=random)
+        return centered_blur(gt, scale, sigma)
+    lr = bi(gt, scale) if random.random() < 0.5 else centered_blur(gt, scale, sigma)
+    return compress(_add_noise(lr, degradation, random), degradation, random=random)
 
 
 def bi(gt: Tensor, scale: int) -> Tensor:
-    """MATLAB's imresize(…, 1/scale, 'bicubic') on uint8."""
+    """BI: MATLAB's imresize(…, 1/scale, 'bicubic') on uint8."""
     h, w = gt.shape[-2:]
     rows, columns = (bicubic_matrix(side, side // scale, 1.0 / scale) for side in (h, w))
-    return to_bytes(separable(gt, rows, columns))
+    return to_bytes(apply_separable(gt, rows, columns))
 
 
-def centred_blur(gt: Tensor, scale: int, sigma: float) -> Tensor:
-    """A Gaussian centred on each square of scale px, sampled there; BD with sigma 1.6 and scale 4."""
+def centered_blur(gt: Tensor, scale: int, sigma: float) -> Tensor:
+    """Gaussian blur sampled at the center of each square of scale px; BD with sigma 1.6 and scale 4."""
     h, w = gt.shape[-2:]
-    return to_bytes(separable(gt, gaussian_matrix(h, scale, sigma), gaussian_matrix(w, scale, sigma)))
+    return to_bytes(apply_separable(gt, gaussian_matrix(h, scale, sigma), gaussian_matrix(w, scale, sigma)))
 
 
-def compressed(lr: Tensor, degradation: Degradation, *, random: Random) -> Tensor:
-    """lr (t, 3, h, w) uint8 through one of the degradation's encoders at one of its qualities."""
+def compress(lr: Tensor, degradation: Degradation, *, random: Random) -> Tensor:
+    """Encode and decode lr (t, 3, h, w) uint8 with one of the degradation's encoders at one of its qualities."""
     encoder = degradation.encoders[int(random.integers(len(degradation.encoders)))]
     if encoder != "libx264":
         return encode_decode(lr, encoder, quality=random.uniform(*degradation.quantiser))
@@ -124,7 +124,7 @@ def compressed(lr: Tensor, degradation: Degradation, *, random: Random) -> Tenso
     return encode_decode(lr, encoder, quality=random.uniform(*degradation.crf), preset=preset)
 
 
-def _noisy(lr: Tensor, degradation: Degradation, random: Random) -> Tensor:
+def _add_noise(lr: Tensor, degradation: Degradation, random: Random) -> Tensor:
     strength = random.uniform(*degradation.noise)
     if strength <= 0.0 or random.random() < 0.4:
         return lr
@@ -132,15 +132,15 @@ def _noisy(lr: Tensor, degradation: Degradation, random: Random) -> Tensor:
     return to_bytes(lr.float() + torch.from_numpy(noise))
 
 
-def _real(gt: Tensor, degradation: Degradation, scale: int, random: Random) -> Tensor:
-    """In the order in which it happens to footage: lens, scaler, fields, sensor, cable, encoder, another encoder."""
+def _degrade_real(gt: Tensor, degradation: Degradation, scale: int, random: Random) -> Tensor:
+    """Everything in the order in which it happens to footage: lens, scaler, fields, sensor, cable, encoder, encoder."""
     h, w = (side // scale for side in gt.shape[-2:])
     sigma = random.uniform(*degradation.sigma)
     sigmas = (sigma * random.uniform(*degradation.stretch), sigma)
-    frames = effects.blurred(gt.double(), sigmas=sigmas, turn=random.uniform(0.0, math.pi))
-    frames = _resized(frames, h, w, degradation, random)
+    frames = effects.blur(gt.double(), sigmas=sigmas, turn=random.uniform(0.0, math.pi))
+    frames = _resize(frames, h, w, degradation, random)
     if random.random() < degradation.interlace:
-        frames = effects.fields_left(
+        frames = effects.add_field_artifacts(
             frames,
             kind=effects.FIELDS[int(random.integers(len(effects.FIELDS)))],
             strength=random.uniform(0.2, 1.0),
@@ -149,26 +149,26 @@ def _real(gt: Tensor, degradation: Degradation, scale: int, random: Random) -> T
     strength = random.uniform(*degradation.noise)
     if strength > 0.0:
         softness = random.uniform(0.3, 0.8) if random.random() < 0.4 else 0.0
-        grey = random.random() < 0.5
-        frames = effects.noisy(frames, strength=strength, grey=grey, softness=softness, random=random)
+        gray = random.random() < 0.5
+        frames = effects.add_noise(frames, strength=strength, gray=gray, softness=softness, random=random)
     factor = random.uniform(*degradation.chroma)
     if factor > 1.0:
         shift_px = random.uniform(-LONGEST_SHIFT_PX, LONGEST_SHIFT_PX)
-        frames = effects.chroma_lost(frames, factor=factor, shift_px=shift_px)
+        frames = effects.reduce_chroma(frames, factor=factor, shift_px=shift_px)
     lr = to_bytes(frames)
     if not degradation.encoders:
         return lr
-    lr = compressed(lr, degradation, random=random)
-    return compressed(lr, degradation, random=random) if random.random() < degradation.second_pass else lr
+    lr = compress(lr, degradation, random=random)
+    return compress(lr, degradation, random=random) if random.random() < degradation.second_pass else lr
 
 
-def _resized(frames: Tensor, h: int, w: int, degradation: Degradation, random: Random) -> Tensor:
-    """To lr size, by way of another size where the degradation says so; each step with a kernel of its own."""
+def _resize(frames: Tensor, h: int, w: int, degradation: Degradation, random: Random) -> Tensor:
+    """Resize to lr size, via an intermediate size if the degradation has one; each step draws its own kernel."""
     low, high = degradation.resize
     size = math.exp(random.uniform(math.log(low), math.log(high)))
-    middle = (max(1, round(size * h)), max(1, round(size * w)))
-    for wanted in (middle, (h, w)):
-        if wanted != frames.shape[-2:]:
-            kernels = SHRINKING if wanted[0] < frames.shape[-2] else ENLARGING
-            frames = effects.resized(frames, *wanted, kernel=kernels[int(random.integers(len(kernels)))])
+    intermediate = (max(1, round(size * h)), max(1, round(size * w)))
+    for target in (intermediate, (h, w)):
+        if target != frames.shape[-2:]:
+            kernels = SHRINKING if target[0] < frames.shape[-2] else ENLARGING
+            frames = effects.resize(frames, *target, kernel=kernels[int(random.integers(len(kernels)))])
     return frames

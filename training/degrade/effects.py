@@ -1,7 +1,7 @@
-"""What happens to frames between the lens and the encoder: blur, resizing, noise, lost chroma, left-over fields.
+"""What happens to frames between the lens and the encoder: blur, resizing, noise, chroma loss, interlacing artifacts.
 
-Frames are (t, 3, h, w) float64 about 0..255, neither clamped nor rounded; t >= 1. Nothing here is drawn at random but
-the noise itself: strengths are the caller's, so that they stay the same for all frames of a sequence.
+Frames are (t, 3, h, w) float64, nominally 0..255, neither clamped nor rounded; t >= 1. Only the noise itself is random:
+the caller chooses all strengths, so that they are the same for all frames of a sequence.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.degrade.resize import resampling_matrix, separable
+from training.degrade.resize import apply_separable, resampling_matrix
 
 FIELDS = ("comb", "blend", "bob")
 LUMA = (0.299, 0.587, 0.114)
@@ -19,10 +19,10 @@ LUMA = (0.299, 0.587, 0.114)
 Random = np.random.Generator
 
 
-def blurred(frames: Tensor, *, sigmas: tuple[float, float], turn: float) -> Tensor:
-    """A Gaussian of sigmas[0] px along a direction turned by `turn` radians and sigmas[1] px across; borders repeat.
+def blur(frames: Tensor, *, sigmas: tuple[float, float], turn: float) -> Tensor:
+    """Gaussian blur: sigmas[0] px along a direction rotated by `turn` radians, sigmas[1] px across it; borders repeat.
 
-    By numpy's transform, which runs on one thread: the same bytes with any number of torch's.
+    Uses numpy's FFT, which runs on one thread: the bytes do not depend on torch's number of threads.
     """
     margin = math.ceil(4.0 * max(sigmas))
     around = ((0, 0), (0, 0), (margin, margin), (margin, margin))
@@ -35,43 +35,43 @@ def blurred(frames: Tensor, *, sigmas: tuple[float, float], turn: float) -> Tens
     return torch.from_numpy(np.ascontiguousarray(soft[..., margin : h - margin, margin : w - margin]))
 
 
-def resized(frames: Tensor, height: int, width: int, *, kernel: str) -> Tensor:
-    """To another size by one of resize.KERNELS, widened when shrinking; edges stay edges, so that nothing shifts."""
+def resize(frames: Tensor, height: int, width: int, *, kernel: str) -> Tensor:
+    """Resample by one of resize.KERNELS, widened when shrinking; the image's edges coincide, so that nothing shifts."""
     h, w = frames.shape[-2:]
-    return separable(frames, resampling_matrix(h, height, kernel), resampling_matrix(w, width, kernel))
+    return apply_separable(frames, resampling_matrix(h, height, kernel), resampling_matrix(w, width, kernel))
 
 
-def noisy(frames: Tensor, *, strength: float, grey: bool, softness: float, random: Random) -> Tensor:
-    """With normal noise of this standard deviation, new in each frame.
+def add_noise(frames: Tensor, *, strength: float, gray: bool, softness: float, random: Random) -> Tensor:
+    """Add normal noise of this standard deviation, drawn anew for each frame.
 
-    grey: the same in the three channels, as film grain and luma noise are. softness: sigma in px of a blur of the
-    noise, which keeps its strength.
+    gray: the same in all three channels, like film grain and luma noise. softness: sigma in px of a blur applied to
+    the noise, whose strength is preserved.
     """
     t, _, h, w = frames.shape
-    noise = torch.from_numpy(random.standard_normal((t, 1 if grey else 3, h, w)))
+    noise = torch.from_numpy(random.standard_normal((t, 1 if gray else 3, h, w)))
     if softness > 0.0:
-        noise = blurred(noise, sigmas=(softness, softness), turn=0.0)
+        noise = blur(noise, sigmas=(softness, softness), turn=0.0)
     return frames + noise * (strength / noise.square().mean().sqrt())
 
 
-def chroma_lost(frames: Tensor, *, factor: float, shift_px: float) -> Tensor:
-    """Chroma of 1/factor the width, enlarged again and moved right by shift_px: tape and composite cables. Luma stays.
+def reduce_chroma(frames: Tensor, *, factor: float, shift_px: float) -> Tensor:
+    """Narrow chroma to 1/factor, enlarge it again and shift it right by shift_px, like tape and composite video.
 
-    The three differences to luma are treated alike, and their own luma is zero: hence luma stays exactly.
+    Luma is unchanged: all three differences to luma are treated alike, and their own luma is zero.
     """
     red, green, blue = frames.unbind(1)
     y = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(1)
     color = frames - y
     h, w = color.shape[-2:]
-    narrow = resized(color, h, max(1, round(w / factor)), kernel="bilinear")
-    return y + _moved_right(resized(narrow, h, w, kernel="bilinear"), shift_px)
+    narrow = resize(color, h, max(1, round(w / factor)), kernel="bilinear")
+    return y + _shift_right(resize(narrow, h, w, kernel="bilinear"), shift_px)
 
 
-def fields_left(frames: Tensor, *, kind: str, strength: float, parity: int) -> Tensor:
-    """What careless deinterlacing leaves, one of FIELDS.
+def add_field_artifacts(frames: Tensor, *, kind: str, strength: float, parity: int) -> Tensor:
+    """Simulate what careless deinterlacing leaves behind. kind: one of FIELDS.
 
-    comb: every other row shows the next frame's moment, by the share `strength`. blend: all rows do. bob: every other
-    row is the mean of its neighbours, by that share. parity: 0 or 1, which rows. The last frame takes the one before.
+    comb: every other row is mixed with the next frame, by the share `strength`. blend: all rows are. bob: every other
+    row is mixed with the mean of its neighbours. parity: 0 or 1, which rows. The last frame uses the one before it.
     """
     if kind == "bob":
         above = torch.cat([frames[..., :1, :], frames[..., :-1, :]], dim=-2)
@@ -86,8 +86,8 @@ def fields_left(frames: Tensor, *, kind: str, strength: float, parity: int) -> T
     return torch.where(rows, mixed, frames)
 
 
-def _moved_right(frames: Tensor, px: float) -> Tensor:
-    """By a real number of px, linearly between whole ones; the left border repeats."""
+def _shift_right(frames: Tensor, px: float) -> Tensor:
+    """Shift by a real number of px, interpolating linearly; borders repeat."""
     whole, reach, w = math.floor(px), math.ceil(abs(px)) + 1, frames.shape[-1]
     padded = F.pad(frames, (reach, reach, 0, 0), mode="replicate")
     start = reach - whole

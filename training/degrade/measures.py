@@ -1,4 +1,4 @@
-"""Figures of a few frames that blur, noise and compression change, and scenery as little as possible."""
+"""Figures of a few frames that respond to blur, noise and compression, and as little as possible to the content."""
 
 import itertools
 import math
@@ -13,16 +13,16 @@ from torch import Tensor
 from training.metrics import luma
 
 WINDOW_PX = 64
-CODING = slice(-7, None)  # of the figures, those that tell of encoders: borders of blocks, what stands still, chroma
-_FINE, _COARSE = 0.7, 1.4  # sigmas of two blurs: the sharper an edge is, the more its slope differs between them
+CODING = slice(-7, None)  # the figures that respond to encoders: block borders, static areas, chroma
+_FINE, _COARSE = 0.7, 1.4  # sigmas of two blurs: the sharper an edge, the more its slope differs between them
 
 Values = npt.NDArray[np.float64]
 
 
 def measure(windows: Sequence[Tensor]) -> Values:
-    """windows (t, 3, WINDOW_PX, WINDOW_PX) uint8, t >= 2, from several places → figures of all together.
+    """windows (t, 3, WINDOW_PX, WINDOW_PX) uint8, t >= 2, from several places → one set of figures for all of them.
 
-    Most are logarithms of ratios. The more places, the surer something is sharp and something is quiet among them.
+    Most are logarithms of ratios. With more places, it is more certain that one has sharp edges and one has flat areas.
     """
     frames = torch.stack(list(windows))
     y = luma(frames)[:, :, 0]
@@ -44,13 +44,13 @@ def measure(windows: Sequence[Tensor]) -> Values:
 
 
 def detail(frames: Tensor) -> float:
-    """How much there is to measure on: standard deviation of the slopes of the first frame, in code values."""
+    """How much detail there is to measure: standard deviation of the gradients of the first frame, in code values."""
     y = luma(frames[:1])
     return float(y.diff(dim=-1).std() + y.diff(dim=-2).std())
 
 
 def _edges(y: Tensor) -> list[float]:
-    """Steepness of the steepest places after a fine blur over that after a coarse one: some quantiles of it."""
+    """Gradients at the steepest places after a fine blur relative to those after a coarse one: some quantiles."""
     fine, coarse = _slope(_gaussian(y, _FINE)), _slope(_gaussian(y, _COARSE))
     steep = fine > torch.quantile(fine.flatten(1), 0.9, dim=1).view(-1, 1, 1)
     ratios = (fine[steep] + 0.1) / (coarse[steep] + 0.1)
@@ -58,10 +58,10 @@ def _edges(y: Tensor) -> list[float]:
 
 
 def _bands(y: Tensor) -> list[float]:
-    """Power from octave to octave, and that of the highest."""
+    """Change of power from one frequency band to the next, and the power of the highest band."""
     window = torch.hann_window(y.shape[-1], periodic=False, dtype=y.dtype)
     centred = (y - y.mean(dim=(-1, -2), keepdim=True)) * window * window.view(-1, 1)
-    power = torch.fft.rfft2(centred).abs().square().mean(dim=0)  # the strongest places count most: edges
+    power = torch.fft.rfft2(centred).abs().square().mean(dim=0)  # dominated by the strongest places: edges
     fy, fx = torch.fft.fftfreq(y.shape[-2])[:, None], torch.fft.rfftfreq(y.shape[-1])[None]
     frequency = torch.hypot(fx, fy)
     limits = (0.06, 0.12, 0.2, 0.3, 0.4, 0.5)
@@ -72,30 +72,30 @@ def _bands(y: Tensor) -> list[float]:
 
 
 def _quietest(detail: Tensor) -> list[float]:
-    """Root mean square over 8 x 8 px, of the quietest places: noise is everywhere, texture is not."""
+    """Root mean square over 8 x 8 px at the quietest places: noise is everywhere, texture is not."""
     power = F.avg_pool2d(detail.square().unsqueeze(1), 8).flatten().sqrt()
     return [_log(float(power.quantile(q)) + 0.1) for q in (0.02, 0.1, 0.3)]
 
 
 def _grid(y: Tensor, period: int) -> float:
-    """How much more columns differ at one phase of a grid than at the others."""
+    """How much more neighbouring columns differ at one phase of a grid than at the others."""
     steps = (y[..., 1:] - y[..., :-1]).abs()
-    # Against the steps beside it: a border of a block is a step alone, an edge of the picture is not.
-    lonely = steps[..., 1:-1] - 0.5 * (steps[..., :-2] + steps[..., 2:])
-    count = lonely.shape[-1] // period * period
-    phases = lonely[..., :count].reshape(-1, count // period, period).mean(dim=(0, 1))
+    # Relative to the adjacent steps: a block border is an isolated step, an edge in the image is not.
+    isolated = steps[..., 1:-1] - 0.5 * (steps[..., :-2] + steps[..., 2:])
+    count = isolated.shape[-1] // period * period
+    phases = isolated[..., :count].reshape(-1, count // period, period).mean(dim=(0, 1))
     return float((phases.max() - phases.median()) / (steps.mean() + 0.5))
 
 
 def _chroma_detail(frames: Tensor) -> float:
-    """Fine detail of chroma over that of luma: halved chroma has none."""
+    """Fine detail of chroma relative to that of luma: subsampled chroma has none."""
     red, green, blue = frames.double().unbind(1)
     chroma = _second_difference(red - green).square().mean() + _second_difference(blue - green).square().mean()
     return _log(float(chroma)) - _log(float(_second_difference(luma(frames)[:, 0]).square().mean()))
 
 
 def _second_difference(y: Tensor) -> Tensor:
-    """Across rows and columns, scaled so that white noise keeps its standard deviation."""
+    """Second differences along rows and columns, scaled so that white noise keeps its standard deviation."""
     return y.diff(n=2, dim=-1).diff(n=2, dim=-2) / 6.0
 
 

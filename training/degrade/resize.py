@@ -1,6 +1,6 @@
 """Exact downscaling: MATLAB's imresize (BI) and the two conventions of blurred downscaling (BD).
 
-Each is linear and separable, hence a matrix for each side; sums are float64, as in the definitions.
+Each is linear and separable, hence one matrix per axis; sums are float64, as in the definitions.
 """
 
 import math
@@ -16,46 +16,46 @@ BD_SIGMA = 1.6
 
 
 @lru_cache(maxsize=256)
-def bicubic_matrix(length: int, wanted: int, scale: float) -> Tensor:
-    """(wanted, length) float64: MATLAB's imresize along one side: a = -0.5, widened when shrinking, mirrored borders.
+def bicubic_matrix(length: int, new_length: int, scale: float) -> Tensor:
+    """(new_length, length) float64: MATLAB's imresize on one axis: a = -0.5, widened when shrinking, mirrored borders.
 
     scale: output size over input size, below or above 1.
     """
-    return _resampling(length, wanted, scale, "bicubic")
+    return _resampling(length, new_length, scale, "bicubic")
 
 
 @lru_cache(maxsize=256)
-def resampling_matrix(length: int, wanted: int, kernel: str) -> Tensor:
-    """(wanted, length) float64: one of KERNELS, widened when shrinking, mirrored borders; edges stay edges."""
-    return _resampling(length, wanted, wanted / length, kernel)
+def resampling_matrix(length: int, new_length: int, kernel: str) -> Tensor:
+    """(new_length, length) float64: one of KERNELS, widened when shrinking, mirrored borders; edges coincide."""
+    return _resampling(length, new_length, new_length / length, kernel)
 
 
 @lru_cache(maxsize=1024)
 def gaussian_matrix(length: int, scale: int, sigma: float) -> Tensor:
-    """(length // scale, length) float64: Gaussian blur, then every scale-th position; borders repeat.
+    """(length // scale, length) float64: Gaussian blur sampled once per `scale` pixels; borders repeat.
 
-    The kernel is centred on each square of `scale` pixels, so nothing shifts against BI: with sigma 1.6 and scale 4
-    this is the BD of BasicVSR's authors (12 taps; samples 1, 5, 9, … of a kernel anchored at its tap 5).
+    The kernel is centered on each square of `scale` pixels, so nothing shifts relative to BI: with sigma 1.6 and
+    scale 4 this is the BD of BasicVSR's authors (12 taps; samples 1, 5, 9, … of a kernel anchored at its tap 5).
     """
     size = 2 * math.ceil(3.0 * sigma) + 2 - scale % 2  # even where the middle of a square lies between pixels
     taps = np.arange(length // scale)[:, None] * scale + (scale // 2 - size // 2) + np.arange(size)[None]
     distances = np.arange(size) - (size - 1) / 2
     weights = np.broadcast_to(np.exp(-0.5 * (distances / sigma) ** 2), taps.shape)
-    return _gathered(weights, np.clip(taps, 0, length - 1), length)
+    return _matrix_of_taps(weights, np.clip(taps, 0, length - 1), length)
 
 
 @lru_cache(maxsize=64)
 def shifted_gaussian_matrix(length: int, scale: int, sigma: float) -> Tensor:
     """(ceil(length / scale), length) float64: the BD of DUF and PFNL: 13 taps about positions 0, 4, 8, …, reflected.
 
-    It shifts the picture by 1.5 px: weights trained for one convention lose 7 dB on the other. For comparisons only.
+    It shifts the image by 1.5 px: weights trained for one convention lose 7 dB on the other. For comparisons only.
     """
     size = 13
     taps = np.arange(0, length, scale)[:, None] + np.arange(size)[None] - size // 2
     weights = np.broadcast_to(np.exp(-0.5 * ((np.arange(size) - size // 2) / sigma) ** 2), taps.shape)
     period = max(1, 2 * (length - 1))
     taps = np.abs((taps + length - 1) % period - (length - 1))
-    return _gathered(weights, taps, length)
+    return _matrix_of_taps(weights, taps, length)
 
 
 def imresize(frames: Tensor, scale: float) -> Tensor:
@@ -63,31 +63,31 @@ def imresize(frames: Tensor, scale: float) -> Tensor:
     h, w = frames.shape[-2:]
     rows = bicubic_matrix(h, math.ceil(h * scale), scale)
     columns = bicubic_matrix(w, math.ceil(w * scale), scale)
-    return separable(frames, rows, columns)
+    return apply_separable(frames, rows, columns)
 
 
-def separable(frames: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """frames (..., h, w) → float64 (..., rows, columns): the two matrices, rows of the picture first."""
+def apply_separable(frames: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """frames (..., h, w) → float64 (..., rows, columns): apply both matrices, the row matrix first."""
     return rows @ frames.to(torch.float64) @ columns.T
 
 
 def to_bytes(frames: Tensor) -> Tensor:
-    """Values in 0..255 → uint8, clamped, halves rounded up, as MATLAB does."""
+    """Values in 0..255 → uint8, clamped, halves rounded up, like MATLAB."""
     return (frames + 0.5).floor().clamp(0.0, 255.0).to(torch.uint8)
 
 
-def _resampling(length: int, wanted: int, scale: float, kernel: str) -> Tensor:
+def _resampling(length: int, new_length: int, scale: float, kernel: str) -> Tensor:
     weigh, support = KERNELS[kernel]
-    shrink = min(scale, 1.0)  # antialiasing: the kernel is as much wider as the picture gets smaller
-    centres = (np.arange(wanted) + 0.5) / scale - 0.5
+    shrink = min(scale, 1.0)  # antialiasing: the kernel widens by the factor that the image shrinks by
+    centers = (np.arange(new_length) + 0.5) / scale - 0.5
     reach = support / shrink
-    taps = np.floor(centres - reach)[:, None] + np.arange(math.ceil(2 * reach) + 2)[None]
-    weights = weigh(shrink * (centres[:, None] - taps))
-    return _gathered(weights, _mirrored(taps.astype(np.int64), length), length)
+    taps = np.floor(centers - reach)[:, None] + np.arange(math.ceil(2 * reach) + 2)[None]
+    weights = weigh(shrink * (centers[:, None] - taps))
+    return _matrix_of_taps(weights, _mirror(taps.astype(np.int64), length), length)
 
 
 def _area(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Half open, so that of two pixels equally far one counts."""
+    """Half open, so that only one of two equally distant pixels counts."""
     return np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)
 
 
@@ -109,14 +109,14 @@ def _cubic(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
 KERNELS = {"area": (_area, 0.5), "bilinear": (_bilinear, 1.0), "bicubic": (_cubic, 2.0), "lanczos": (_lanczos, 3.0)}
 
 
-def _mirrored(taps: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+def _mirror(taps: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
     """… 1 0 | 0 1 2 … : the border pixel is repeated."""
     folded = taps % (2 * length)
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 
 
-def _gathered(weights: npt.NDArray[Any], taps: npt.NDArray[Any], length: int) -> Tensor:
-    """Weights of taps (which may meet at the border) → rows of a matrix, each summing to 1."""
+def _matrix_of_taps(weights: npt.NDArray[Any], taps: npt.NDArray[Any], length: int) -> Tensor:
+    """Scatter tap weights (taps may coincide at the border) into the rows of a matrix, each summing to 1."""
     matrix = np.zeros((len(taps), length))
     np.add.at(matrix, (np.arange(len(taps))[:, None], taps), weights / weights.sum(axis=1, keepdims=True))
     return torch.from_numpy(matrix)

@@ -16,16 +16,16 @@ Node = yaml.nodes.Node
 
 
 class RecipeError(ValueError):
-    """Something in a recipe is not as wanted; the message names file, line and key."""
+    """A recipe contains a mistake; the message names file, line and key."""
 
 
 def read[T](path: Path, recipe: type[T], *, overrides: Sequence[str] = ()) -> T:
-    """The YAML file as a dataclass; overrides are "a.b=c" with c in YAML, applied before anything is checked."""
+    """Read a YAML file into a dataclass; overrides are "a.b=c" with c in YAML, applied before anything is checked."""
     return parse(path.read_text(), recipe, path=path, overrides=overrides)
 
 
 def parse[T](text: str, recipe: type[T], *, path: Path, overrides: Sequence[str] = ()) -> T:
-    """As `read`, of a text; path is what errors call it."""
+    """As `read`, for YAML text; path is the name that errors use for it."""
     try:
         document = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -49,30 +49,30 @@ def as_json(recipe: Any) -> str:
 
 
 def differences(ours: Any, theirs: Any) -> list[str]:
-    """What two recipes (dataclasses) say otherwise, each as "a.b: 3, 4 there"."""
-    one, other = (_flat(dataclasses.asdict(recipe)) for recipe in (ours, theirs))
+    """The values in which two recipes (dataclasses) differ, each as "a.b: 3, 4 there"."""
+    one, other = (_flatten(dataclasses.asdict(recipe)) for recipe in (ours, theirs))
     keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
     return [f"{key}: {one.get(key, 'nothing')}, {other.get(key, 'nothing')} there" for key in keys]
 
 
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
+def _flatten(value: Any, key: str = "") -> dict[str, Any]:
     """The values of nested dictionaries and lists by their dotted keys."""
     if not isinstance(value, dict | tuple | list):
         return {key: value}
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    return {k: v for name, child in pairs for k, v in _flat(child, _joined(key, str(name))).items()}
+    return {k: v for name, child in pairs for k, v in _flatten(child, _join_key(key, str(name))).items()}
 
 
 class _Reader:
-    """Turns YAML nodes into values of wanted types; nodes know their lines."""
+    """Converts YAML nodes, which know their lines, into values of the expected types."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def value(self, node: Node, wanted: Any, *, key: str) -> Any:
-        origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-        if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
-            return self._dataclass(node, wanted, key)
+    def value(self, node: Node, kind: Any, *, key: str) -> Any:
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            return self._dataclass(node, kind, key)
         if origin in (types.UnionType, typing.Union):
             if _is_null(node):
                 return None
@@ -81,45 +81,45 @@ class _Reader:
             return self._tuple(node, arguments, key)
         if origin is dict:
             pairs = self._mapping(node, key)
-            return {name: self.value(child, arguments[1], key=_joined(key, name)) for name, child in pairs.items()}
-        return self._scalar(node, wanted, key)
+            return {name: self.value(child, arguments[1], key=_join_key(key, name)) for name, child in pairs.items()}
+        return self._scalar(node, kind, key)
 
-    def _dataclass(self, node: Node, wanted: type[Any], key: str) -> Any:
-        fields = {field.name: field for field in dataclasses.fields(wanted)}
-        hints = typing.get_type_hints(wanted)
+    def _dataclass(self, node: Node, kind: type[Any], key: str) -> Any:
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        hints = typing.get_type_hints(kind)
         values = {}
         for name, child in self._mapping(node, key).items():
             if name not in fields:
                 near = difflib.get_close_matches(name, fields, n=1)
                 remedy = f"; did you mean {near[0]}?" if near else ""
                 raise self._error(
-                    child, _joined(key, name), f"expected one of {', '.join(fields)}", "no such key", remedy
+                    child, _join_key(key, name), f"expected one of {', '.join(fields)}", "no such key", remedy
                 )
-            values[name] = self.value(child, hints[name], key=_joined(key, name))
+            values[name] = self.value(child, hints[name], key=_join_key(key, name))
         for name, field in fields.items():
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             if required and name not in values:
-                raise self._error(node, _joined(key, name), "expected a value", "nothing")
+                raise self._error(node, _join_key(key, name), "expected a value", "nothing")
         try:
-            return wanted(**values)
+            return kind(**values)
         except RecipeError:
             raise
         except ValueError as error:
-            raise RecipeError(f"{self._place(node)}: {_joined(key, '')}{error}") from error
+            raise RecipeError(f"{self._place(node)}: {_join_key(key, '')}{error}") from error
 
     def _mapping(self, node: Node, key: str) -> dict[str, Node]:
         if not isinstance(node, yaml.MappingNode):
-            raise self._error(node, key, "expected keys and values", _shown(node))
+            raise self._error(node, key, "expected keys and values", _describe(node))
         pairs: dict[str, Node] = {}
         for name, child in node.value:
             if name.value in pairs:
-                raise self._error(name, _joined(key, name.value), "expected once", "twice")
+                raise self._error(name, _join_key(key, name.value), "expected once", "twice")
             pairs[name.value] = child
         return pairs
 
     def _tuple(self, node: Node, arguments: tuple[Any, ...], key: str) -> tuple[Any, ...]:
         if not isinstance(node, yaml.SequenceNode):
-            raise self._error(node, key, "expected a list", _shown(node))
+            raise self._error(node, key, "expected a list", _describe(node))
         if arguments[-1] is not Ellipsis and len(node.value) != len(arguments):
             raise self._error(node, key, f"expected {len(arguments)} values", str(len(node.value)))
         kinds = [arguments[0]] * len(node.value) if arguments[-1] is Ellipsis else arguments
@@ -128,20 +128,20 @@ class _Reader:
             for i, (child, kind) in enumerate(zip(node.value, kinds, strict=True))
         )
 
-    def _scalar(self, node: Node, wanted: Any, key: str) -> Any:
+    def _scalar(self, node: Node, kind: Any, key: str) -> Any:
         value = yaml.safe_load(yaml.serialize(node)) if isinstance(node, yaml.ScalarNode) else None
-        if wanted is float and isinstance(value, str):
-            value = _float_or_none(value)  # YAML 1.1 takes 1e-4 for text
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        if kind is float and isinstance(value, str):
+            value = _float_or_none(value)  # YAML 1.1 reads 1e-4 as text
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if wanted is Path and isinstance(value, str):
+        if kind is Path and isinstance(value, str):
             return Path(value)
-        if type(value) is not wanted:
-            raise self._error(node, key, f"expected {_NAMES.get(wanted, wanted.__name__)}", _shown(node))
+        if type(value) is not kind:
+            raise self._error(node, key, f"expected {_NAMES.get(kind, kind.__name__)}", _describe(node))
         return value
 
-    def _error(self, node: Node, key: str, wanted: str, got: str, remedy: str = "") -> RecipeError:
-        return RecipeError(f"{self._place(node)}: {key or 'recipe'}: {wanted}, got {got}{remedy}")
+    def _error(self, node: Node, key: str, expected: str, got: str, remedy: str = "") -> RecipeError:
+        return RecipeError(f"{self._place(node)}: {key or 'recipe'}: {expected}, got {got}{remedy}")
 
     def _place(self, node: Node) -> str:
         return f"{self.path}:{node.start_mark.line + 1}" if node.start_mark else "--set"
@@ -151,17 +151,17 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def _override(document: Node, override: str) -> None:
-    """Put "a.b=c" into the document (which is changed), making the mappings on the way."""
+    """Set "a.b=c" in the document (which is changed), creating mappings along the way."""
     place, sign, text = override.partition("=")
     names = place.split(".")
     if not sign or not all(names):
         raise RecipeError(f"--set: expected KEY.KEY=VALUE, got {override!r}")
     value = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.ScalarNode("tag:yaml.org,2002:null", "")
-    _forget_lines(value)
+    _clear_lines(value)
     node = document
     for depth, name in enumerate(names):
         if not isinstance(node, yaml.MappingNode):
-            raise RecipeError(f"--set {override}: expected keys below {'.'.join(names[:depth])}, got {_shown(node)}")
+            raise RecipeError(f"--set {override}: expected keys below {'.'.join(names[:depth])}, got {_describe(node)}")
         kept = [pair for pair in node.value if pair[0].value != name]
         found = next((child for key, child in node.value if key.value == name), None)
         if depth == len(names) - 1:
@@ -172,20 +172,20 @@ def _override(document: Node, override: str) -> None:
         node = found
 
 
-def _forget_lines(node: Node) -> None:
-    """A value of the command line has no line in the file."""
+def _clear_lines(node: Node) -> None:
+    """Values from the command line have no line in the file."""
     node.start_mark = node.end_mark = None
     if isinstance(node, yaml.CollectionNode):
         for child in node.value:
             for part in child if isinstance(child, tuple) else (child,):
-                _forget_lines(part)
+                _clear_lines(part)
 
 
-def _joined(key: str, name: str) -> str:
+def _join_key(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
 
-def _shown(node: Node) -> str:
+def _describe(node: Node) -> str:
     if isinstance(node, yaml.MappingNode):
         return "keys and values"
     return "a list" if isinstance(node, yaml.SequenceNode) else repr(node.value)

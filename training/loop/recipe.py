@@ -1,4 +1,4 @@
-"""What a training run depends on, all of it: the dataclasses behind `configs/*.yaml`."""
+"""Everything a training run depends on: the dataclasses behind `configs/*.yaml`. Field names are the YAML keys."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,12 @@ from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 ARCHITECTURES: dict[str, type[VideoNetwork]] = {"LightVSR": LightVSR, "BasicVSR": BasicVSR, "IconVSR": IconVSR}
-
-
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """architecture: a class of vs_iconvsr.networks; arguments: its keyword arguments where not the defaults."""
+    """architecture: a class of vs_iconvsr.networks. arguments: its keyword arguments that differ from the defaults."""
 
     architecture: str = "LightVSR"
     arguments: dict[str, int] = field(default_factory=dict)
@@ -30,7 +28,7 @@ class Network:
             raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {self.architecture!r}")
 
     def build(self) -> VideoNetwork:
-        """With fresh weights from torch's random state."""
+        """The network with fresh weights, drawn from torch's global random state."""
         try:
             return ARCHITECTURES[self.architecture](**self.arguments)
         except TypeError as error:
@@ -41,7 +39,10 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Folders below --data and how they are laid out: one of sequences.LAYOUTS. Generators: `synthesise` makes them."""
+    """Folders below --data, and their layouts (sequences.LAYOUTS).
+
+    train_generator, held_out_generator: what `synthesise` fills these folders from.
+    """
 
     train: str
     held_out: str
@@ -58,7 +59,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Weight files or names to start from: of the whole network, or of its flow or refill network; fresh where none."""
+    """Names or files of weights to start from: the whole network's, or its flow or refill network's. None: fresh."""
 
     weights: str | None = None
     flow: str | None = None
@@ -67,9 +68,9 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class FlowPretraining:
-    """Flow network on exact flow of generated clips, before everything else.
+    """Training of the flow network alone, on the exact flow of generated clips, before everything else.
 
-    gate: the held-out end-point error must come below this share of that of zero flow.
+    gate: the held-out end-point error must fall below this share of zero flow's.
     """
 
     steps: int = 2500
@@ -80,13 +81,13 @@ class FlowPretraining:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """Adam with a cosine to `last_learning_rate`; Charbonnier loss sqrt(d² + epsilon²), mean over all values.
+    """Adam with a cosine schedule to `last_learning_rate`; Charbonnier loss sqrt(d² + epsilon²), mean over all values.
 
-    flow_share: learning rate of the flow network over that of the rest. frozen: steps before the parts that may come
-    pretrained, flow and refill networks, move at all.
-    average: decay of the moving average of the weights, which is what is evaluated and kept; 0 for none.
-    clip_norm: largest norm of the gradient; 0 for no limit. precision: of the convolutions; weights stay float32;
-    float16 wants a GPU. compiled: steps go through torch.compile, which rounds otherwise than eager torch.
+    flow_share: the flow network's learning rate relative to that of the rest. frozen: number of steps during which the
+    parts that may be pretrained, the flow and refill networks, stay fixed.
+    average: decay of the moving average of the weights, which is what is evaluated and kept; 0 disables it.
+    clip_norm: largest norm of the gradient; 0 for no limit. precision: of the convolutions; weights stay float32, and
+    float16 requires a GPU. compiled: run the steps through torch.compile, which rounds differently from eager torch.
     """
 
     steps: int
@@ -113,7 +114,7 @@ class Optimiser:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """How often things are written, in steps, and how many held-out sequences and frames of each are looked at."""
+    """Intervals in steps between log lines, evaluations and checkpoints, and how much held-out data is evaluated."""
 
     log: int = 20
     evaluate: int = 400
@@ -124,7 +125,7 @@ class Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A training run. network: where none is given, it is that of start.weights."""
+    """A training run. network: None means that of start.weights."""
 
     seed: int = 1
     network: Network | None = None
@@ -138,7 +139,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if (self.network is None) == (self.start.weights is None):
-            raise ValueError("network: expected either it or start.weights")
+            given = "neither" if self.network is None else "both"
+            raise ValueError(f"network: expected either it or start.weights, got {given}")
 
 
 def read_recipe(path: Path, *, overrides: tuple[str, ...] = ()) -> Recipe:

@@ -1,4 +1,4 @@
-"""The means of a run, which change no result: where it computes, how data gets there, when it saves and ends."""
+"""Options of a run that do not affect its results: where it computes, how data is loaded, when it stops."""
 
 import contextlib
 import math
@@ -10,16 +10,16 @@ from typing import Protocol
 
 import torch
 
-PREFETCH = 2  # batches that each worker has ready
+PREFETCH = 2  # batches that each worker keeps ready
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a run may do differently without other results: where it computes, how data gets there, what it shows.
+class RunOptions:
+    """How a run executes. None of these change its results.
 
-    recompute: features are computed again in the backward pass instead of kept: much less memory, more time, the same
-    gradients. until: the moment of time.monotonic() at which a run saves and ends, as after SIGTERM.
-    tensorboard: write scalars and pictures for TensorBoard into the run's folder, too.
+    recompute: recompute features in the backward pass instead of storing them: much less memory, more time, identical
+    gradients. until: the value of time.monotonic() at which the run saves and stops, as it does after SIGTERM.
+    tensorboard: also write scalars and images for TensorBoard to the run's folder.
     """
 
     device: str = "cpu"
@@ -30,43 +30,43 @@ class Means:
 
 
 class TrainingError(RuntimeError):
-    """A run cannot go on; the message says why and what to change."""
+    """A run cannot continue; the message gives the reason and what to change."""
 
 
-class Stopped(Exception):  # noqa: N818  (nothing went wrong)
-    """The run was asked to end; what it had is saved, and the same command goes on."""
+class RunStopped(Exception):  # noqa: N818  (not a failure)
+    """The run was asked to stop; its state is saved, and the same command resumes it."""
 
 
 class Batches[T](Protocol):
-    """Batch `step` for any step, as data for `batches`."""
+    """Random access to batches: the batch of any step."""
 
     def __getitem__(self, step: int) -> T: ...
 
 
-def batches[T](source: Batches[T], steps: range, means: Means) -> Iterator[T]:
-    """The batches of these steps in order."""
-    if means.workers == 0:
+def load_batches[T](source: Batches[T], steps: range, options: RunOptions) -> Iterator[T]:
+    """The batches of these steps in order, prepared by worker processes where options asks for any."""
+    if options.workers == 0:
         yield from (source[step] for step in steps)
         return
     yield from torch.utils.data.DataLoader(
-        source,  # type: ignore[arg-type]  # it wants less than its type says
+        source,  # type: ignore[arg-type]  # it needs less than its annotation demands
         batch_size=None,
         sampler=steps,
-        num_workers=means.workers,
+        num_workers=options.workers,
         prefetch_factor=PREFETCH,
-        multiprocessing_context="forkserver",  # a fork of a process whose torch has threads may hang
+        multiprocessing_context="forkserver",  # forking a process in which torch has started threads can deadlock
     )
 
 
 @contextlib.contextmanager
-def stop_requests(means: Means) -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGTERM or SIGINT has come or the time is up; the handlers before come back."""
-    came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda got, _: came.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
+def stop_requests(options: RunOptions) -> Iterator[Callable[[], bool]]:
+    """A function that returns whether to stop: SIGTERM or SIGINT arrived, or time is up. Restores the old handlers."""
+    received: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda got, _: received.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        yield lambda: bool(came) or time.monotonic() >= means.until
+        yield lambda: bool(received) or time.monotonic() >= options.until
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -14,8 +14,17 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from training.data.canvases import canvas
-from training.data.frames import read_picture
-from training.data.prepare import Look, Preparation, find_videos, frames_of, is_page, look_at, prepare, verdict
+from training.data.frames import read_image
+from training.data.prepare import (
+    FrameStatistics,
+    Preparation,
+    find_videos,
+    frame_statistics,
+    frames_of,
+    is_page,
+    prepare,
+    verdict,
+)
 from training.data.sequences import open_sequences
 from training.data.synthesise import Generator, clips
 from training.degrade.codecs import encode_decode
@@ -55,8 +64,8 @@ def combed(n: int) -> Tensor:
     return frame
 
 
-def looks_at(picture: Picture, frames: int) -> list[Look]:
-    return [look_at(picture(n), picture(n - 1) if n else None) for n in range(frames)]
+def looks_at(picture: Picture, frames: int) -> list[FrameStatistics]:
+    return [frame_statistics(picture(n), picture(n - 1) if n else None) for n in range(frames)]
 
 
 def film(path: Path, *takes: tuple[Picture, int]) -> Path:
@@ -222,7 +231,7 @@ def test_what_teaches_nothing_is_left_out_with_its_reason(picture: Picture, fram
 
 
 def test_what_the_decoder_says_is_interlaced_is_believed() -> None:
-    looks = [look_at(leaves(1)(n), leaves(1)(n - 1), interlaced=n % 2 == 0) for n in range(1, 11)]
+    looks = [frame_statistics(leaves(1)(n), leaves(1)(n - 1), interlaced=n % 2 == 0) for n in range(1, 11)]
     assert verdict(looks, SMALL) == "interlaced: deinterlace it first"
 
 
@@ -310,7 +319,7 @@ def test_footage_is_no_page() -> None:
     shared = Path(__file__).parents[3].parent / "shared" / "clips"
     if not shared.is_dir():
         pytest.skip("no shared clips")
-    frames = [read_picture(path) for path in sorted(shared.rglob("*.png"))[::5]]
+    frames = [read_image(path) for path in sorted(shared.rglob("*.png"))[::5]]
     assert len(frames) > 10
     assert not any(is_page(luma(frame)[0]) for frame in frames)
 

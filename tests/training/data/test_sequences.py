@@ -9,7 +9,7 @@ import torch
 
 from training.data.sequences import BatchSource, Patches, PreparedSet
 from training.degrade.degradation import Degradation
-from training.loop.run_options import PREFETCH, Means, batches
+from training.loop.run_options import PREFETCH, RunOptions, load_batches
 
 REAL = Degradation(kind="real", resize=(0.5, 1.2), chroma=(1.0, 3.0), interlace=0.5, second_pass=0.5)
 MIX = (Degradation(), Degradation(kind="blur"), Degradation(kind="video"), REAL)
@@ -55,7 +55,7 @@ def test_processes_share_out_the_batch_of_one() -> None:
 
 
 def test_worker_processes_change_nothing() -> None:
-    made = batches(source(), range(3, 6), Means(workers=2))
+    made = load_batches(source(), range(3, 6), RunOptions(workers=2))
     for step, batch in zip(range(3, 6), made, strict=True):
         assert torch.equal(batch.gt, source()[step].gt)
 
@@ -75,7 +75,7 @@ class Noted:
 def test_the_next_batches_are_made_while_a_step_computes(tmp_path: Path, workers: int) -> None:
     """Without being asked for: a step that takes longer than they do never waits."""
     wanted = {str(step) for step in range(1 + PREFETCH * workers)}
-    made = batches(Noted(tmp_path), range(100), Means(workers=workers))
+    made = load_batches(Noted(tmp_path), range(100), RunOptions(workers=workers))
     assert next(made) == 0
     computing_until = time.monotonic() + 120.0
     while not wanted <= {path.name for path in tmp_path.iterdir()} and time.monotonic() < computing_until:
@@ -88,7 +88,7 @@ def test_sizes_and_range() -> None:
     batch = source()[0]
     assert batch.lr.shape == (4, 3, 3, 8, 8)
     assert batch.gt.shape == (4, 3, 3, 32, 32)
-    lr, gt = batch.on("cpu")
+    lr, gt = batch.as_floats("cpu")
     assert batch.gt.dtype == torch.uint8
     assert torch.equal((255.0 * gt).round().to(torch.uint8), batch.gt)
     assert 0.0 <= float(lr.min()) <= float(gt.max()) <= 1.0
@@ -103,7 +103,7 @@ def test_lr_and_gt_show_the_same_place() -> None:
         scale=4,
         seed=5,
     )
-    lr, gt = plain[0].on("cpu")
+    lr, gt = plain[0].as_floats("cpu")
     smooth = (gt.diff(dim=-1).abs().amax((1, 2, 3, 4)) < 0.1) & (gt.diff(dim=-2).abs().amax((1, 2, 3, 4)) < 0.1)
     assert smooth.sum() >= 2  # the others have the place in them where the ramp starts anew
     difference = lr.mean((1, 2, 3, 4)) - gt.mean((1, 2, 3, 4))

@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data.frames import read_picture
+from training.data.frames import read_image
 from training.data.synthesise import (
     FLOW_SCALE,
-    Bank,
+    CanvasBank,
     Generator,
     Homographies,
     Layer,
     Wobble,
     clips,
     contact_sheet,
-    film,
     random_walk,
+    render_clip,
     synthesise,
 )
 from training.metrics import luma
@@ -30,13 +30,13 @@ TINY = Generator(seed=3, clips=2, frames=3, size=32, canvases=2, canvas_px=96)
 
 
 def moving_layer(*, wobble: float) -> Layer:
-    """Coordinates as a picture: its two colors say where on the canvas one looks."""
+    """An image of coordinates: its two colors encode the position on the canvas."""
     along = torch.linspace(0.0, 1.0, 256)
     y, x = torch.meshgrid(along, along, indexing="ij")
     path = random_walk(np.random.default_rng(5), 4, fastest=6.0)
     path[:, 2] += 0.01 * np.arange(4)
     path[:, 3] += 0.02 * np.arange(4)
-    homographies = Homographies(path, zoom=1.5, turn=0.7, centre=np.array([3.0, -2.0]), tilt=np.array([2e-4, -1e-4]))
+    homographies = Homographies(path, zoom=1.5, turn=0.7, center=np.array([3.0, -2.0]), tilt=np.array([2e-4, -1e-4]))
     return Layer(torch.stack([x, y, x, torch.ones_like(x)]), homographies, Wobble(wobble, (0.05, 0.03), 0.4, 1.0))
 
 
@@ -48,7 +48,7 @@ def test_what_the_flow_points_at_shows_the_same_place(wobble: float) -> None:
     lr = FLOW_SCALE * (torch.arange(16.0) + 0.5) - 0.5  # hr positions of the lr centres
     y, x = torch.meshgrid(lr, lr, indexing="ij")
     for i in range(3):
-        now, later = layer.filmed(64, i), layer.filmed(64, i + 1)
+        now, later = layer.render(64, i), layer.render(64, i + 1)
         there = torch.stack([x, y]) + FLOW_SCALE * flow[i]
         seen = F.grid_sample(later, (2.0 * there / 63 - 1.0).movedim(0, -1)[None], align_corners=True)
         here = F.grid_sample(now, (2.0 * torch.stack([x, y]) / 63 - 1.0).movedim(0, -1)[None], align_corners=True)
@@ -137,7 +137,7 @@ def test_clips_are_as_detailed_and_as_uneven_as_footage(many: list[tuple[Tensor,
 @pytest.mark.needs_shared
 def test_the_measures_give_the_known_figures_of_real_footage() -> None:
     walk = Path(__file__).parents[3].parent / "shared" / "clips" / "walk"
-    frames = [read_picture(path) for path in sorted(walk.glob("*.png"))[::12]]
+    frames = [read_image(path) for path in sorted(walk.glob("*.png"))[::12]]
     windows = [
         luma(frame)[0, top : top + 256, left : left + 256]
         for frame in frames
@@ -174,7 +174,7 @@ def test_the_flow_explains_the_motion(many: list[tuple[Tensor, Tensor]]) -> None
 @pytest.mark.long
 def test_a_clip_is_composed_on_the_device_that_is_asked_for() -> None:
     """On "meta", which computes nothing: torch refuses to mix its tensors with those of another device."""
-    bank = Bank(TINY, device="meta")
+    bank = CanvasBank(TINY, device="meta")
     for seed in range(6):
-        clip, flow = film(np.random.default_rng(seed), bank, TINY)
+        clip, flow = render_clip(np.random.default_rng(seed), bank, TINY)
         assert (clip.device.type, flow.device.type) == ("meta", "meta")

@@ -1,4 +1,4 @@
-"""What footage suffered is told again, near what it was, and becomes a recipe."""
+"""Known degradations of footage are estimated close to the truth, and become a recipe."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -16,15 +16,15 @@ from training.degrade.codecs import TREE_CRF, encode_decode, stream_quantiser
 from training.degrade.degradation import Degradation, degrade
 from training.degrade.from_sample import (
     FRAMES,
+    EstimatedDegradation,
     Simulation,
-    Suffered,
-    degradation_of,
     estimate,
     recipe_text,
-    told,
+    report_lines,
+    training_degradation,
 )
 from training.degrade.measures import WINDOW_PX, Values, measure
-from training.degrade.regression import REAL_SCENERY, Estimate
+from training.degrade.regression import REAL_FOOTAGE_FACTOR, Estimate
 from training.loop.recipe import read_recipe
 
 CONFIGS = Path(__file__).parents[3] / "training" / "configs"
@@ -37,7 +37,7 @@ TINY = Simulation(generator=Generator(seed=77, clips=8, frames=FRAMES, size=128,
 
 @pytest.fixture(scope="module")
 def gts() -> list[Tensor]:
-    """Clips that no simulation has seen."""
+    """Clips that appear in no simulation."""
     generator = Generator(seed=5, clips=8, frames=FRAMES, size=SCALE * WINDOW_PX, canvases=4, canvas_px=320)
     return [(255.0 * clip).round().to(torch.uint8) for clip, _ in clips(generator)]
 
@@ -49,7 +49,7 @@ def calm(gts: list[Tensor]) -> Tensor:
 
 
 def footage(folder: Path, gts: list[Tensor], **strengths: object) -> Path:
-    """Folders of pictures, degraded alike."""
+    """Folders of images, all degraded alike."""
     settings = Degradation(kind="real", **strengths)  # type: ignore[arg-type]
     random = np.random.default_rng(3)
     for k, gt in enumerate(gts):
@@ -69,7 +69,7 @@ def film(path: Path, gt: Tensor, *, codec: str, options: dict[str, str]) -> Path
     return path
 
 
-def some(**changes: object) -> Suffered:
+def some(**changes: object) -> EstimatedDegradation:
     values = {
         "scale": 4,
         "sigma": Estimate(2.0, 0.3),
@@ -81,19 +81,19 @@ def some(**changes: object) -> Suffered:
         "combed": 0.0,
         "windows": 30,
     }
-    return Suffered(**{**values, **changes})  # type: ignore[arg-type]
+    return EstimatedDegradation(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("quantiser", [3, 9])
 @pytest.mark.parametrize("codec", ["mpeg2video", "mpeg4"])
-def test_a_stream_tells_its_quantiser(tmp_path: Path, gts: list[Tensor], codec: str, quantiser: int) -> None:
+def test_the_quantizer_is_read_from_the_stream(tmp_path: Path, gts: list[Tensor], codec: str, quantiser: int) -> None:
     options = {"qmin": str(quantiser), "qmax": str(quantiser)}
     video = film(tmp_path / "film.mkv", gts[0], codec=codec, options=options)
     assert stream_quantiser(video) == pytest.approx(quantiser)
 
 
-def test_h264_is_asked_for_as_it_was_quantised(tmp_path: Path, gts: list[Tensor]) -> None:
-    """A constant quantiser of 30 is what encode_decode gives at 30 less the tree's share."""
+def test_x264_is_given_the_crf_that_quantizes_like_the_stream(tmp_path: Path, gts: list[Tensor]) -> None:
+    """A constant quantizer of 30 corresponds to encode_decode at a CRF of 30 - TREE_CRF."""
     video = film(tmp_path / "film.mp4", gts[0], codec="libx264", options={"qp": "30", "preset": "medium"})
     assert stream_quantiser(video) == pytest.approx(30.0, abs=2.5)
     loss = [
@@ -106,7 +106,7 @@ def test_h264_is_asked_for_as_it_was_quantised(tmp_path: Path, gts: list[Tensor]
     assert loss[0] < theirs < loss[2]
 
 
-def test_lossless_streams_tell_nothing(tmp_path: Path, gts: list[Tensor]) -> None:
+def test_a_lossless_stream_has_no_quantizer(tmp_path: Path, gts: list[Tensor]) -> None:
     assert stream_quantiser(film(tmp_path / "film.mkv", gts[0], codec="ffv1", options={})) is None
 
 
@@ -125,20 +125,20 @@ def test_lossless_streams_tell_nothing(tmp_path: Path, gts: list[Tensor]) -> Non
         ),
     ],
 )
-def test_known_strengths_are_found_again(
+def test_known_strengths_are_recovered(
     tmp_path: Path, gts: list[Tensor], strengths: dict[str, object], sigma: float, noise: float, family: str
 ) -> None:
     found = estimate(footage(tmp_path, gts, **strengths), scale=SCALE, simulation=SMALL)
-    # Good x264 cannot be told from none: what is told then must do next to nothing.
+    # High-quality x264 cannot be distinguished from none: the estimate must then be nearly harmless.
     harmless = found.family == "x264" and found.quality is not None and found.quality.value < 20.0
     assert found.family == family or (family == "none" and harmless), found
-    assert found.sigma.value == pytest.approx(sigma, abs=max(0.5, 2.0 * found.sigma.error / REAL_SCENERY))
+    assert found.sigma.value == pytest.approx(sigma, abs=max(0.5, 2.0 * found.sigma.error / REAL_FOOTAGE_FACTOR))
     assert found.noise.value == pytest.approx(noise, abs=max(1.5, 2.0 * found.noise.error))
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("sigma", 0.1, 1.2), ("noise", 0.0, 6.0)])
-def test_figures_tell_weak_from_strong(gts: list[Tensor], name: str, low: float, high: float) -> None:
-    """Whatever is shown: of the same strength all figures lie together, or nothing could be read off them."""
+def test_figures_separate_weak_from_strong(gts: list[Tensor], name: str, low: float, high: float) -> None:
+    """Whatever the content: figures of equal strength lie close together, or no strength could be derived from them."""
     seen = []
     for strength in (low, high):
         weak = {"sigma": (0.3, 0.3), "noise": (0.0, 0.0), name: (strength, strength)}
@@ -151,41 +151,41 @@ def test_figures_tell_weak_from_strong(gts: list[Tensor], name: str, low: float,
 
 
 def test_estimates_become_ranges() -> None:
-    made = degradation_of(some())
+    made = training_degradation(some())
     assert (made.kind, made.sigma, made.noise, made.crf) == ("real", (1.7, 2.3), (3.0, 5.0), (25.0, 29.0))
-    assert degradation_of(some(family="mpeg", quality=Estimate(4.0, 6.0))).quantiser == (1.0, 10.0)
-    assert degradation_of(some(family="none", quality=None)).encoders == ()
-    assert degradation_of(some(noise=Estimate(0.3, 1.0))).noise == (0.0, 0.0)
-    assert degradation_of(some(combed=0.5)).interlace == 1.0
+    assert training_degradation(some(family="mpeg", quality=Estimate(4.0, 6.0))).quantiser == (1.0, 10.0)
+    assert training_degradation(some(family="none", quality=None)).encoders == ()
+    assert training_degradation(some(noise=Estimate(0.3, 1.0))).noise == (0.0, 0.0)
+    assert training_degradation(some(combed=0.5)).interlace == 1.0
 
 
 @pytest.mark.parametrize("base", ["finetune", "light", "x2"])
 @pytest.mark.parametrize("family", ["x264", "none"])
 def test_the_recipe_is_the_base_with_other_degradations(tmp_path: Path, base: str, family: str) -> None:
     path = tmp_path / "mine.yaml"
-    suffered = some(family=family, quality=None if family == "none" else Estimate(27.0, 2.0))
-    path.write_text(recipe_text((CONFIGS / f"{base}.yaml").read_text(), suffered, "tape.mkv"))
+    estimated = some(family=family, quality=None if family == "none" else Estimate(27.0, 2.0))
+    path.write_text(recipe_text((CONFIGS / f"{base}.yaml").read_text(), estimated, "tape.mkv"))
     made, before = read_recipe(path), read_recipe(CONFIGS / f"{base}.yaml")
     assert [d.kind for d in made.degradations] == ["bi", "real"]
-    assert made.degradations[1] == replace(degradation_of(suffered), share=0.9)
+    assert made.degradations[1] == replace(training_degradation(estimated), share=0.9)
     assert (made.optimiser, made.data, made.start) == (before.optimiser, before.data, before.start)
     assert "# blur: somewhat soft: sigma 2.0 ± 0.3 px" in path.read_text()
     assert f"configs/{base}.yaml" not in path.read_text()
 
 
-def test_the_estimates_are_told_in_words() -> None:
-    lines = told(some())
+def test_the_report_states_the_estimates_in_words() -> None:
+    lines = report_lines(some())
     assert lines[1] == (
-        "blur: somewhat soft: sigma 2.0 ± 0.3 px of the enlarged picture, 0.50 px of yours; "
-        "softness of lens and focus is in it"
+        "blur: somewhat soft: sigma 2.0 ± 0.3 px of the upscaled image, 0.50 px of yours; "
+        "includes softness of lens and focus"
     )
-    assert lines[2] == "noise: much: 4.0 ± 1.0 code values, before compression"
-    assert lines[3] == "compression: as of x264 at crf 27.0 ± 2.0"
-    assert lines[4] == "the stream's own quantiser is 32.4 in the mean"
+    assert lines[2] == "noise: strong: 4.0 ± 1.0 code values, before compression"
+    assert lines[3] == "compression: equivalent to x264 at CRF 27.0 ± 2.0"
+    assert lines[4] == "quantizer recorded in the stream: 32.4 on average"
 
 
-def test_what_a_stream_says_is_taken(tmp_path: Path, calm: Tensor) -> None:
-    """x264's quantiser is above the CRF that asks for it, by what its tree adds."""
+def test_the_quantizer_of_the_stream_takes_precedence(tmp_path: Path, calm: Tensor) -> None:
+    """x264's quantizer exceeds the requested CRF by what its macroblock tree adds."""
     video = film(tmp_path / "film.mp4", calm, codec="libx264", options={"qp": "30", "preset": "medium"})
     found = estimate(video, scale=SCALE, simulation=TINY)
     assert (found.codec, found.family) == ("h264", "x264")
@@ -194,7 +194,7 @@ def test_what_a_stream_says_is_taken(tmp_path: Path, calm: Tensor) -> None:
     assert found.quality.value == pytest.approx(found.quantiser - TREE_CRF)
 
 
-def test_frames_on_both_sides_of_a_cut_are_not_looked_at_together(tmp_path: Path, calm: Tensor) -> None:
+def test_frames_on_both_sides_of_a_cut_are_not_measured_together(tmp_path: Path, calm: Tensor) -> None:
     for n in range(FRAMES):
         frame = calm[n] if n < FRAMES // 2 else 255 - calm[n]
         Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()).save(tmp_path / f"{n}.png")
@@ -203,8 +203,8 @@ def test_frames_on_both_sides_of_a_cut_are_not_looked_at_together(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
-def test_a_video_is_looked_at_in_twelve_places(tmp_path: Path, calm: Tensor, name: str) -> None:
-    """Matroska does not say how many frames it has."""
+def test_a_video_is_sampled_in_twelve_places(tmp_path: Path, calm: Tensor, name: str) -> None:
+    """Including Matroska, which does not record its number of frames."""
     frames = torch.cat([calm[..., :WINDOW_PX, :WINDOW_PX]] * 24)
     video = film(tmp_path / name, frames, codec="mpeg4", options={"qmin": "3", "qmax": "3"})
     assert estimate(video, scale=SCALE, simulation=TINY).windows == 12
@@ -213,7 +213,7 @@ def test_a_video_is_looked_at_in_twelve_places(tmp_path: Path, calm: Tensor, nam
 def test_windows_from_far_apart_are_measured_together(
     tmp_path: Path, calm: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of a group shall show something sharp, another something quiet: a place alone may have neither."""
+    """A group should contain both sharp edges and flat areas; a single place may have neither."""
     fading = torch.cat([(calm[..., :WINDOW_PX, :WINDOW_PX] * (1.0 - 0.04 * k)).to(torch.uint8) for k in range(12)])
     video = film(tmp_path / "film.mkv", fading, codec="ffv1", options={})
     groups: list[list[float]] = []
@@ -230,8 +230,8 @@ def test_windows_from_far_apart_are_measured_together(
     assert min(second) < 0.7 * max(second)
 
 
-def test_footage_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
+def test_footage_without_detail_is_refused(tmp_path: Path) -> None:
     for n in range(FRAMES):
         Image.new("RGB", (80, 80)).save(tmp_path / f"{n}.png")
-    with pytest.raises(ValueError, match="expected 4 frames in a row with something to see in them, found none"):
+    with pytest.raises(ValueError, match="expected 4 consecutive frames with enough detail to measure, found none"):
         estimate(tmp_path, scale=4)

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from training.degrade.measures import CODING
-from training.degrade.regression import PARTS, REAL_SCENERY, Learned, Values
+from training.degrade.regression import PARTS, REAL_FOOTAGE_FACTOR, StrengthRegression, Values
 
 SAMPLES = 80
 FIGURES = 12  # the last of them CODING's
 RANDOM = np.random.default_rng
 
 
-def learned(figures: Values, strengths: Values, families: list[str] | None = None) -> Learned:
+def learned(figures: Values, strengths: Values, families: list[str] | None = None) -> StrengthRegression:
     names = {"sigma": strengths, "noise": strengths, "quality": strengths}
-    return Learned(figures, names, families or ["x264"] * len(figures), np.arange(len(figures)) % PARTS)
+    return StrengthRegression(figures, names, families or ["x264"] * len(figures), np.arange(len(figures)) % PARTS)
 
 
 def telling(strengths: Values, *, columns: slice = slice(None)) -> Values:
@@ -33,13 +33,13 @@ def strengths() -> Values:
 def test_a_strength_is_read_off(strengths: Values, name: str) -> None:
     found = learned(telling(strengths), strengths).estimate(name, telling(np.array([3.0, 7.0, 7.0])))
     assert found.value == pytest.approx(7.0, abs=0.2)
-    assert found.error < 0.3 * REAL_SCENERY
+    assert found.error < 0.3 * REAL_FOOTAGE_FACTOR
 
 
 def test_quality_is_told_by_the_figures_of_coding_alone(strengths: Values) -> None:
     known = learned(telling(strengths, columns=slice(0, FIGURES + CODING.start)), strengths)
     assert known.estimate("noise", telling(np.array([8.0]))).error < 1.0
-    assert known.estimate("quality", telling(np.array([8.0]))).error > 0.9 * REAL_SCENERY * strengths.std()
+    assert known.estimate("quality", telling(np.array([8.0]))).error > 0.9 * REAL_FOOTAGE_FACTOR * strengths.std()
 
 
 def test_the_error_is_that_on_parts_that_nothing_was_learned_from() -> None:
@@ -52,7 +52,9 @@ def test_the_error_is_that_on_parts_that_nothing_was_learned_from() -> None:
 
 def test_the_error_of_blur_is_widened_because_real_scenery_is_softer(strengths: Values) -> None:
     known, asked = learned(telling(strengths), strengths), telling(np.array([5.0]))
-    assert known.estimate("sigma", asked).error == pytest.approx(REAL_SCENERY * known.estimate("noise", asked).error)
+    assert known.estimate("sigma", asked).error == pytest.approx(
+        REAL_FOOTAGE_FACTOR * known.estimate("noise", asked).error
+    )
 
 
 def test_a_figure_unlike_anything_simulated_does_not_carry_the_estimate_away(strengths: Values) -> None:
@@ -80,6 +82,6 @@ def test_the_likeliest_family_is_told_by_the_figures_of_coding() -> None:
 
 def test_one_family_alone_is_learned_from(strengths: Values) -> None:
     families = ["mpeg", "x264"] * (SAMPLES // 2)
-    one = learned(telling(strengths), strengths, families).of("mpeg")
+    one = learned(telling(strengths), strengths, families).for_family("mpeg")
     assert len(one.figures) == len(one.part) == SAMPLES // 2
     assert (one.strengths["noise"] == strengths[::2]).all()

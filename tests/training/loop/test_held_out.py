@@ -1,4 +1,4 @@
-"""What training chooses by."""
+"""Held-out gains, by which training selects weights."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from vs_iconvsr.networks.light import LightVSR
 
 
 class Noise:
-    """One sequence that bicubic cannot bring back."""
+    """One sequence that bicubic cannot restore."""
 
     def __len__(self) -> int:
         return 1
@@ -25,13 +25,13 @@ class Noise:
         return everything[frames.start : frames.stop, :, rows, columns].to(torch.uint8)
 
 
-def test_kinds_count_by_their_shares() -> None:
+def test_kinds_are_weighted_by_their_shares() -> None:
     degradations = [Degradation(share=1.0), Degradation(kind="blur", share=2.0), Degradation(kind="blur", share=1.0)]
-    assert held_out.mean({"bi": 4.0, "blur": 0.0}, degradations) == pytest.approx(1.0)
+    assert held_out.weighted_mean({"bi": 4.0, "blur": 0.0}, degradations) == pytest.approx(1.0)
 
 
 def test_a_network_that_does_nothing_gains_nothing_even_where_nothing_was_lost() -> None:
-    """Scale 1 and BI: the truth itself, infinitely near; what changes it a little loses a little."""
+    """At scale 1, BI is the ground truth itself: doing nothing gains nothing, and a small change loses a little."""
     watch, kinds = Watch(held_out_sequences=1, held_out_frames=2), [Degradation()]
     network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4, scale=1)
     assert held_out.gains(network, Noise(), kinds, watch=watch, device="cpu") == {"bi": 0.0}
@@ -40,7 +40,7 @@ def test_a_network_that_does_nothing_gains_nothing_even_where_nothing_was_lost()
     assert -15.0 < loss < -10.0
 
 
-def test_each_sequence_is_blurred_by_its_own_draw_and_always_the_same() -> None:
+def test_each_sequence_has_its_own_reproducible_draw_of_the_blur() -> None:
     class Twice(Noise):
         def __len__(self) -> int:
             return 2
@@ -56,24 +56,24 @@ def test_each_sequence_is_blurred_by_its_own_draw_and_always_the_same() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_network_is_in_evaluation_mode_meanwhile_and_as_before_afterwards(training: bool) -> None:
+def test_the_network_is_in_evaluation_mode_only_while_it_is_measured(training: bool) -> None:
     seen = []
 
-    class Watching(LightVSR):
+    class Observed(LightVSR):
         def forward(self, lr: torch.Tensor) -> torch.Tensor:
             seen.append(self.training)
             return super().forward(lr)
 
-    network = Watching(mid_channels=4, num_blocks=1, flow_channels=4).train(training)
-    held_out.upscaled(network, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), device="cpu")
+    network = Observed(mid_channels=4, num_blocks=1, flow_channels=4).train(training)
+    held_out.upscale(network, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), device="cpu")
     assert (seen, network.training) == ([False], training)
 
 
-def test_pictures_are_bicubic_hr_and_gt_side_by_side() -> None:
+def test_comparison_images_are_bicubic_hr_and_gt_side_by_side() -> None:
     network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4)
     torch.nn.init.constant_(network.get_parameter("tail_last.bias"), 1.0)  # white
-    (picture,) = held_out.pictures(network, Noise(), [Degradation()], device="cpu").values()
-    assert picture.shape == (3, 32, 3 * 32)
-    assert picture.dtype == torch.uint8
-    assert int(picture[:, :, 32:64].min()) > 200
-    assert torch.equal(picture[:, :, 64:], Noise().read(0, range(1, 2), slice(0, 32), slice(0, 32))[0])
+    (image,) = held_out.comparison_images(network, Noise(), [Degradation()], device="cpu").values()
+    assert image.shape == (3, 32, 3 * 32)
+    assert image.dtype == torch.uint8
+    assert int(image[:, :, 32:64].min()) > 200
+    assert torch.equal(image[:, :, 64:], Noise().read(0, range(1, 2), slice(0, 32), slice(0, 32))[0])

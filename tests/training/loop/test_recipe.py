@@ -1,4 +1,4 @@
-"""The recipes of the paper hold its numbers, and every recipe makes a batch."""
+"""The published recipes match the paper, and every recipe can produce a batch."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.commands import main
+from training.cli import main
 from training.data.sequences import BatchSource
 from training.loop.recipe import Recipe, read_recipe
 from training.loop.start import build
@@ -31,7 +31,7 @@ def published(request: pytest.FixtureRequest) -> tuple[str, Recipe]:
     return name, read_recipe(CONFIGS / f"{name}.yaml")
 
 
-def test_the_optimiser_is_the_papers(published: tuple[str, Recipe]) -> None:
+def test_the_optimizer_matches_the_paper(published: tuple[str, Recipe]) -> None:
     settings = published[1].optimiser
     assert (settings.steps, settings.learning_rate, settings.last_learning_rate) == (300_000, 2e-4, 1e-7)
     assert (settings.betas, settings.flow_share, settings.frozen) == ((0.9, 0.99), 0.125, 5_000)
@@ -39,7 +39,7 @@ def test_the_optimiser_is_the_papers(published: tuple[str, Recipe]) -> None:
     assert settings.precision == "float32"
 
 
-def test_the_samples_are_the_papers(published: tuple[str, Recipe]) -> None:
+def test_the_samples_match_the_paper(published: tuple[str, Recipe]) -> None:
     name, recipe = published
     patches = recipe.patches
     assert (patches.batch, patches.patch_px) == (8, 64)
@@ -48,26 +48,26 @@ def test_the_samples_are_the_papers(published: tuple[str, Recipe]) -> None:
     assert [degradation.kind for degradation in recipe.degradations] == ["bd" if name.endswith("bd") else "bi"]
 
 
-def test_the_network_and_its_start_are_the_papers(published: tuple[str, Recipe]) -> None:
+def test_the_network_and_its_start_match_the_paper(published: tuple[str, Recipe]) -> None:
     name, recipe = published
     assert recipe.network is not None
     network = recipe.network
-    wanted = {"mid_channels": 64, "num_blocks": 30, "scale": 4}
+    arguments = {"mid_channels": 64, "num_blocks": 30, "scale": 4}
     if name.startswith("iconvsr"):
-        wanted |= {"keyframe_stride": 5, "temporal_padding": 2 if "reds" in name else 3}
-    assert (network.architecture.lower(), network.arguments) == (name.split("_")[0], wanted)
+        arguments |= {"keyframe_stride": 5, "temporal_padding": 2 if "reds" in name else 3}
+    assert (network.architecture.lower(), network.arguments) == (name.split("_")[0], arguments)
     refill = None if name.startswith("basicvsr") else "edvrm_reds" if "reds" in name else "edvrm_vimeo90k"
     assert (recipe.start.flow, recipe.start.refill) == ("spynet", refill)
     assert recipe.flow is None
 
 
-def test_reds_is_tested_on_clips_that_it_is_not_trained_on() -> None:
+def test_reds_is_validated_on_clips_that_it_is_not_trained_on() -> None:
     data = read_recipe(CONFIGS / "iconvsr_reds4.yaml").data
     assert (data.layout, data.held_out_layout) == ("reds", "reds4")
 
 
-class Grey:
-    """Two sequences of one color."""
+class Uniform:
+    """Two sequences of uniform color."""
 
     def __len__(self) -> int:
         return 2
@@ -82,20 +82,20 @@ class Grey:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_makes_a_batch_for_its_network(path: Path) -> None:
+def test_every_recipe_produces_a_batch_for_its_network(path: Path) -> None:
     recipe = read_recipe(path)
     scale = build(recipe).scale
     patches = replace(recipe.patches, batch=1)
-    batch = BatchSource(Grey(), patches, degradations=recipe.degradations, scale=scale, seed=recipe.seed)[0]
+    batch = BatchSource(Uniform(), patches, degradations=recipe.degradations, scale=scale, seed=recipe.seed)[0]
     frames = 2 * patches.frames if patches.mirrored else patches.frames
     assert batch.lr.shape == (1, frames, 3, patches.patch_px, patches.patch_px)
     assert batch.gt.shape == (1, frames, 3, scale * patches.patch_px, scale * patches.patch_px)
 
 
-def test_each_published_recipe_takes_a_step_on_data_laid_out_as_its_archives_are(
+def test_each_published_recipe_takes_a_step_on_data_laid_out_like_its_archives(
     published: tuple[str, Recipe], tmp_path: Path
 ) -> None:
-    """Smaller in every size, otherwise as it is: layout, mirroring, degradation, given flow and refill networks."""
+    """Every size is reduced; layout, mirroring, degradation, given flow and refill networks are unchanged."""
     name, recipe = published
     if "reds" in name:
         for clip in ("000", "001"):
@@ -132,7 +132,7 @@ def test_each_published_recipe_takes_a_step_on_data_laid_out_as_its_archives_are
     assert torch.equal(
         state["network"]["spynet.basic_module.0.basic_module.0.conv.weight"],
         spynet.state_dict()["basic_module.0.basic_module.0.conv.weight"],
-    )  # frozen at first
+    )  # still frozen
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1].keys() >= {"gain_bd_db" if name.endswith("bd") else "gain_bi_db"}
 
@@ -145,10 +145,10 @@ def write_frames(folder: Path, names: list[str]) -> None:
         Image.fromarray(np.ascontiguousarray(texture[:, k : k + 48])).save(folder / name)
 
 
-def test_a_recipe_goes_by_its_name_and_an_unknown_one_is_told_those_there_are(
+def test_an_unknown_recipe_name_is_reported_with_the_known_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "ligth", "--data", str(tmp_path), "--out", str(tmp_path)]) == 1
-    told = capsys.readouterr().err
-    assert "ligth: expected a recipe's file or one of basicvsr_reds4, " in told
-    assert "standard" in told
+    error = capsys.readouterr().err
+    assert "ligth: expected a recipe's file or one of basicvsr_reds4, " in error
+    assert "standard" in error

@@ -1,10 +1,10 @@
-"""Steps taken in another way: the same gradients with less memory, compiled ones within rounding."""
+"""Wrapped steps: recomputed ones give the same gradients with less memory, compiled ones equal up to rounding."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from training.loop.steps import stepwise
+from training.loop.steps import wrap_steps
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.light import LightVSR
@@ -23,7 +23,7 @@ def network(request: pytest.FixtureRequest) -> VideoNetwork:
     torch.manual_seed(0)
     made = NETWORKS[request.param]()
     generator = torch.Generator().manual_seed(2)
-    for parameter in made.parameters():  # nothing is zero: every weight has a gradient
+    for parameter in made.parameters():  # no weight is zero, so that each one has a gradient
         parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     return made
 
@@ -37,15 +37,15 @@ def gradients(through: VideoNetwork, precision: str = "float32") -> dict[str, Te
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_recomputed_features_give_the_same_gradients_to_the_bit(network: VideoNetwork, precision: str) -> None:
+def test_recomputation_gives_the_same_gradients_to_the_bit(network: VideoNetwork, precision: str) -> None:
     kept = gradients(network, precision)
-    again = gradients(stepwise(network, recompute=True, compiled=False), precision)
+    again = gradients(wrap_steps(network, recompute=True, compiled=False), precision)
     assert kept.keys() == again.keys()
     assert len(kept) > 20
     assert all(torch.equal(kept[name], again[name]) for name in kept)
 
 
-def test_recomputing_keeps_a_fraction_for_the_backward_pass(network: VideoNetwork) -> None:
+def test_recomputation_stores_a_fraction_for_the_backward_pass(network: VideoNetwork) -> None:
     def kept_bytes(through: VideoNetwork) -> int:
         kept: dict[int, int] = {}
 
@@ -58,15 +58,15 @@ def test_recomputing_keeps_a_fraction_for_the_backward_pass(network: VideoNetwor
             through(LR)
         return sum(kept.values())
 
-    assert kept_bytes(stepwise(network, recompute=True, compiled=False)) < 0.2 * kept_bytes(network)
+    assert kept_bytes(wrap_steps(network, recompute=True, compiled=False)) < 0.2 * kept_bytes(network)
 
 
-def test_it_is_the_same_network(network: VideoNetwork) -> None:
-    other = stepwise(network, recompute=True, compiled=False)
+def test_the_wrapped_network_shares_its_weights_with_the_original(network: VideoNetwork) -> None:
+    other = wrap_steps(network, recompute=True, compiled=False)
     assert type(other) is type(network)
     assert [id(value) for value in other.parameters()] == [id(value) for value in network.parameters()]
     assert "flow" not in vars(network)
-    assert stepwise(network, recompute=False, compiled=False) is network
+    assert wrap_steps(network, recompute=False, compiled=False) is network
 
 
 @pytest.mark.long
@@ -77,6 +77,6 @@ def test_compiled_steps_give_the_same_gradients_within_rounding(recompute: bool)
     network = NETWORKS["LightVSR"]()
     torch.nn.init.normal_(network.tail_last.weight, std=0.1)
     eager = gradients(network)
-    compiled = gradients(stepwise(network, recompute=recompute, compiled=True))
+    compiled = gradients(wrap_steps(network, recompute=recompute, compiled=True))
     for name in eager:
         assert torch.allclose(eager[name], compiled[name], rtol=1e-3, atol=1e-6), name

@@ -1,4 +1,4 @@
-"""The command from end to end, tiny; what is wrong is one line and exit code 1."""
+"""The training command from end to end on tiny data; mistakes give one line and exit code 1."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.commands import main
+from training.cli import main
 from vs_iconvsr import weights
 
 RECIPE = """
@@ -30,7 +30,9 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_synthesise_train_export_evaluate(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_synthesise_train_export_and_evaluate_work_together(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, run, file = tmp_path / "data", tmp_path / "run", tmp_path / "mine.safetensors"
     common = [str(recipe), "--data", str(data)]
     assert main(["synthesise", *common]) == 0
@@ -59,22 +61,24 @@ def test_synthesise_train_export_evaluate(recipe: Path, tmp_path: Path, capsys: 
         ("data.layout=reds5", "layout: expected one of generated"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_a_mistake_is_reported_on_one_line(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
 ) -> None:
     code = main(["train", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--set", override])
     assert code == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert message in told
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
 
 
-def test_missing_clips_say_how_to_make_them(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_missing_clips_gives_the_command_that_makes_them(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
-    assert "make one: python -m training synthesise" in capsys.readouterr().err
+    assert "generate one: python -m training synthesise" in capsys.readouterr().err
 
 
-def test_a_time_limit_ends_with_its_own_code_and_the_same_command_goes_on(recipe: Path, tmp_path: Path) -> None:
+def test_a_time_limit_has_its_own_exit_code_and_the_same_command_resumes(recipe: Path, tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     common = [str(recipe), "--data", str(data)]
     main(["synthesise", *common])
