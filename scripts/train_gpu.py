@@ -62,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     absent = [name for name in ("av", "torchvision") if importlib.util.find_spec(name) is None]
     sys.meta_path.append(AbsentFinder(absent))
-    from training import __main__ as training
-    from training.recipe import read_recipe
+    from training import commands
+    from training.loop.recipe import read_recipe
 
-    recipe = read_recipe(training.recipe_path(options.recipe), overrides=tuple(options.set))
+    recipe = read_recipe(commands.recipe_path(options.recipe), overrides=tuple(options.set))
     kinds = {degradation.kind for degradation in recipe.degradations}
     if "av" in absent and not kinds <= set(WITHOUT_ENCODERS):
         print(f"train_gpu: degradations: expected some of {', '.join(WITHOUT_ENCODERS)} without PyAV, got {kinds}")
@@ -74,18 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         join(options.shards, options.run)
     common = [str(options.recipe), "--data", str(options.data), "--device", options.device]
     common += [word for override in options.set for word in ("--set", override)]
-    code = training.main(["synthesise", *common])
+    code = commands.main(["synthesise", *common])
     made_s = time.monotonic() - began
     if code:
         return code
     left = options.minutes - (made_s + SAVING_S) / 60.0
     means = ["--workers", str(options.workers), "--minutes", str(max(left, 0.01))]
-    code = training.main(["train", *common, "--out", str(options.run), *means])
+    code = commands.main(["train", *common, "--out", str(options.run), *means])
     if options.shards and code in (0, 3):
         split(options.run, options.shards, limit_bytes=int(options.shard_mib * 2**20))
     if code == 0:
         file = options.run / f"{Path(options.recipe).stem}.safetensors"
-        code = training.main(["export", *common, "--out", str(options.run), "--file", str(file)])
+        code = commands.main(["export", *common, "--out", str(options.run), "--file", str(file)])
     print(json.dumps(told(options.run, made_s=made_s, took_s=time.monotonic() - began)))
     return code
 
