@@ -1,11 +1,10 @@
-"""PartSink made by the machines of a real Ray cluster, all on this one: killed, unlike and blind ones among them."""
+"""Parts made by the nodes of a real Ray cluster, all on this machine: killed, unlike and blind ones among them."""
 
 import hashlib
 import io
 import logging
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from ffmpeg_filter.job import cluster
-from ffmpeg_filter.job.cluster import Cluster, JobSpec, UnsuitableNode
+from ffmpeg_filter import cli
+from ffmpeg_filter.job import cluster, cluster_node
+from ffmpeg_filter.job.cluster import Cluster
+from ffmpeg_filter.job.cluster_node import JobSpec, UnsuitableNode
 from ffmpeg_filter.job.job import JobError, JobOptions, JobSummary, identity_of
 from ffmpeg_filter.job.job import run as run_job
 from ffmpeg_filter.job.journal import Journal
@@ -32,27 +33,33 @@ from vs_iconvsr.plan import Settings
 
 pytestmark = pytest.mark.needs_ffmpeg
 
-FRAMES, PART_FRAMES = 64, 8
+PARTS, PART_FRAMES = 6, 8
+FRAMES = PARTS * PART_FRAMES
 SETTINGS = Settings(segment=4, context=1, device="cpu", threads=1)
 
 
-class Watched(PlainProgress):
-    """Keeps what it is told, and does something at the first line that holds some words."""
+class Recorder(PlainProgress):
+    """Keeps the notes, counts frames, and does something at the first note that holds some words."""
 
     def __init__(self, words: str = "", action: Callable[[], object] = lambda: None) -> None:
         super().__init__(io.StringIO())
-        self.told: list[str] = []
+        self.notes: list[str] = []
+        self.frames = 0
         self._words, self._action = words, action
 
     def note(self, text: str) -> None:
-        self.told.append(text)
+        self.notes.append(text)
         if self._words and self._words in text:
             self._words = ""
             self._action()
 
+    def advance(self, segment: int | None = None) -> None:
+        super().advance(segment)
+        self.frames += 1
+
     def makers(self) -> set[str]:
-        """The machines that have made parts."""
-        return {text.split(" by ")[1].split(",")[0] for text in self.told if " frames by " in text}
+        """The nodes that have made parts."""
+        return {text.split(" by ")[1].split(",")[0] for text in self.notes if " frames by " in text}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +72,9 @@ def source(executable: Executable, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def job(source: Path, tiny_model: Path) -> JobOptions:
-    """A job of eight parts; its output is to be replaced."""
-    wanted = JobOptions(source, Path("unset.mkv"), model=str(tiny_model), settings=SETTINGS)
-    return replace(wanted, speed="ultrafast", part_frames=PART_FRAMES)
+    """A job of PARTS parts; its output is to be replaced."""
+    options = JobOptions(source, Path("unset.mkv"), model=str(tiny_model), settings=SETTINGS)
+    return replace(options, speed="ultrafast", part_frames=PART_FRAMES)
 
 
 def sha(path: Path) -> str:
@@ -75,14 +82,25 @@ def sha(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def quiet(job: JobOptions, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The sha256 of what this machine alone makes."""
-    output = tmp_path_factory.mktemp("quiet") / "out.mkv"
-    run_job(replace(job, output=output), Watched(), threading.Event())
+def expected(job: JobOptions, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The sha256 of what this machine makes alone."""
+    output = tmp_path_factory.mktemp("alone") / "out.mkv"
+    run_job(replace(job, output=output), Recorder(), threading.Event())
     return sha(output)
 
 
-# ---- without Ray ----
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """Ray reads some of these when it is imported."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # what it does on Linux: loopback only
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("RAY_health_check_failure_threshold", "2")
+        environment.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves them on a busy machine
+        yield pytest.importorskip("ray", reason="ray is not installed: pip install 'vs-iconvsr[cluster]'")
+
+
+# ---- without a cluster ----
 
 
 def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +108,7 @@ def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(
         JobError, match=r"cluster: expected the package ray, got none.*pip install 'vs-iconvsr\[cluster\]'"
     ):
-        Cluster("auto", Watched(), threading.Event())
+        Cluster("auto", Recorder(), threading.Event())
 
 
 def test_ray_is_not_imported_unless_a_cluster_is_asked_for() -> None:
@@ -99,70 +117,69 @@ def test_ray_is_not_imported_unless_a_cluster_is_asked_for() -> None:
     assert answer.stdout == "False\n"
 
 
+def test_a_cluster_that_is_not_there_is_an_error_with_the_remedy(
+    ray: Any, job: JobOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    assert run_command(job, tmp_path, "127.0.0.1:9") == 1
+    printed = capsys.readouterr().err
+    assert "cluster: expected a running Ray cluster at 127.0.0.1:9" in printed
+    assert "ray start --head" in printed
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
-def order(job: JobOptions, source: Path, tmp_path: Path) -> JobSpec:
+def spec(job: JobOptions, source: Path, tmp_path: Path) -> JobSpec:
     found = probe(source)
     here = replace(job, output=tmp_path / "out.mkv")
     return JobSpec(here, found, identity_of(here, found), __version__, Path(job.model).name)
 
 
-def test_a_machine_of_another_version_is_unfit(order: JobSpec, tiny_model: Path) -> None:
+def test_a_node_of_another_version_is_unsuitable(spec: JobSpec, tiny_model: Path) -> None:
     with pytest.raises(UnsuitableNode, match=rf"it has vs-iconvsr {__version__}, the job 0\.0; install the same"):
-        cluster.survey(replace(order, version="0.0"), tiny_model.read_bytes())
+        cluster_node.check_node(replace(spec, version="0.0"), tiny_model.read_bytes())
 
 
-def test_a_machine_that_does_not_see_the_source_is_unfit(order: JobSpec, tiny_model: Path) -> None:
-    gone = replace(order, job=replace(order.job, input=Path("/films/gone.mkv")))
-    with pytest.raises(UnsuitableNode, match=r"it does not see /films/gone\.mkv; mount its folder there, or: rsync -a"):
-        cluster.survey(gone, tiny_model.read_bytes())
-
-
-def test_a_machine_with_another_source_under_that_name_is_unfit(order: JobSpec, tiny_model: Path) -> None:
+def test_a_node_with_another_source_under_that_name_is_unsuitable(spec: JobSpec, tiny_model: Path) -> None:
     with pytest.raises(UnsuitableNode, match=r"its .*in\.mkv is another file \(sha256: expected 00, got "):
-        cluster.survey(replace(order, identity={**order.identity, "sha256": "00"}), tiny_model.read_bytes())
+        cluster_node.check_node(replace(spec, identity={**spec.identity, "sha256": "00"}), tiny_model.read_bytes())
 
 
-def test_what_a_killed_maker_left_is_swept_by_the_next(order: JobSpec, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_a_killed_maker_left_is_deleted_by_the_next(spec: JobSpec, tiny_model: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
         root = tmp_path / f"iconvsr-{os.getuid()}"
         (root / "killed").mkdir(parents=True)
         (root / "killed" / "part_000000.mkv.tmp").write_bytes(b"half")
         with Journal(root / "alive", "").hold():
-            cluster.survey(order, tiny_model.read_bytes())
+            cluster_node.check_node(spec, tiny_model.read_bytes())
             assert [path.name for path in root.iterdir()] == ["alive"]
 
 
-# ---- with Ray ----
+# ---- with a cluster ----
 
 
 @pytest.fixture(scope="module")
-def machines() -> Iterator[Any]:
-    """A cluster on loopback: a head that makes no parts, and two machines of one CPU each."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # what it does on Linux: loopback only
-        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        environment.setenv("RAY_health_check_failure_threshold", "2")
-        environment.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves them on a busy machine
-        ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'vs-iconvsr[cluster]'")
-        from ray.cluster_utils import Cluster as Machines
+def nodes(ray: Any) -> Iterator[Any]:
+    """A cluster on loopback: a head that makes no parts, and two nodes of one CPU each. A test may kill one of them."""
+    from ray.cluster_utils import Cluster as LocalCluster
 
-        found = Machines()
+    local = LocalCluster()
+    try:
+        add(local, num_cpus=0, include_log_monitor=False)
+        for _ in range(2):
+            add(local)
+        ray.init(address=local.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield local
+    finally:
+        ray.shutdown()
+        local.shutdown()
+
+
+def add(nodes: Any, *, num_cpus: int = 1, **options: Any) -> Any:
+    for attempt in range(3):  # Ray gives a node's helpers 15 s to start, too few for a busy machine
         try:
-            add(found, num_cpus=0, include_log_monitor=False)
-            for _ in range(2):
-                add(found)
-            ray.init(address=found.address, log_to_driver=False, logging_level=logging.ERROR)
-            yield found
-        finally:
-            ray.shutdown()
-            found.shutdown()
-
-
-def add(machines: Any, *, num_cpus: int = 1, **options: Any) -> Any:
-    for attempt in range(3):  # Ray gives a machine's helpers 15 s to start, too few for a busy machine
-        try:
-            return machines.add_node(
+            return nodes.add_node(
                 num_cpus=num_cpus,
                 node_ip_address="127.0.0.1",
                 object_store_memory=80 << 20,
@@ -175,31 +192,57 @@ def add(machines: Any, *, num_cpus: int = 1, **options: Any) -> Any:
     return None
 
 
-@pytest.fixture
-def made(machines: Any, job: JobOptions, tmp_path: Path) -> Callable[..., JobSummary]:
-    """made(progress, …): does the job on the cluster; keywords are those of JobOptions."""
+Run = Callable[..., JobSummary]
 
-    def run(progress: PlainProgress, stop: threading.Event | None = None, **options: Any) -> JobSummary:
-        asked = replace(job, output=tmp_path / "out.mkv", **options)
+
+@pytest.fixture
+def run_on_cluster(nodes: Any, job: JobOptions, tmp_path: Path) -> Run:
+    """run_on_cluster(progress, …): does the job on the cluster; keywords are those of JobOptions."""
+
+    def run(progress: PlainProgress, stop: threading.Event | None = None, **changes: Any) -> JobSummary:
+        options = replace(job, output=tmp_path / "out.mkv", **changes)
         ended = stop or threading.Event()
-        with Cluster(machines.address, progress, ended) as crew:
-            return run_job(asked, progress, ended, crew=crew)
+        with Cluster(nodes.address, progress, ended) as executor:
+            return run_job(options, progress, ended, crew=executor)
 
     return run
 
 
-Run = Callable[..., JobSummary]
+@pytest.fixture
+def run_here(job: JobOptions, tmp_path: Path) -> Run:
+    """run_here(progress): does the same job on this machine alone."""
+
+    def run(progress: PlainProgress, stop: threading.Event | None = None) -> JobSummary:
+        return run_job(replace(job, output=tmp_path / "out.mkv"), progress, stop or threading.Event())
+
+    return run
 
 
-def encoders_of(output: Path) -> list[int]:
-    """Processes that encode parts of this output."""
+def command_line(job: JobOptions, folder: Path, address: str) -> list[str]:
+    fixed = shlex.split("--device cpu --threads 1 --segment 4 --context 1 --preset ultrafast --progress plain")
+    words = ["upscale", str(job.input), str(folder / "out.mkv"), "--model", job.model, *fixed]
+    return [*words, "--part-frames", str(PART_FRAMES), "--cluster", address]
+
+
+def run_command(job: JobOptions, folder: Path, address: str) -> int:
+    """The command in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return cli.main(command_line(job, folder, address))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def encoders_in(folder: Path) -> list[int]:
+    """Processes that encode parts of the output in this folder."""
     found = []
     for command in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = command.read_bytes()
         except OSError:
             continue
-        if b"pipe:0" in words and bytes(output.parent) in words:
+        if b"pipe:0" in words and bytes(folder) in words:
             found.append(int(command.parent.name))
     return found
 
@@ -212,14 +255,26 @@ def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
-def kill_a_maker(output: Path) -> None:
-    """SIGKILL to the first process that is seen to make a part of this output; returns at once."""
+def in_background(condition: Callable[[], object], action: Callable[[], object]) -> threading.Thread:
+    """Waits for the condition, then acts; returns at once."""
+
+    def act() -> None:
+        wait_for(condition, 200)
+        action()
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    return thread
+
+
+def kill_a_maker(folder: Path) -> threading.Thread:
+    """SIGKILL to the first process that is seen to make a part of the output in this folder; returns at once."""
 
     def killed() -> bool:
-        for encoder in encoders_of(output):
+        for encoder in encoders_in(folder):
             try:
                 os.kill(parent_of(encoder), signal.SIGKILL)
             except (OSError, ValueError):
@@ -227,93 +282,79 @@ def kill_a_maker(output: Path) -> None:
             return True
         return False
 
-    threading.Thread(target=wait_for, args=(killed,), daemon=True).start()
+    return in_background(killed, lambda: None)
 
 
-def test_a_cluster_makes_the_bytes_of_one_machine(quiet: str, made: Run, tmp_path: Path) -> None:
-    progress = Watched()
-    summary = made(progress)
+def test_a_cluster_makes_the_bytes_of_one_machine(expected: str, run_on_cluster: Run, tmp_path: Path) -> None:
+    progress = Recorder()
+    summary = run_on_cluster(progress)
     assert (summary.upscaled, summary.warnings) == (FRAMES, ())
-    assert sha(tmp_path / "out.mkv") == quiet
+    assert sha(tmp_path / "out.mkv") == expected
     assert len(progress.makers()) == 2
-    assert summary.stages.upscale.frames == FRAMES
+    assert progress.frames == summary.stages.upscale.frames == FRAMES
     assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"]
 
 
-def test_a_machine_that_does_not_see_the_work_directory_sends_its_parts(
-    quiet: str, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_node_that_does_not_see_the_work_directory_sends_its_parts(
+    expected: str, run_on_cluster: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "TOKEN", "where.nobody.looks")
+    monkeypatch.setattr(cluster_node, "TOKEN", "where.nobody.looks")
     monkeypatch.setattr(Journal, "adopt", lambda *_: pytest.fail("the work directory was seen"))
-    assert made(Watched()).upscaled == FRAMES
-    assert sha(tmp_path / "out.mkv") == quiet
+    assert run_on_cluster(Recorder()).upscaled == FRAMES
+    assert sha(tmp_path / "out.mkv") == expected
 
 
-def test_a_killed_maker_costs_its_part_alone(
-    quiet: str, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_no_node_sees_the_source_each_is_named_with_the_remedy(
+    run_on_cluster: Run, job: JobOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "REST_S", 0.0)
-    progress = Watched("1 of 8 parts done", lambda: kill_a_maker(tmp_path / "out.mkv"))
-    assert made(progress).upscaled == FRAMES
-    assert any("lost on" in text and "it is made again" in text for text in progress.told)
-    assert sha(tmp_path / "out.mkv") == quiet
+    real = JobSpec
+    monkeypatch.setattr(
+        cluster, "JobSpec", lambda options, *rest: real(replace(options, input=Path("/gone.mkv")), *rest)
+    )
+    progress = Recorder()
+    remedy = r"it does not see /gone\.mkv; mount its folder there, or: rsync -a /gone\.mkv THERE:/gone\.mkv"
+    with pytest.raises(JobError, match=rf"cluster: no node can make parts; \S+ is left out: {remedy}"):
+        run_on_cluster(progress)
+    assert len([text for text in progress.notes if "is left out: it does not see /gone.mkv" in text]) == 2
 
 
-def test_a_part_that_kills_every_maker_ends_the_job_and_keeps_the_others(
-    quiet: str, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster, "REST_S", 0.0)
-    monkeypatch.setattr(cluster, "ATTEMPTS", 1)
+def test_where_no_node_has_the_resources_the_remedy_is_named(run_on_cluster: Run) -> None:
     with pytest.raises(
-        JobError, match=r"cluster: part \d was lost 1 times, at last on .*run the same command to go on"
+        JobError, match=r"expected a node with 99 CPU for each part, got none among 3; pass --threads N"
     ):
-        made(Watched("1 of 8 parts done", lambda: kill_a_maker(tmp_path / "out.mkv")))
-    assert made(Watched()).upscaled < FRAMES
-    assert sha(tmp_path / "out.mkv") == quiet
+        run_on_cluster(Recorder(), settings=replace(SETTINGS, threads=99))
 
 
-def test_a_machine_that_goes_down_costs_its_part_alone(quiet: str, machines: Any, made: Run, tmp_path: Path) -> None:
-    third = add(machines)
-    output = tmp_path / "out.mkv"
-    progress = Watched("1 of 8 parts done", lambda: machines.remove_node(third, allow_graceful=False))
-    assert made(progress).upscaled == FRAMES
-    assert sha(output) == quiet
-    wait_for(lambda: not encoders_of(output), 30)
-
-
-def test_an_unlike_machine_is_left_out_unless_allowed(machines: Any, made: Run) -> None:
-    unlike = add(machines, env_vars={"ATEN_CPU_CAPABILITY": "default"})
+def test_an_unlike_node_is_left_out_unless_allowed(nodes: Any, run_on_cluster: Run) -> None:
+    unlike = add(nodes, env_vars={"ATEN_CPU_CAPABILITY": "default"})
     try:
-        progress = Watched()
-        summary = made(progress)
+        progress = Recorder()
+        summary = run_on_cluster(progress)
         assert len(progress.makers()) == 2
         assert any("is left out: cpu: the job has" in text and "--allow-mixed" in text for text in summary.warnings)
-        progress = Watched()
-        summary = made(progress, allow_mixed=True, overwrite=True)
+        progress = Recorder()
+        summary = run_on_cluster(progress, allow_mixed=True, overwrite=True)
         assert len(progress.makers()) == 3
         assert [text for text in summary.warnings if "cpu: the job has" in text] == list(summary.warnings) != []
     finally:
-        machines.remove_node(unlike)
+        nodes.remove_node(unlike)
 
 
-def stopped_after(parts: int, made: Run) -> None:
+def test_what_a_cluster_began_one_machine_ends(
+    expected: str, run_on_cluster: Run, run_here: Run, tmp_path: Path
+) -> None:
     stop = threading.Event()
     with pytest.raises(Interrupted):
-        made(Watched(f"{parts} of 8 parts done", stop.set), stop)
-
-
-def test_what_a_cluster_began_one_machine_ends(quiet: str, made: Run, job: JobOptions, tmp_path: Path) -> None:
-    stopped_after(3, made)
-    output = tmp_path / "out.mkv"
-    wait_for(lambda: not encoders_of(output), 30)
+        run_on_cluster(Recorder(f"3 of {PARTS} parts done", stop.set), stop)
+    wait_for(lambda: not encoders_in(tmp_path), 30)
     assert not list((tmp_path / "out.mkv.iconvsr").glob("*.tmp"))
-    rest = run_job(replace(job, output=output), Watched(), threading.Event())
-    assert 0 < rest.upscaled <= FRAMES - 3 * PART_FRAMES
-    assert sha(output) == quiet
+    assert 0 < run_here(Recorder()).upscaled <= FRAMES - 3 * PART_FRAMES
+    assert sha(tmp_path / "out.mkv") == expected
 
 
-def test_what_one_machine_began_a_cluster_ends(quiet: str, made: Run, job: JobOptions, tmp_path: Path) -> None:
-    output = tmp_path / "out.mkv"
+def test_what_one_machine_began_a_cluster_ends(
+    expected: str, run_on_cluster: Run, run_here: Run, tmp_path: Path
+) -> None:
     stop = threading.Event()
 
     class Impatient(PlainProgress):
@@ -323,21 +364,65 @@ def test_what_one_machine_began_a_cluster_ends(quiet: str, made: Run, job: JobOp
                 stop.set()
 
     with pytest.raises(Interrupted):
-        run_job(replace(job, output=output), Impatient(io.StringIO()), stop)
-    assert 0 < made(Watched()).upscaled <= FRAMES - 2 * PART_FRAMES
-    assert sha(output) == quiet
+        run_here(Impatient(io.StringIO()), stop)
+    assert 0 < run_on_cluster(Recorder()).upscaled <= FRAMES - 2 * PART_FRAMES
+    assert sha(tmp_path / "out.mkv") == expected
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupted_command_prints_how_to_go_on_and_leaves_nobody_at_work(
+    nodes: Any, job: JobOptions, tmp_path: Path, times: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    in_background(lambda: encoders_in(tmp_path), interrupt)
+    assert run_command(job, tmp_path, nodes.address) == 130
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    if times == 1:
+        assert "Run the same command to go on" in printed
+    wait_for(lambda: not encoders_in(tmp_path), 30)
+
+
+def test_a_killed_maker_costs_its_part_alone(expected: str, run_on_cluster: Run, tmp_path: Path) -> None:
+    killer = kill_a_maker(tmp_path)
+    assert run_on_cluster(Recorder()).upscaled == FRAMES
+    assert not killer.is_alive()
+    assert sha(tmp_path / "out.mkv") == expected
+
+
+def test_a_part_that_kills_every_maker_ends_the_job_and_keeps_the_others(
+    expected: str, run_on_cluster: Run, run_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ATTEMPTS", 1)
+    with pytest.raises(JobError, match=r"cluster: part \d could not be made .*run the same command to go on"):
+        run_on_cluster(Recorder(f"1 of {PARTS} parts done", lambda: kill_a_maker(tmp_path)))
+    assert run_here(Recorder()).upscaled < FRAMES
+    assert sha(tmp_path / "out.mkv") == expected
+
+
+def test_a_node_that_goes_down_costs_its_part_alone(
+    expected: str, nodes: Any, run_on_cluster: Run, tmp_path: Path
+) -> None:
+    node = sorted(nodes.worker_nodes, key=id)[0]
+    progress = Recorder(f"1 of {PARTS} parts done", lambda: nodes.remove_node(node, allow_graceful=False))
+    assert run_on_cluster(progress).upscaled == FRAMES
+    assert sha(tmp_path / "out.mkv") == expected
+    wait_for(lambda: not encoders_in(tmp_path), 30)
+
+
+# ---- the command in a process of its own; one node is enough ----
 
 
 @pytest.fixture
-def started(machines: Any, job: JobOptions, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, when machines are at work on its parts."""
-    output = tmp_path / "out.mkv"
-    fixed = shlex.split("--device cpu --threads 1 --segment 4 --context 1 --preset ultrafast --progress plain")
-    words = ["upscale", str(job.input), str(output), "--model", job.model, "--part-frames", str(PART_FRAMES), *fixed]
-    command = [sys.executable, "-m", "ffmpeg_filter.cli", *words, "--cluster", machines.address]
+def started(nodes: Any, job: JobOptions, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, when nodes are at work on its parts."""
+    command = [sys.executable, "-m", "ffmpeg_filter.cli", *command_line(job, tmp_path, nodes.address)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        wait_for(lambda: encoders_of(output) or process.poll() is not None, 200)
+        wait_for(lambda: encoders_in(tmp_path) or process.poll() is not None, 200)
         yield process
     finally:
         process.kill()
@@ -345,38 +430,22 @@ def started(machines: Any, job: JobOptions, tmp_path: Path) -> Iterator[subproce
 
 
 def test_a_killed_command_leaves_nobody_at_work_and_resumes(
-    quiet: str, started: subprocess.Popen[str], made: Run, tmp_path: Path
+    expected: str, started: subprocess.Popen[str], run_here: Run, tmp_path: Path
 ) -> None:
     started.kill()
     started.wait()
-    output = tmp_path / "out.mkv"
-    wait_for(lambda: not encoders_of(output), 30)
-    assert not output.exists()
-    made(Watched())
-    assert sha(output) == quiet
+    wait_for(lambda: not encoders_in(tmp_path), 30)
+    assert not (tmp_path / "out.mkv").exists()
+    run_here(Recorder())
+    assert sha(tmp_path / "out.mkv") == expected
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
-def test_an_interrupted_command_says_how_to_go_on_and_leaves_nobody_at_work(
-    started: subprocess.Popen[str], tmp_path: Path, signals: list[signal.Signals]
+def test_a_terminated_command_prints_how_to_go_on_and_leaves_nobody_at_work(
+    started: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    for number in signals:
-        started.send_signal(number)
-    _, said = started.communicate(timeout=60)
+    started.terminate()
+    _, printed = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert "Traceback" not in said
-    if len(signals) == 1:
-        assert "Run the same command to go on" in said
-    wait_for(lambda: not encoders_of(tmp_path / "out.mkv"), 30)
-    shutil.rmtree(tmp_path)
-
-
-def test_a_cluster_that_is_not_there_is_an_error_with_the_remedy(job: JobOptions, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'vs-iconvsr[cluster]'")
-    words = ["upscale", str(job.input), str(tmp_path / "out.mkv"), "--cluster", "127.0.0.1:9"]
-    command = [sys.executable, "-m", "ffmpeg_filter.cli", *words, "--model", job.model, "--device", "cpu"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert answer.returncode == 1
-    assert "cluster: expected a running Ray cluster at 127.0.0.1:9" in answer.stderr
-    assert "ray start --head" in answer.stderr
-    assert not (tmp_path / "out.mkv.iconvsr").exists()
+    assert "Traceback" not in printed
+    assert "Run the same command to go on" in printed
+    wait_for(lambda: not encoders_in(tmp_path), 30)
