@@ -305,7 +305,7 @@ def test_a_node_that_does_not_see_the_work_directory_sends_its_parts(
 
 
 def test_where_no_node_sees_the_source_each_is_named_with_the_remedy(
-    run_on_cluster: Run, job: JobOptions, monkeypatch: pytest.MonkeyPatch
+    run_on_cluster: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = JobSpec
     monkeypatch.setattr(
