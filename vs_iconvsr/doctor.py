@@ -1,7 +1,7 @@
 """What works on this machine and, where something does not, its exact cause and the remedy.
 
-Starts no program: what vspipe and ffmpeg say is asked for in ffmpeg_filter.commands.doctor. torch, and what rests on it,
-is imported where it is examined: a torch that cannot be imported is a finding, not the end.
+Starts no program: ffmpeg_filter.commands.doctor asks vspipe and ffmpeg. torch, and what rests on it, is imported where
+it is examined: a torch that cannot be imported is a finding, not the end.
 """
 
 import ctypes
