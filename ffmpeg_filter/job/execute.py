@@ -11,10 +11,11 @@ from ffmpeg_filter.job.pipeline import FrameReader, Part, PartWriter, StageTimes
 from ffmpeg_filter.job.pool import Pipeline, PipelinePool
 from ffmpeg_filter.job.prepare import PreparedJob, prepare_job
 from ffmpeg_filter.job.report import Progress
-from ffmpeg_filter.media import decode, mux
+from ffmpeg_filter.media import decode
 from ffmpeg_filter.media.decode import Damage, DecodedFrame
 from ffmpeg_filter.media.encode import FrameEncoder
 from ffmpeg_filter.media.ffmpeg import FfmpegError
+from ffmpeg_filter.media.join import MuxError, read_packets
 from ffmpeg_filter.media.source import MediaSource, SourceError
 from vs_iconvsr import weights
 from vs_iconvsr.streaming import HrFrame, Session
@@ -118,8 +119,8 @@ class _JournalSink:
         """Raises FfmpegError for a part that is not whole, and SourceError for damaged frames with --strict."""
         number, frames = part.number, part.frames
         try:
-            count = len(mux.packed(encoder.path).pts)
-        except mux.MuxError as error:
+            count = len(read_packets(encoder.path).pts)
+        except MuxError as error:
             raise FfmpegError(f"ffmpeg reported success, but part {number} is not whole: {error}") from error
         if count != len(frames):
             raise FfmpegError(

@@ -14,6 +14,7 @@ from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.prepare import IMAGES_BEGUN, PreparedJob
 from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.media import ffmpeg, images, mux
+from ffmpeg_filter.media.join import join_parts
 from vs_iconvsr import atomic
 
 _NOTED = ("frames", "size_bytes", "kept", "left", "warnings")
@@ -86,7 +87,7 @@ def _delete_unpublished(prepared: PreparedJob, work: Journal) -> None:
 def _join_parts(prepared: PreparedJob, work: Journal) -> None:
     timeline, window = prepared.source.timeline, prepared.window
     last = window.stop - 1
-    mux.join(
+    join_parts(
         [work.part(n) for n in range(prepared.manifest.num_parts)],
         timeline.pts[window.start : window.stop],
         timeline.end_of(last) - timeline.pts[last],
@@ -206,7 +207,7 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
     kept += [*(f"changed: {text}" for text in mapping.changed), *shape]
     if source.video.rotation:
         kept.append(f"rotation by {source.video.rotation}°")
-    if mux.starts_anew(source) or not prepared.whole:
+    if mux.moves_to_zero(source) or not prepared.whole:
         start_s = float(source.timeline.start) if prepared.whole else source.timeline.time_of(window.start)
         kept.append(f"timestamps, moved to begin at 0 (they began at {start_s:.3f} s)")
     return tuple(kept)

@@ -10,8 +10,7 @@ from av.container import InputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-from ffmpeg_filter.media import images
-from ffmpeg_filter.media import linear_light as light
+from ffmpeg_filter.media import images, linear_light
 from ffmpeg_filter.media.container import open_file, select_video
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.metadata import color_properties
@@ -187,5 +186,5 @@ def _read(
     if source.images is None or source.images.peak is None:
         return planes, properties
     peak = source.images.peak
-    coded = tuple(light.coded(plane, peak) for plane in planes)
-    return tuple(plane.to(video.layout.format.dtype) for plane in coded), properties | {"_Transfer": light.CODED}
+    coded = tuple(linear_light.coded(plane, peak) for plane in planes)
+    return tuple(plane.to(video.layout.format.dtype) for plane in coded), properties | {"_Transfer": linear_light.CODED}

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import torch
 
-from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.ffmpeg import CLOSE_TIMEOUT_S, Child, Executable, FfmpegError
 from ffmpeg_filter.media.pixels import pixel_format_of, plane_order
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes
@@ -48,7 +48,7 @@ class Encoding:
     def command(self, executable: Executable, path: Path) -> list[str | bytes]:
         """The ffmpeg command that reads NUT on standard input and writes the part."""
         return [
-            *children.start(executable),
+            *ffmpeg.start(executable),
             "-copyts",
             *self.input_options,
             *("-f", "nut", "-i", "pipe:0", "-map", "0:v:0", "-fps_mode", "passthrough"),
@@ -58,7 +58,7 @@ class Encoding:
             *self.arguments,
             *("-fflags", "+bitexact"),
             *container_options(self.suffix, self.time_base),
-            children.safe_url(path),
+            ffmpeg.safe_url(path),
         ]
 
     def _filters(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 from av.video.frame import VideoFrame
 
-from ffmpeg_filter.media import linear_light as light
+from ffmpeg_filter.media import linear_light
 from ffmpeg_filter.media.container import exact, open_file, select_video
 from ffmpeg_filter.media.frames import frame_of, planes_of
 from ffmpeg_filter.media.metadata import color_properties, lost_side_data, rotation_of
@@ -140,7 +140,7 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
         layout = Layout(
             Format(layout.format.family, "float", 32), order=layout.order
         )  # curves want more than half floats
-        properties["_Transfer"] = light.CODED
+        properties["_Transfer"] = linear_light.CODED
         lost |= unread_channels(files[0])
         peak, note = _settled_peak(files, peak)
         notes.append(note)
@@ -253,7 +253,7 @@ def check_written(output: Path, bits: int, transfer: int) -> None:
     if bits not in depths:
         raise ValueError(f"bits: expected {' or '.join(map(str, depths))} for {output.suffix} pictures, got {bits}")
     if is_linear(output):
-        light.check(transfer)
+        linear_light.check(transfer)
 
 
 def encoded(
@@ -268,11 +268,11 @@ def encoded(
     """The frame as a file of that kind, RGB of 8 or 16 bits. RGB of the same depth goes in without loss.
 
     aspect: of its pixels, 0 where nothing is said.
-    EXR is linear light of half float: transfer and peak say how `frame` stands for light, see `light.linear`.
+    EXR is linear light of half float: transfer and peak say how `frame` stands for light, see `linear_light.linear`.
     """
     codec, formats = WRITTEN[suffix.lower()]
     if codec == "exr":
-        planes = (light.linear(plane.float() / 65535, transfer, peak) for plane in planes_of(frame))
+        planes = (linear_light.linear(plane.float() / 65535, transfer, peak) for plane in planes_of(frame))
         # Rounded here: the encoder cuts off what a half float does not hold.
         halves = tuple(plane.clamp(max=LARGEST_HALF).half().float() for plane in planes)
         packed = frame_of(halves, _FLOAT_RGB, frame.width, frame.height)
