@@ -169,16 +169,16 @@ def _tags_of(executable: Executable, node: IconVSRNode) -> dict[str, int]:
     above = edge.upstream_node.stream(edge.upstream_label, edge.upstream_selector)
     shown = ffmpeg.output(above.filter("showinfo"), "-", format="null", vframes=1).get_args()
     start = [executable.path, "-hide_banner", "-v", "info", "-nostats", "-nostdin"]
-    told = "\n".join(ffmpeg_program.run([*start, *map(str, shown)], timeout_s=60))
+    output = "\n".join(ffmpeg_program.run([*start, *map(str, shown)], timeout_s=60))
     values = ffmpeg_program.option_values(executable, "setparams")
     properties = {}
-    for name, unit, said in (
+    for name, unit, pattern in (
         ("_Range", "range", r"color_range:(\S+)"),
         ("_Matrix", "colorspace", r"color_space:(\S+)"),
         ("_Primaries", "color_primaries", r"color_primaries:(\S+)"),
         ("_Transfer", "color_trc", r"color_trc:(\S+)"),
     ):
-        match = re.search(said, told)
+        match = re.search(pattern, output)
         number = values.get((unit, match.group(1))) if match else None
         if number is None or number == _UNKNOWN[name]:
             continue

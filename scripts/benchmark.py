@@ -61,7 +61,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="of the CPU (default: OMP_NUM_THREADS, else all)")
     parser.add_argument("--turns", type=int, default=3, help="how often each is run (default: %(default)s)")
     parser.add_argument("--case", action="append", metavar="MODEL:WxH:FRAMES", help="instead of the usual ones")
-    parser.add_argument("--no-frontends", "--no-doors", action="store_true", help="the engine only")
+    parser.add_argument("--no-frontends", action="store_true", help="the engine only")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     return parser.parse_args(arguments)

@@ -86,11 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == 0:
         file = options.run / f"{Path(options.recipe).stem}.safetensors"
         code = commands.main(["export", *common, "--out", str(options.run), "--file", str(file)])
-    print(json.dumps(told(options.run, made_s=made_s, took_s=time.monotonic() - began)))
+    print(json.dumps(summary(options.run, made_s=made_s, took_s=time.monotonic() - began)))
     return code
 
 
-def told(run: Path, *, made_s: float, took_s: float) -> dict[str, float]:
+def summary(run: Path, *, made_s: float, took_s: float) -> dict[str, float]:
     """What there is to know of a sitting: where it stands, the time, the memory of the GPU."""
     path = run / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

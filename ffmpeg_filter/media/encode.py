@@ -26,7 +26,7 @@ class Encoding:
     """All that the bytes of an encoded part depend on, besides its frames and their timestamps.
 
     arguments: of the encoder. input_options: before its input, for HDR metadata. suffix: the container of a part.
-    full_range_coded: whether the encoder may be told of full range; where not, ffmpeg would convert to limited range.
+    full_range_coded: whether the encoder may be given full range; where not, ffmpeg would convert to limited range.
     """
 
     width: int

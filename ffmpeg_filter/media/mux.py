@@ -302,8 +302,8 @@ def _differences(
     if len(pts) != len(window):
         raise MuxError(f"output: expected {len(window)} frames, got {len(pts)}")
     shift = origin(source, None if whole else window)
-    wanted = (source.timeline.pts[n] * source.timeline.time_base - shift for n in window)
-    off = max(abs(a - b) for a, b in zip(pts, wanted, strict=True))
+    expected = (source.timeline.pts[n] * source.timeline.time_base - shift for n in window)
+    off = max(abs(a - b) for a, b in zip(pts, expected, strict=True))
     if off > TOLERANCE_S[container]:
         raise MuxError(f"output: expected the source's timestamps, got some that are off by {float(off) * 1e6:.0f} µs")
     return warnings

@@ -1,4 +1,4 @@
-"""Law 2: a file upscaled by the command holds, plane for plane, what core.iconvsr.Upscale gives for the same file."""
+"""Guarantee 2: a file upscaled by the command holds, plane for plane, what core.iconvsr.Upscale gives for the same file."""
 
 import io
 import subprocess

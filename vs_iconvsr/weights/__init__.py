@@ -1,4 +1,4 @@
-"""Weight files in, loaded networks out: for both doors and for training."""
+"""Weight files in, loaded networks out: for both frontends and for training."""
 
 import json
 import os

@@ -71,7 +71,7 @@ NAMES = (
     (r"(basic_module\.\d\.basic_module)\.8\.(weight|bias)$", r"\1.4.conv.\2"),
 )
 
-# A key that tells another network, for the message.
+# A key that identifies another network, for the message.
 STRANGERS = (
     (r"backbone\.|deform_align\.", "BasicVSR++"),
     (r"image_cleaning\.|basicvsr\.", "RealBasicVSR"),

@@ -163,7 +163,7 @@ def test_beside_another_pipeline_none_looks_ahead_beyond_its_own_part() -> None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What tells whether a second encoder would pay need not be watched for a minute."""
+    """Whether a second encoder would pay is decided without watching for a minute."""
     monkeypatch.setattr(pool, "_WATCH_S", 0.0)
     monkeypatch.setattr(pool, "_WATCH_FRAMES", 3)
 
