@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     absent = [name for name in ("av", "torchvision") if importlib.util.find_spec(name) is None]
     sys.meta_path.append(AbsentFinder(absent))
-    from training import commands
+    from training import cli, commands
     from training.loop.recipe import read_recipe
 
     recipe = read_recipe(commands.recipe_path(options.recipe), overrides=tuple(options.set))
@@ -74,18 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         join(options.shards, options.run)
     common = [str(options.recipe), "--data", str(options.data), "--device", options.device]
     common += [word for override in options.set for word in ("--set", override)]
-    code = commands.main(["synthesise", *common])
+    code = cli.main(["synthesise", *common])
     made_s = time.monotonic() - began
     if code:
         return code
     left = options.minutes - (made_s + SAVING_S) / 60.0
     means = ["--workers", str(options.workers), "--minutes", str(max(left, 0.01))]
-    code = commands.main(["train", *common, "--out", str(options.run), *means])
+    code = cli.main(["train", *common, "--out", str(options.run), *means])
     if options.shards and code in (0, 3):
         split(options.run, options.shards, limit_bytes=int(options.shard_mib * 2**20))
     if code == 0:
         file = options.run / f"{Path(options.recipe).stem}.safetensors"
-        code = commands.main(["export", *common, "--out", str(options.run), "--file", str(file)])
+        code = cli.main(["export", *common, "--out", str(options.run), "--file", str(file)])
     print(json.dumps(summary(options.run, made_s=made_s, took_s=time.monotonic() - began)))
     return code
 

@@ -1,4 +1,4 @@
-"""Guarantee 2: a file upscaled by the command holds, plane for plane, what core.iconvsr.Upscale gives for the same file."""
+"""Guarantee 2: the hr planes in a file from the command are those of core.iconvsr.Upscale for the same source."""
 
 import io
 import subprocess

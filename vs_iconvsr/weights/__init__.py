@@ -51,7 +51,7 @@ RESERVED = ("format", "architecture", "hyper_parameters")
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What a weight file holds. layout: whose key names it has; metadata: what we wrote beside the tensors."""
+    """What a weight file holds. layout: whose key names it uses. metadata: what `save` stored beside the tensors."""
 
     path: Path
     sha256: str
@@ -94,7 +94,7 @@ def save(
 ) -> None:
     """Writes a .safetensors file that `load` (or `load_part`) turns into an equal network, in float32.
 
-    provenance: what to say of where the weights come from. half: weights are rounded to float16. Raises ValueError
+    provenance: where the weights come from, stored as metadata. half: weights are rounded to float16. Raises ValueError
     for what could not be loaded again.
     """
     path = Path(path)
@@ -155,7 +155,7 @@ def scale_of(model: str | os.PathLike[str]) -> int:
 
 
 def verify(model: str | os.PathLike[str]) -> None:
-    """Loads the model, whole network or part, and lets it go. Raises WeightsError where that fails."""
+    """Loads the model, whole network or part, and discards it. Raises WeightsError where that fails."""
     loaded(locate(model))
 
 

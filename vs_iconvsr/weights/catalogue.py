@@ -134,7 +134,7 @@ def models_directory() -> Path:
     if own := os.environ.get("ICONVSR_MODELS"):
         return Path(own).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative one is to be ignored, says the XDG specification.
+    # The XDG specification says to ignore a relative path.
     return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "vs_iconvsr" / "models"
 
 
