@@ -70,7 +70,7 @@ def test_a_killed_sitting_and_one_on_another_machine_give_what_one_gives(tmp_pat
         check=False,
     )
     assert second.returncode == 0, second.stderr
-    assert "going on from step" in second.stderr
+    assert "resuming from step" in second.stderr
     told = json.loads(second.stdout.splitlines()[-1])
     assert told["step"] == 40
     straight, there = state(tmp_path / "straight"), state(tmp_path / "there")
