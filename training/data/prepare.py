@@ -23,6 +23,7 @@ from torch import Tensor
 from training.degrade.resize import imresize, to_bytes
 from training.metrics import luma
 from vs_iconvsr import scenes
+from vs_iconvsr.atomic import open_atomically
 from vs_iconvsr.colorspace import Format, usual_matrix
 
 logger = logging.getLogger(__name__)
@@ -295,10 +296,8 @@ def _write_windows(piece: Tensor, name: str, folder: Path, preparation: Preparat
     chosen = sorted(corners, key=detail, reverse=True)[: preparation.windows]
     for y, x in chosen:
         path = folder / f"{name}_{y}_{x}.npy"
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with open_atomically(path) as file:
             np.save(file, piece[:, :, y : y + side_y, x : x + side_x].numpy())
-        part.replace(path)
     return len(chosen)
 
 

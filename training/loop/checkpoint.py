@@ -1,12 +1,13 @@
 """Checkpoints: complete or absent, and the previous one is kept."""
 
 import logging
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from vs_iconvsr import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -16,19 +17,13 @@ LAST, PREVIOUS = "last.pt", "previous.pt"
 def save(state: dict[str, Any], folder: Path) -> None:
     """Write last.pt; the one before becomes previous.pt. A kill at any moment leaves at least one of them complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    part, last = folder / f"{LAST}.part", folder / LAST
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    last = folder / LAST
+    temporary = atomic.temporary_for(last)
+    torch.save(state, temporary)
+    atomic.sync(temporary)  # complete before the old one loses its name
     if last.exists():
         last.replace(folder / PREVIOUS)
-    part.replace(last)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    atomic.replace(temporary, last)
 
 
 def load(folder: Path) -> dict[str, Any] | None:
@@ -44,12 +39,3 @@ def load(folder: Path) -> dict[str, Any] | None:
         else:
             return state
     return None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

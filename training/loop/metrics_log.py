@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from training.loop.checkpoint import write_atomically
 from training.loop.run_options import TrainingError
+from vs_iconvsr.atomic import write_atomically
 
 FILE = "metrics.jsonl"
 

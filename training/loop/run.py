@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.data.sequences import Batch, Sequences
 from training.loop import checkpoint, held_out
-from training.loop.checkpoint import write_atomically
 from training.loop.config import as_json, differences, parse
 from training.loop.metrics_log import MetricsLog, StepClock
 from training.loop.optimization import (
@@ -29,6 +28,7 @@ from training.loop.optimization import (
 from training.loop.recipe import Recipe
 from training.loop.run_options import RunOptions, TrainingError
 from training.loop.steps import wrap_steps
+from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 logger = logging.getLogger(__name__)

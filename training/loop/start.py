@@ -12,6 +12,7 @@ from training.loop.recipe import Recipe
 from training.loop.run_options import RunOptions
 from training.loop.train_flow import FlowNetwork, check_gate, pretrain_flow
 from vs_iconvsr import weights
+from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.networks.basicvsr import FlowAlignedNetwork
 from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
@@ -51,9 +52,7 @@ def starting_network(recipe: Recipe, folder: Path, data: Path, *, options: RunOp
 def save_flow(network: FlowNetwork, path: Path) -> None:
     """Write the flow network alone, for `start.flow` of other recipes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    safetensors.torch.save_file({key: value.contiguous() for key, value in network.state_dict().items()}, part)
-    part.replace(path)
+    write_atomically(path, safetensors.torch.save({k: v.contiguous() for k, v in network.state_dict().items()}))
 
 
 def _pretrain(network: VideoNetwork, recipe: Recipe, folder: Path, data: Path, options: RunOptions) -> None:
