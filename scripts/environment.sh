@@ -55,7 +55,7 @@ with_clock() {
 # prepare EXTRAS: installs the checkout with these extras ("" for none) unless that has been done.
 prepare() {
     local extras=$1 python wanted installed=$venv/.iconvsr-installed
-    wanted="$(cat "$root/pyproject.toml" "$root"/vs_iconvsr/plugin/native/* | cksum) $root"
+    wanted="$(cat "$root/pyproject.toml" "$root"/vs_iconvsr/plugin/native/* "$root"/vs_iconvsr/options.py | cksum) $root"
     if [ -f "$installed" ] && [ "$(head -n 1 "$installed")" = "$wanted" ] && grep -qxF "extras:$extras" "$installed"; then
         return
     fi

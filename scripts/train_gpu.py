@@ -96,7 +96,7 @@ def session_report(run: Path, *, synthesis_s: float, session_s: float) -> dict[s
     path = run / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     last: dict[str, float] = {key: value for line in lines for key, value in line.items()}
-    last |= {"synthesis_s": round(synthesis_s, 1), "session_s": round(session_s, 1)}
+    last |= {"synthesis_s": round(synthesis_s, 1), "sitting_s": round(session_s, 1)}
     if torch.cuda.is_available():
         last["gpu_peak_mib"] = torch.cuda.max_memory_allocated() // 2**20
     return last
@@ -111,9 +111,8 @@ def split(run: Path, folder: Path, *, limit_bytes: int) -> list[Path]:
                 archive.add(run / name, arcname=name)
     content = packed.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(
-        missing_ok=True
-    )  # until all files are written there is no state at all, rather than a mixed one
+    # Until all files are written there is no state at all, rather than a mixed one.
+    (folder / INDEX).unlink(missing_ok=True)
     for old in folder.glob("shard.*"):
         old.unlink()
     pieces = [content[at : at + limit_bytes] for at in range(0, len(content), limit_bytes)]

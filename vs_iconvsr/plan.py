@@ -4,50 +4,79 @@ A plan is a pure function of frame size, network, arguments and kind of device; 
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 
-from vs_iconvsr import scenes
+from vs_iconvsr import colorspace, options
 from vs_iconvsr.engine import PRECISIONS, Shape, uses_fast_convolutions
-from vs_iconvsr.engine.tiles import MIN_TILE_PX, tiles_of
+from vs_iconvsr.engine.tiles import MIN_TILE_PX, Tile, tiles_of
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid
 
 GIB = 2**30
-DEFAULT_HALO_PX = 48  # see scripts/seams.md
+DEFAULT_HALO_PX = options.HALO.default
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may ask for; None and "auto" leave the choice to `plan_for`.
+    """What a user asks for; None and "auto" leave the choice to `plan_for`. See `options` for the meaning of each.
 
-    segment: frames kept from one propagation, 0 for whole scenes. context: frames read on either side of them.
-    scene_detect: whether propagation stops at cuts. sc_threshold: see `scenes.is_cut`.
-    tile: (width, height) of tiles in lr px, 0 for the whole frame. halo: px read round a tile.
-    device: "auto", or torch's names with commas between several. precision: "auto" or one of engine.PRECISIONS.
-    memory_bytes: what the device may give us. threads: torch's threads on
-    the CPU.
+    memory_bytes is the option `memory` in bytes, matrix its number in H.273; the other fields are options as they are.
     """
 
-    segment: int = 30
-    context: int = 5
-    scene_detect: bool = True
-    sc_threshold: float = scenes.DEFAULT_THRESHOLD
-    tile: tuple[int, int] | None = None
-    halo: int = DEFAULT_HALO_PX
-    device: str = "auto"
-    precision: str = "auto"
+    segment: int = options.SEGMENT.default
+    context: int = options.CONTEXT.default
+    scene_detect: bool = options.SCENE_DETECT.default
+    sc_threshold: float = options.SC_THRESHOLD.default
+    tile: tuple[int, int] | None = options.TILE.default
+    halo: int = options.HALO.default
+    device: str = options.DEVICE.default
+    precision: str = options.PRECISION.default
     memory_bytes: int | None = None
-    threads: int | None = None
-    dither: str = "ordered"
+    threads: int | None = options.THREADS.default
+    dither: str = options.DITHER.default
     matrix: int | None = None
+
+    @classmethod
+    def from_options(cls, values: Mapping[str, object]) -> Self:
+        """The settings among a user's options, by name; what is absent or None keeps its default.
+
+        The one place where both frontends turn options into settings. Raises ValueError, naming the option.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        fields: dict[str, Any] = {
+            option.name: option.parse(given[option.name]) for option in _SAME_IN_SETTINGS if option.name in given
+        }
+        if "memory" in given:
+            memory_gib = options.MEMORY.parse(given["memory"])
+            assert memory_gib is not None
+            fields["memory_bytes"] = round(memory_gib * GIB)
+        if "matrix" in given:
+            fields["matrix"] = colorspace.matrix_named(str(given["matrix"]))
+        return cls(**fields)
+
+
+_SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
+    options.SEGMENT,
+    options.CONTEXT,
+    options.SCENE_DETECT,
+    options.SC_THRESHOLD,
+    options.TILE,
+    options.HALO,
+    options.DEVICE,
+    options.PRECISION,
+    options.THREADS,
+    options.DITHER,
+)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A settled plan. devices are torch names; memory_bytes is the budget of each."""
+    """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags."""
 
     segment: int
     context: int
@@ -60,6 +89,7 @@ class Plan:
     threads: int
     memory_bytes: int
     dither: str
+    matrix: int | None
     working_bytes: int
     frame_bytes: int
 
@@ -76,40 +106,40 @@ class Plan:
             f"{self.frame_bytes / 2**20:.1f} MiB for each frame read, budget {self.memory_bytes / GIB:.0f} GiB"
         )
 
+    def out_of_memory_error(self, device: int) -> MemoryError:
+        """For a segment that does not fit on the device of that number by any memory strategy."""
+        return MemoryError(
+            f"memory: expected {self.working_bytes / GIB:.2f} GiB and a segment's features on {self.devices[device]}, "
+            f"got an out-of-memory error with every memory strategy; pass a smaller tile= (now {self.tile}), "
+            f"segment= (now {self.segment}) or memory="
+        )
+
     def fingerprint(self) -> dict[str, object]:
         """What the pixels depend on besides the weights and the clip; for manifests."""
         shaping = asdict(self)
-        for means in ("memory_bytes", "working_bytes", "frame_bytes"):
-            del shaping[means]
-        device = torch.device(self.devices[0])
-        shaping["devices"] = [device.type] if device.type == "cpu" else [torch.cuda.get_device_name(device)]
+        for name in ("memory_bytes", "working_bytes", "frame_bytes"):
+            del shaping[name]
+        devices = [torch.device(name) for name in self.devices]
+        shaping["devices"] = list(dict.fromkeys(_device_model(device) for device in devices))
         shaping["torch"] = torch.__version__
         shaping["cpu"] = torch.backends.cpu.get_cpu_capability()
-        shaping["fast_convolutions"] = uses_fast_convolutions(device, PRECISIONS[self.precision])
+        shaping["fast_convolutions"] = uses_fast_convolutions(devices[0], PRECISIONS[self.precision])
         return shaping
 
 
 def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int) -> Plan:
     """The plan for frames of width x height. Raises ValueError, naming the argument, for what cannot be done."""
-    Grid(1, settings.segment, settings.context)
-    if settings.dither not in ("ordered", "none"):
-        raise ValueError(f"dither: expected ordered or none, got {settings.dither}")
-    if not 0 < settings.sc_threshold <= 1:
-        raise ValueError(f"sc_threshold: expected a share above 0 and up to 1, got {settings.sc_threshold}")
-    if settings.threads is not None and settings.threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {settings.threads}")
+    _check(settings)
     devices = devices_named(settings.device)
+    _refuse_unlike(devices)
     precision = _precision(settings.precision, devices[0])
     value_bytes = PRECISIONS[precision].itemsize
     budget = settings.memory_bytes or _usual_budget(devices[0])
-    if budget < 0.25 * GIB:
-        raise ValueError(f"memory: expected at least 0.25 GiB, got {budget / GIB:.3g}")
     tile = settings.tile
     if tile is None:
         tile = _tile_that_fits(width, height, settings.halo, network, value_bytes, budget)
     tiles = tiles_of(width, height, tile, settings.halo)
-    largest = max(len(t.read_rows) * len(t.read_columns) for t in tiles)
-    total = sum(len(t.read_rows) * len(t.read_columns) for t in tiles)
+    largest_px, total_px = max(map(_read_px, tiles)), sum(map(_read_px, tiles))
     return Plan(
         segment=settings.segment,
         context=settings.context,
@@ -122,9 +152,24 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         threads=settings.threads or usual_threads(),
         memory_bytes=budget,
         dither=settings.dither,
-        working_bytes=network.working_values * largest * value_bytes + 12 * width * height * network.scale**2,
-        frame_bytes=(network.carried_channels * value_bytes + 3 * 4) * total,
+        matrix=settings.matrix,
+        working_bytes=network.working_values * largest_px * value_bytes + 12 * width * height * network.scale**2,
+        frame_bytes=(network.carried_channels * value_bytes + 3 * 4) * total_px,
     )
+
+
+def _check(settings: Settings) -> None:
+    """The limits of single options; those of tile and device depend on more than the value."""
+    Grid(1, settings.segment, settings.context)
+    options.DITHER.check(settings.dither)
+    options.SC_THRESHOLD.check(settings.sc_threshold)
+    options.HALO.check(settings.halo)
+    if settings.threads is not None:
+        options.THREADS.check(settings.threads)
+    if settings.memory_bytes is not None:
+        options.MEMORY.check(settings.memory_bytes / GIB)
+    if settings.matrix is not None:
+        colorspace.matrix_named(str(settings.matrix))
 
 
 def devices_named(text: str) -> list[torch.device]:
@@ -155,11 +200,30 @@ def devices_here() -> list[str]:
     return [*names, "cpu"]
 
 
-def _precision(wanted: str, device: torch.device) -> str:
-    if wanted != "auto":
-        if wanted not in PRECISIONS:
-            raise ValueError(f"precision: expected auto or one of {', '.join(PRECISIONS)}, got {wanted}")
-        return wanted
+def _refuse_unlike(devices: Sequence[torch.device]) -> None:
+    """Raises ValueError for devices of different models: each would make other pixels."""
+    first, *others = devices
+    for other in others:
+        if _device_model(other) != _device_model(first):
+            raise ValueError(
+                f"device: expected devices of one model, whose pixels agree, got {first} ({_device_model(first)}) and "
+                f"{other} ({_device_model(other)}); pass one of them"
+            )
+
+
+def _device_model(device: torch.device) -> str:
+    """What the pixels depend on: the name of a GPU, or the kind of a device that has no more than one model here."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "xpu":
+        return torch.xpu.get_device_name(device)
+    return device.type
+
+
+def _precision(requested: str, device: torch.device) -> str:
+    precision = options.PRECISION.parse(requested)
+    if precision != "auto":
+        return precision
     return "float16" if device.type == "cuda" else "float32"
 
 
@@ -167,6 +231,8 @@ def _usual_budget(device: torch.device) -> int:
     """The device's total memory rounded down to a power of two of GiB: the same on every day and for every load."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
+    elif device.type == "xpu":
+        total = torch.xpu.get_device_properties(device).total_memory
     else:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = Path("/sys/fs/cgroup/memory.max")
@@ -178,11 +244,15 @@ def _usual_budget(device: torch.device) -> int:
 
 
 def usual_threads() -> int:
-    """As many as OMP_NUM_THREADS says, the usual way to leave cores to others, else as many as this process may use."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdigit() and int(told) > 0:
-        return int(told)
+    """OMP_NUM_THREADS, the usual way to leave cores to others, else as many as this process may use."""
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    if requested.isdigit() and int(requested) > 0:
+        return int(requested)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_px(tile: Tile) -> int:
+    return len(tile.read_rows) * len(tile.read_columns)
 
 
 def _tile_that_fits(
@@ -195,9 +265,8 @@ def _tile_that_fits(
         tile = (-(-width // columns) if columns > 1 else 0, -(-height // rows) if rows > 1 else 0)
         if any(0 < side < MIN_TILE_PX for side in tile):
             break
-        tiles = tiles_of(width, height, tile, halo)
-        largest = max(len(t.read_rows) * len(t.read_columns) for t in tiles)
-        if network.working_values * largest * value_bytes <= budget // 2:
+        largest_px = max(map(_read_px, tiles_of(width, height, tile, halo)))
+        if network.working_values * largest_px * value_bytes <= budget // 2:
             return tile
     raise ValueError(
         f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:.2g} GiB; "

@@ -1,4 +1,4 @@
-"""`iconvsr bench`: how fast this machine upscales frames of a given size, and what a film would take."""
+"""`iconvsr bench`: how fast this machine upscales frames of a given size, and how long a film would take."""
 
 import argparse
 import time
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ffmpeg_filter.commands.arguments import add_option, help_with_default, settings_from
+from vs_iconvsr import options as upscaling
 from vs_iconvsr import plan, weights
 from vs_iconvsr.engine import MemoryStrategy, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork
@@ -22,14 +24,14 @@ FILM_FPS = 24.0
 
 @dataclass(frozen=True)
 class Speed:
-    """What one frame costs in s: each time it is read backwards, read forwards for context only, and kept."""
+    """Seconds for one frame: backward, forward as context, forward as kept."""
 
     backward_s: float
     context_s: float
     kept_s: float
 
     def frame_s(self, settled: Plan) -> float:
-        """Of a kept frame in the middle of a long scene, its share of the context included."""
+        """Seconds for a kept frame in the middle of a long scene, its share of the context included."""
         if settled.segment == 0:
             return self.backward_s + self.kept_s
         per_kept = settled.context / settled.segment
@@ -39,72 +41,70 @@ class Speed:
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "bench",
-        help="how fast this machine upscales, and with which settings it does so best",
-        description="Upscales a few frames of noise with every choice that makes sense here. Decoding and encoding, "
-        "which run beside it, are not measured.",
+        help="measure how fast this machine upscales, and with which settings",
+        description="Upscales a few frames of noise with each precision that makes sense on this device. Decoding and "
+        "encoding, which run in parallel, are not measured.",
     )
-    command.add_argument("--model", action="append", metavar="MODEL", help="name or weight file; may be given again")
-    command.add_argument("--size", default="720x480", metavar="WxH", help="of the source (default: %(default)s)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
-    command.add_argument("--segment", type=int, help="frames kept from one propagation")
-    command.add_argument("--context", type=int, help="frames read on either side of a segment")
-    command.add_argument("--threads", type=int, metavar="N", help="threads on the CPU")
-    command.add_argument("--memory", type=float, metavar="GIB", help="what the device may use")
+    add_option(command, upscaling.MODEL, action="append", help=_MODEL_HELP)
+    command.add_argument("--size", default="720x480", metavar="WxH", help="size of the source (default: %(default)s)")
+    for option in (upscaling.DEVICE, upscaling.SEGMENT, upscaling.CONTEXT, upscaling.THREADS, upscaling.MEMORY):
+        add_option(command, option)
     command.set_defaults(run=run)
+
+
+_MODEL_HELP = help_with_default(f"{upscaling.MODEL.help}; may be repeated", upscaling.MODEL.default)
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 when something could be measured."""
     say: Say = options.say
     width, height = _size(options.size)
-    given = {name: value for name in ("segment", "context", "threads") if (value := getattr(options, name)) is not None}
-    if options.memory is not None:
-        given["memory_bytes"] = round(options.memory * plan.GIB)
-    asked = replace(Settings(device=options.device), **given)
-    for model in options.model or [weights.DEFAULT_MODEL]:
+    requested = settings_from(options)
+    for model in options.model or [upscaling.MODEL.default]:
         network = weights.load(model)
-        found = {}
-        for settings in candidates(asked):
+        frame_times_s = {}
+        for settings in candidates(requested):
             settled = plan.plan_for(settings, network, width, height)
-            each_s = measure(network, settled, width, height).frame_s(settled)
-            found[settled.precision] = each_s
-            say(f"{model}, {width}x{height}: {told(each_s)}; {settled.describe()}")
-        best = min(found, key=found.__getitem__)
-        if len(found) > 1:
-            say(f"{model}: fastest with --precision {best}")
+            frame_s = measure(network, settled, width, height).frame_s(settled)
+            frame_times_s[settled.precision] = frame_s
+            say(f"{model}, {width}x{height}: {describe_speed(frame_s)}; {settled.describe()}")
+        if len(frame_times_s) > 1:
+            say(f"{model}: fastest with --precision {min(frame_times_s, key=frame_times_s.__getitem__)}")
     return 0
 
 
-def candidates(asked: Settings) -> list[Settings]:
-    """The precisions that the device has fast arithmetic for."""
-    on_gpu = plan.devices_named(asked.device)[0].type == "cuda"
-    return [replace(asked, precision=precision) for precision in (("float16", "float32") if on_gpu else ("float32",))]
+def candidates(requested: Settings) -> list[Settings]:
+    """The settings with each precision that the device has fast arithmetic for."""
+    on_gpu = plan.devices_named(requested.device)[0].type == "cuda"
+    return [
+        replace(requested, precision=precision) for precision in (("float16", "float32") if on_gpu else ("float32",))
+    ]
 
 
 def measure(network: VideoNetwork, settled: Plan, width: int, height: int) -> Speed:
-    """Means over a few frames, on the first device of the plan; a first short propagation warms up and is not counted.
+    """Averages over a few frames on the first device of the plan, after a short propagation that only warms up.
 
-    Sets torch's threads for this thread, as the engine's own thread has them.
+    Sets torch's thread count for this thread, as the engine's own thread has it.
     """
     torch.set_num_threads(settled.threads)
     device = torch.device(settled.devices[0])
     upscaler = Upscaler(network, device, settled.shape(width, height))
     lr = torch.rand(MEASURED_FRAMES, 3, height, width, generator=torch.Generator().manual_seed(0))
     _propagation_s(upscaler, lr, kept=range(1))
-    spent = _propagation_s(upscaler, lr, kept=range(MEASURED_FRAMES // 2, MEASURED_FRAMES))
-    return Speed(*(sum(times) / len(times) for times in spent))
+    times_s = _propagation_s(upscaler, lr, kept=range(MEASURED_FRAMES // 2, MEASURED_FRAMES))
+    return Speed(*(sum(times) / len(times) for times in times_s))
 
 
-def told(each_s: float) -> str:
+def describe_speed(frame_s: float) -> str:
     """'2.50 fps, a film of 100 minutes at 24 fps in 16.0 hours'."""
-    hours = FILM_MINUTES * 60 * FILM_FPS * each_s / 3600
-    return f"{1 / each_s:.2f} fps, a film of {FILM_MINUTES:.0f} minutes at {FILM_FPS:.0f} fps in {hours:.1f} hours"
+    hours = FILM_MINUTES * 60 * FILM_FPS * frame_s / 3600
+    return f"{1 / frame_s:.2f} fps, a film of {FILM_MINUTES:.0f} minutes at {FILM_FPS:.0f} fps in {hours:.1f} hours"
 
 
 def _propagation_s(
     upscaler: Upscaler, lr: torch.Tensor, *, kept: range
 ) -> tuple[list[float], list[float], list[float]]:
-    """The seconds of every frame backwards, forwards and kept."""
+    """Seconds for each frame: backward, forward as context, forward as kept."""
     read = range(kept.stop)
     propagation = upscaler.propagate(
         Segment(kept, read), lambda n: lr[n].to(upscaler.device), strategy=MemoryStrategy.KEEP

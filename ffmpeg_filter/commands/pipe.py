@@ -3,18 +3,22 @@
 import argparse
 import sys
 
-from ffmpeg_filter.commands.upscale import add_model_arguments, settings_from
+from ffmpeg_filter.commands.arguments import add_upscaling_arguments, help_with_default, settings_from
+from vs_iconvsr import options as upscaling
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "pipe",
-        help="upscale what comes on standard input to standard output, between two ffmpegs",
-        description="Reads NUT, Matroska, MPEG-TS or y4m, writes NUT: large pictures, same timestamps, same sound.",
+        help="upscale from standard input to standard output, between two ffmpegs",
+        description="Reads NUT, Matroska, MPEG-TS or y4m and writes NUT: upscaled frames with the same timestamps "
+        "and sound.",
         epilog="ffmpeg -i IN -c copy -f nut - | iconvsr pipe | ffmpeg -f nut -i - -c:a copy -c:v libx265 OUT.mkv",
     )
-    add_model_arguments(command)
-    command.add_argument("--bits", type=int, help="depth (default: 10, or the source's own if higher)")
+    add_upscaling_arguments(command)
+    command.add_argument(
+        "--bits", type=int, metavar="N", help=help_with_default("bit depth", "10, or the source's if that is higher")
+    )
     command.set_defaults(run=run)
 
 
@@ -26,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     for name, end in (("input", sys.stdin), ("output", sys.stdout)):
         if end.isatty():
             raise ValueError(f"pipe: expected a pipe on standard {name}, got a terminal; see iconvsr pipe --help")
-    network = weights.load(options.model or weights.DEFAULT_MODEL)
+    network = weights.load(options.model or upscaling.MODEL.default)
     done = upscale_pipe(
         network, settings_from(options), sys.stdin.buffer, lambda _: sys.stdout.buffer, bits=options.bits
     )

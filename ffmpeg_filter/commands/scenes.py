@@ -8,24 +8,33 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ffmpeg_filter.commands.arguments import add_option, help_with_default
 from ffmpeg_filter.media.decode import Damage, pictures
-from ffmpeg_filter.media.probe import MediaSource, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource
+from vs_iconvsr import options as upscaling
 from vs_iconvsr import scenes
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser("scenes", help="list where the scenes of a video start")
-    command.add_argument("input", type=Path, metavar="INPUT")
-    command.add_argument("--sc-threshold", type=float, default=scenes.DEFAULT_THRESHOLD, help="what counts as a cut")
-    command.add_argument("--json", action="store_true", help="one JSON object a scene")
+    command = commands.add_parser(
+        "scenes",
+        help="list where the scenes of a video start",
+        description="Prints the first frame of each scene and its time in seconds, as the upscaler sees them.",
+    )
+    command.add_argument("input", type=Path, metavar="INPUT", help="a video")
+    add_option(command, upscaling.SC_THRESHOLD)
+    command.add_argument("--json", action="store_true", help=help_with_default("print one JSON object a scene", "no"))
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Says one line a scene on standard output: its first frame and its time in s."""
+    """Prints one line a scene: its first frame and its time in s."""
+    given = options.sc_threshold
+    threshold = upscaling.SC_THRESHOLD.default if given is None else upscaling.SC_THRESHOLD.parse(given)
     source = probe(options.input)
-    for frame in starts(source, options.sc_threshold):
-        time_s = source.time_of(frame) - source.time_of(0)
+    for frame in starts(source, threshold):
+        time_s = source.timeline.time_of(frame) - source.timeline.time_of(0)
         options.say(json.dumps({"frame": frame, "time_s": time_s}) if options.json else f"{frame}\t{time_s:.3f}")
     return 0
 
@@ -35,19 +44,20 @@ def starts(source: MediaSource, threshold: float) -> Iterator[int]:
     yield 0
     window: deque[Tensor] = deque(maxlen=scenes.BEFORE + 1 + scenes.AFTER)
     last = -1
-    for picture in pictures(source, 0, Damage(), ignore_interlaced=True):
-        window.append(scenes.signature(picture.planes, source.layout.format))
-        last = picture.index
-        if last >= scenes.AFTER:
-            yield from _judged(window, last - scenes.AFTER, last, threshold)
+    for decoded in pictures(source, 0, Damage(), ignore_interlaced=True):
+        window.append(scenes.signature(decoded.planes, source.video.layout.format))
+        last = decoded.index
+        if last >= scenes.AFTER and _is_cut(window, last - scenes.AFTER, last, threshold):
+            yield last - scenes.AFTER
     for frame in range(max(last - scenes.AFTER + 1, 0), last + 1):
-        yield from _judged(window, frame, last, threshold)
+        if _is_cut(window, frame, last, threshold):
+            yield frame
 
 
-def _judged(window: deque[Tensor], frame: int, last: int, threshold: float) -> Iterator[int]:
-    """frame, if it starts a scene; window holds the signatures of the frames up to `last`."""
+def _is_cut(window: deque[Tensor], frame: int, last: int, threshold: float) -> bool:
+    """Whether `frame` starts a scene; window holds the signatures of the frames up to `last`."""
+    if frame == 0:
+        return False
     first = max(frame - scenes.BEFORE, 0)
     start = last - len(window) + 1
-    seen = list(window)[first - start :]
-    if frame > 0 and scenes.is_cut(seen, frame - first, threshold=threshold):
-        yield frame
+    return scenes.is_cut(list(window)[first - start :], frame - first, threshold=threshold)

@@ -62,7 +62,7 @@ def test_folders_of_folders_of_any_depth_work(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected folders with pictures .* as in any, found none"):
+    with pytest.raises(ValueError, match=r"expected folders of images .* as in any, found none"):
         open_frames(tmp_path)
     with pytest.raises(ValueError, match="expected a folder of frames, found none"):
         open_frames(tmp_path / "nowhere")

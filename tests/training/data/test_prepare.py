@@ -202,7 +202,7 @@ def test_soft_footage_is_sharp_at_half_its_size(tmp_path: Path) -> None:
             picture = enlarged(n).permute(1, 2, 0).contiguous().numpy()
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    with pytest.raises(ValueError, match="soft: nothing finer than half its size; try --downscale 2"):
+    with pytest.raises(ValueError, match="soft: no detail finer than half its size; try --downscale 2"):
         prepare([path], tmp_path / "data", SMALL)
     prepare([path], tmp_path / "data", replace(WHOLE, downscale=2))
     (frames,) = starts_and_frames(tmp_path / "data" / "train").values()
@@ -220,10 +220,10 @@ def test_frames_shown_twice_are_taken_once(tmp_path: Path) -> None:
     ("picture", "frames", "reason"),
     [
         (black, 10, "black"),
-        (soft, 10, "soft: nothing finer than half its size; try --downscale 2"),
+        (soft, 10, "soft: no detail finer than half its size; try --downscale 2"),
         (combed, 10, "interlaced: deinterlace it first"),
-        (leaves(1), 4, "too short: 4 frames that differ, 6 expected"),
-        (lambda _: leaves(1)(0), 10, "too short: 1 frames that differ, 6 expected"),
+        (leaves(1), 4, "too short: expected at least 6 distinct frames, got 4"),
+        (lambda _: leaves(1)(0), 10, "too short: expected at least 6 distinct frames, got 1"),
     ],
 )
 def test_what_teaches_nothing_is_left_out_with_its_reason(picture: Picture, frames: int, reason: str) -> None:
@@ -255,7 +255,7 @@ def test_credits_are_left_out(ground: int, ink: int, speed: int) -> None:
 def test_a_scene_that_shows_a_page_for_a_while_is_kept() -> None:
     page = credits_page(ground=0, ink=235, speed=1)
     looks = looks_at(lambda n: page(n) if n < 5 else leaves(1)(n), 12)
-    assert sum(look.written for look in looks) == 5
+    assert sum(look.is_page for look in looks) == 5
     assert verdict(looks, SMALL) == "kept"
 
 
@@ -344,7 +344,7 @@ def test_a_damaged_video_does_not_end_the_others(tmp_path: Path) -> None:
 
 def test_nothing_kept_is_an_error_that_says_why(tmp_path: Path) -> None:
     video = film(tmp_path / "dark.mkv", (black, 8))
-    with pytest.raises(ValueError, match="expected at least one scene to keep, got black"):
+    with pytest.raises(ValueError, match="expected at least one usable scene, got black"):
         prepare([video], tmp_path / "data", SMALL)
 
 
@@ -354,5 +354,5 @@ def test_videos_are_found_below_folders_and_names_must_differ(tmp_path: Path) ->
         (tmp_path / name).touch()
     assert [path.name for path in find_videos([tmp_path])] == ["c.MKV", "b.mp4"]
     (tmp_path / "a" / "b.mp4").touch()
-    with pytest.raises(ValueError, match=r"b\.mp4: expected names that differ"):
+    with pytest.raises(ValueError, match=r"b\.mp4: expected unique file names"):
         find_videos([tmp_path])

@@ -1,19 +1,19 @@
-/* core.iconvsr for VapourSynth: registers the functions and hands every call over to vs_iconvsr.plugin.
+/* core.iconvsr for VapourSynth: registers the functions and passes every call on to vs_iconvsr.plugin.
  *
  * No mathematics and no static state. Not linked to libpython: Python itself, or the libpython that VSScript opened,
- * has the symbols. Only functions of Python are used, never its data (Py_None, PyExc_*, types): functions are bound at
- * the first call, data when the file is opened, and so the file opens in any process. Built on the stable ABI.
+ * has the symbols. Only Python's functions are used, never its data (Py_None, PyExc_*, types): functions are bound at
+ * the first call, but data when the file is opened. So the file opens in any process. Built on the stable ABI.
  *
- * Python's side of a filter is one object with the attribute output = (format id, width, height, whether the planes stay
+ * On Python's side a filter is one object with the attribute output = (format id, width, height, whether the planes are
  * those of source frame n) and these methods, each called with the GIL held:
  *   start(n) -> [frame numbers to request]         a request begins; may run on several threads at once
- *   take(number, planes, properties, user_data)     a requested source frame has come
- *   more(n) -> [frame numbers to request]          all of a round have come; empty when n can be made
- *   finish(n) -> (hr, user_data, changes)           waits, without the GIL, until hr frame n is there
+ *   take(number, planes, properties, user_data)    a requested source frame has arrived
+ *   more(n) -> [frame numbers to request]          a whole round has arrived; empty when n can be made
+ *   finish(n) -> (hr, user_data, changes)          waits, without the GIL, until hr frame n is ready
  *   write(hr, planes)                              copies hr into a fresh frame
  *   abandon(n)                                     the request ended without a frame
  *   close()                                        the node is gone
- * Planes are (memoryview, width, height, stride in bytes); a user_data is an opaque copy of a frame's
+ * Planes are (memoryview, width, height, stride in bytes); user_data is an opaque copy of a frame's
  * properties; changes are {property: int, or None to delete it}.
  */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "VapourSynth4.h"
+#include "signature.h" /* UPSCALE_ARGUMENTS, SCENE_DETECT_ARGUMENTS: written by vs_iconvsr/options.py */
 
 typedef struct {
     const char *name; /* of the function, static */
@@ -216,7 +217,7 @@ static void request(Round *round, Filter *d, void **frame_data, VSFrameContext *
         vsapi->requestFrameFilter(round->numbers[i], d->node, context);
 }
 
-/* Hands the frames of a finished round over; 0 on success, -1 with an exception set. Needs the GIL. */
+/* Passes on the frames of a finished round; 0 on success, -1 with an exception set. Needs the GIL. */
 static int take_round(const Round *round, Filter *d, VSFrameContext *context, const VSAPI *vsapi) {
     for (int i = 0; i < round->count; i++) {
         const VSFrame *frame = vsapi->getFrameFilter(round->numbers[i], d->node, context);
@@ -266,7 +267,7 @@ static VSFrame *deliver(int n, Filter *d, VSFrameContext *context, VSCore *core,
     return frame;
 }
 
-/* The request has ended without a frame: Python must not go on protecting what it was going to need. */
+/* The request has ended without a frame: Python need no longer keep what it was waiting for. */
 static void abandon(int n, Filter *d) {
     PyObject *done = PyObject_CallMethod(d->filter, "abandon", "i", n);
     if (!done)
@@ -285,9 +286,9 @@ static const VSFrame *VS_CC get_frame(int n, int reason, void *instance, void **
     if (reason == arError) {
         abandon(n, d);
     } else if (reason == arInitial || take_round(asked, d, context, vsapi) == 0) {
-        PyObject *expected = PyObject_CallMethod(d->filter, reason == arInitial ? "start" : "more", "i", n);
-        next = expected ? round_from(expected) : NULL;
-        Py_XDECREF(expected);
+        PyObject *numbers = PyObject_CallMethod(d->filter, reason == arInitial ? "start" : "more", "i", n);
+        next = numbers ? round_from(numbers) : NULL;
+        Py_XDECREF(numbers);
         if (!next && !PyErr_Occurred())
             frame = deliver(n, d, context, core, vsapi);
     }
@@ -323,12 +324,12 @@ static void VS_CC free_filter(void *instance, VSCore *core, const VSAPI *vsapi) 
 
 /* ---- functions ---- */
 
-/* vs_iconvsr.plugin, which imports torch: before that torch must be told how its threads wait. Needs the GIL. */
+/* vs_iconvsr.plugin, which imports torch; how torch's threads wait is set before that. Needs the GIL. */
 static PyObject *import_plugin(void) {
     PyObject *openmp = PyImport_ImportModule("vs_iconvsr.openmp");
-    PyObject *told = openmp ? PyObject_CallMethod(openmp, "let_threads_sleep", NULL) : NULL;
-    PyObject *module = told ? PyImport_ImportModule("vs_iconvsr.plugin") : NULL;
-    Py_XDECREF(told);
+    PyObject *done = openmp ? PyObject_CallMethod(openmp, "let_threads_sleep", NULL) : NULL;
+    PyObject *module = done ? PyImport_ImportModule("vs_iconvsr.plugin") : NULL;
+    Py_XDECREF(done);
     Py_XDECREF(openmp);
     return module;
 }
@@ -359,7 +360,7 @@ static PyObject *call_plugin(const char *function, VSNode *node, const VSMap *in
     return result;
 }
 
-/* The output format, size and kind that the Python filter states; on failure the reason is in error. */
+/* The format, size and kind of output that the Python filter gives; on failure the reason is in error. */
 static void read_output(Filter *d, char *error, VSCore *core, const VSAPI *vsapi) {
     unsigned int id = 0;
     PyObject *output = PyObject_GetAttrString(d->filter, "output");
@@ -370,7 +371,7 @@ static void read_output(Filter *d, char *error, VSCore *core, const VSAPI *vsapi
     Py_XDECREF(output);
 }
 
-/* VSScript or Python has put libpython into the process, or there is nothing to hand over to. */
+/* Whether VSScript or Python has brought libpython into the process. If not, out gets the error. */
 static int python_is_here(const char *function, VSMap *out, const VSAPI *vsapi) {
     char text[ERROR_BYTES];
     if (dlsym(RTLD_DEFAULT, "PyGILState_Ensure") && Py_IsInitialized())
@@ -386,28 +387,28 @@ static void VS_CC create_filter(const VSMap *in, VSMap *out, void *user_data, VS
     if (!python_is_here(function, out, vsapi))
         return;
     VSNode *node = vsapi->mapGetNode(in, "clip", 0, NULL);
-    Filter made = {.name = function, .node = node, .vi = *vsapi->getVideoInfo(node)};
+    Filter filter = {.name = function, .node = node, .vi = *vsapi->getVideoInfo(node)};
     PyGILState_STATE gil = PyGILState_Ensure();
-    made.filter = call_plugin(function, node, in, core, vsapi);
-    if (made.filter)
-        read_output(&made, error, core, vsapi);
+    filter.filter = call_plugin(function, node, in, core, vsapi);
+    if (filter.filter)
+        read_output(&filter, error, core, vsapi);
     else
         take_error(function, error);
     Filter *d = *error ? NULL : malloc(sizeof *d);
     if (!d)
-        Py_XDECREF(made.filter);
+        Py_XDECREF(filter.filter);
     PyGILState_Release(gil);
     if (!d) {
         vsapi->mapSetError(out, *error ? error : "out of memory");
         vsapi->freeNode(node);
         return;
     }
-    *d = made; /* from here on free_filter owns the node and the Python object */
+    *d = filter; /* from here on free_filter owns the node and the Python object */
     VSFilterDependency dependency = {node, rpGeneral};
     vsapi->createVideoFilter(out, function, &d->vi, get_frame, free_filter, fmParallelRequests, &dependency, 1, d, core);
 }
 
-/* Functions that answer instead of filtering: Python returns {key: [str, …]}. */
+/* Functions that return text instead of a clip: Python returns {key: [str, …]}. */
 static void VS_CC answer(const VSMap *in, VSMap *out, void *user_data, VSCore *core, const VSAPI *vsapi) {
     const char *function = user_data;
     char error[ERROR_BYTES] = "";
@@ -438,19 +439,12 @@ static void VS_CC answer(const VSMap *in, VSMap *out, void *user_data, VSCore *c
         vsapi->mapSetError(out, error);
 }
 
-#define UPSCALE_ARGUMENTS                                                                                              \
-    "clip:vnode;model:data:opt;device:data:opt;precision:data:opt;segment:int:opt;context:int:opt;tile:int[]:opt;"     \
-    "halo:int:opt;scene_detect:int:opt;sc_threshold:float:opt;format:int:opt;matrix:data:opt;dither:data:opt;"         \
-    "memory:float:opt;auto_download:int:opt;"
-
-
 VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *api) {
     api->configPlugin("org.vs_iconvsr.iconvsr", "iconvsr", "IconVSR and BasicVSR video super-resolution",
                       VS_MAKE_VERSION(0, 1), VAPOURSYNTH_API_VERSION, 0, plugin);
     api->registerFunction("Upscale", UPSCALE_ARGUMENTS, "clip:vnode;", create_filter, "Upscale", plugin);
     api->registerFunction("Plan", UPSCALE_ARGUMENTS, "json:data;", answer, "Plan", plugin);
-    api->registerFunction("SceneDetect", "clip:vnode;sc_threshold:float:opt;", "clip:vnode;", create_filter,
-                          "SceneDetect", plugin);
+    api->registerFunction("SceneDetect", SCENE_DETECT_ARGUMENTS, "clip:vnode;", create_filter, "SceneDetect", plugin);
     api->registerFunction("Models", "", "name:data[];description:data[];", answer, "Models", plugin);
     api->registerFunction("Version", "", "version:data;torch:data;devices:data[];", answer, "Version", plugin);
 }

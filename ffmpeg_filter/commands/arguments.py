@@ -1,0 +1,71 @@
+"""The options of upscaling as arguments of a command; what they are is defined in `vs_iconvsr.options`."""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vs_iconvsr import options
+from vs_iconvsr.options import Option
+
+if TYPE_CHECKING:
+    from vs_iconvsr.plan import Settings
+
+type ArgumentTarget = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_upscaling_arguments(command: argparse.ArgumentParser) -> None:
+    """A group with all that `settings_from` reads, and --model."""
+    group = command.add_argument_group("upscaling")
+    for option in options.COMMAND:
+        add_option(group, option)
+
+
+def add_option(target: ArgumentTarget, option: Option[Any], **overrides: Any) -> None:
+    """One option. What the user leaves out is None in the namespace: its default is applied later, in one place.
+
+    overrides: for `add_argument`, such as action="append".
+    """
+    flag = option.name.replace("_", "-")
+    if option.kind == "bool":
+        target.add_argument(
+            f"--no-{flag}",
+            dest=option.name,
+            action="store_const",
+            const=False,
+            help=help_with_default(option.off, option.help),
+        )
+        return
+    keywords: dict[str, Any] = {
+        "type": {"int": int, "float": float, "size": _size}.get(option.kind),
+        "metavar": option.metavar or None,
+        "help": help_with_default(option.help, option.default_text()),
+    }
+    if option.choices and not option.short_names:
+        keywords["choices"] = option.choices
+    target.add_argument(f"--{flag}", **(keywords | overrides))
+
+
+def help_with_default(text: str, default: object) -> str:
+    """The help of an argument, for argparse."""
+    return f"{text} (default: {default})".replace("%", "%%")
+
+
+def settings_from(namespace: argparse.Namespace) -> "Settings":
+    """What the user asks for in upscaling. Raises ValueError, naming the option, for what cannot be."""
+    from vs_iconvsr.plan import Settings
+
+    return Settings.from_options(given_options(namespace, options.COMMAND))
+
+
+def given_options(namespace: argparse.Namespace, chosen: Sequence[Option[Any]]) -> dict[str, object]:
+    """Those of the chosen options that the command has and the user has given."""
+    values = {option.name: getattr(namespace, option.name, None) for option in chosen}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _size(text: str) -> tuple[int, int]:
+    """'640x360' → (640, 360); '0' → (0, 0)."""
+    parts = ["0", "0"] if text == "0" else text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT or 0, got {text}")
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,327 @@
+"""The options of upscaling, each defined once. Standard library only: the build reads this file before torch is there.
+
+From here come the signature of `core.iconvsr.Upscale` (and so its type stubs), the options of the `iconvsr` commands,
+the defaults and limits of `plan.Settings`, and the table in the README:
+
+    python -m vs_iconvsr.options signature FILE    writes the C header that native/shim.c includes
+    python -m vs_iconvsr.options table README.md   replaces the table between the two marker comments
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+type Kind = Literal["int", "float", "str", "bool", "size"]
+
+MIN_MEMORY_GIB = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option[T]:
+    """One option.
+
+    default: None leaves the choice to the program, and `unset` says what it then does. at_least, above and at_most
+    are limits, `expected` puts them into words. short_names: other spellings of some choices. off: what it means to
+    switch off an option that is on by default. cost: what another value costs, where that matters.
+    shapes_pixels: whether the output depends on it. in_filter, in_command: which frontends have it.
+    """
+
+    name: str
+    kind: Kind
+    default: T
+    help: str
+    unset: str = ""
+    unit: str = ""
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    short_names: Mapping[str, str] = field(default_factory=dict)
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    expected: str = ""
+    off: str = ""
+    cost: str = ""
+    shapes_pixels: bool = True
+    in_filter: bool = True
+    in_command: bool = True
+
+    def parse(self, value: object) -> T:
+        """A user's value, converted, with its full name and within the limits. Raises ValueError, naming the option."""
+        parsed: Any = value
+        if self.kind == "str":
+            parsed = self.short_names.get(str(value).lower(), str(value))
+        elif self.kind == "size":
+            sides = [int(side) for side in cast("Sequence[int]", value)]
+            if len(sides) != 2:
+                raise ValueError(f"{self.name}: expected [width, height], got {sides}")
+            parsed = (sides[0], sides[1])
+        else:
+            parsed = {"int": int, "float": float, "bool": bool}[self.kind](cast("Any", value))
+        self.check(parsed)
+        return cast("T", parsed)
+
+    def check(self, value: object) -> None:
+        """Raises ValueError, naming the option, for a value that is outside the limits or none of the choices."""
+        if self.choices and value not in self.choices:
+            raise ValueError(f"{self.name}: expected one of {', '.join(self.choices)}, got {value}")
+        if not self.expected:
+            return
+        number = cast("float", value)
+        if not (
+            math.isfinite(number)
+            and (self.at_least is None or number >= self.at_least)
+            and (self.above is None or number > self.above)
+            and (self.at_most is None or number <= self.at_most)
+        ):
+            raise ValueError(f"{self.name}: expected {self.expected}, got {number:g}")
+
+    def default_text(self) -> str:
+        """The default as the command's help shows it."""
+        if self.default is None:
+            return self.unset
+        number = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+        return f"{number} {self.unit}".rstrip()
+
+    def argument(self) -> str:
+        """The option as VapourSynth declares it: 'segment:int:opt;'."""
+        types = {"int": "int", "float": "float", "str": "data", "bool": "int", "size": "int[]"}
+        return f"{self.name}:{types[self.kind]}:opt;"
+
+
+MODEL = Option(
+    name="model",
+    kind="str",
+    default="light",
+    help="name from `iconvsr models list`, or path of a weight file",
+    cost="the authors' models look better, take 20 to 30 times the work and want a GPU",
+)
+DEVICE = Option(
+    name="device",
+    kind="str",
+    default="auto",
+    help="cpu, cuda, cuda:1, mps or xpu; several of one kind with commas, such as cuda:0,cuda:1",
+)
+PRECISION = Option(
+    name="precision",
+    kind="str",
+    default="auto",
+    choices=("auto", "float32", "float16", "bfloat16"),
+    short_names={"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"},
+    help="auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16); auto is float16 on CUDA, else float32",
+    cost="the CPU takes float32 only",
+)
+SEGMENT = Option(
+    name="segment",
+    kind="int",
+    default=30,
+    unit="frames",
+    metavar="N",
+    at_least=0,
+    expected="0 (whole scenes) or at least 1 frame",
+    help="frames kept from one propagation; 0 keeps whole scenes together",
+    cost="more frames take more memory; with 0, memory grows with the length of a scene",
+)
+CONTEXT = Option(
+    name="context",
+    kind="int",
+    default=5,
+    unit="frames",
+    metavar="N",
+    at_least=0,
+    expected="at least 0 frames",
+    help="frames read on either side of a segment, and not kept",
+    cost="more frames take more time",
+)
+TILE = Option[tuple[int, int] | None](
+    name="tile",
+    kind="size",
+    default=None,
+    unset="whole frames where they fit into memory",
+    unit="pixels of the source",
+    metavar="WxH",
+    help="size of tiles; a side of 0 spans the frame",
+    cost="smaller tiles take less memory and more time",
+)
+HALO = Option(  # 48, 30 and 5: see scripts/seams.md
+    name="halo",
+    kind="int",
+    default=48,
+    unit="px",
+    metavar="PX",
+    at_least=0,
+    expected="at least 0 px",
+    help="margin in the source that is read around each tile, and not kept",
+    cost="a wider one takes more time, a narrower one may show seams",
+)
+SCENE_DETECT = Option(
+    name="scene_detect",
+    kind="bool",
+    default=True,
+    help="stop propagation at cuts",
+    off="propagate across cuts",
+)
+SC_THRESHOLD = Option(
+    name="sc_threshold",
+    kind="float",
+    default=0.7,
+    metavar="SHARE",
+    above=0,
+    at_most=1,
+    expected="a share above 0 and up to 1",
+    help="share of a frame that must be new for a cut, up to 1; a lower one finds more cuts",
+)
+FORMAT = Option[int | None](
+    name="format",
+    kind="int",
+    default=None,
+    unset="the source's",
+    help="output format, such as `vs.YUV420P10`",
+    in_command=False,
+)
+MATRIX_NAMES = ("709", "fcc", "470bg", "170m", "240m", "2020ncl")
+MATRIX = Option[str | None](
+    name="matrix",
+    kind="str",
+    default=None,
+    unset="as tagged, else by frame size",
+    metavar="NAME",
+    help=f"YUV matrix, in place of what the source says: {', '.join(MATRIX_NAMES)}, or its number in H.273",
+)
+DITHER = Option(
+    name="dither",
+    kind="str",
+    default="ordered",
+    choices=("ordered", "none"),
+    help="how values are rounded to the bit depth of the output; none rounds to nearest",
+)
+MEMORY = Option[float | None](
+    name="memory",
+    kind="float",
+    default=None,
+    unset="total memory of the device, rounded down to a power of two",
+    unit="GiB",
+    metavar="GIB",
+    at_least=MIN_MEMORY_GIB,
+    expected=f"at least {MIN_MEMORY_GIB:g} GiB",
+    help="memory that the device may use; decides on tiles",
+)
+AUTO_DOWNLOAD = Option(
+    name="auto_download",
+    kind="bool",
+    default=False,
+    help="download the weights of an official model that are not there yet",
+    shapes_pixels=False,
+    in_command=False,
+)
+THREADS = Option[int | None](
+    name="threads",
+    kind="int",
+    default=None,
+    unset="OMP_NUM_THREADS, else one per core",
+    metavar="N",
+    at_least=1,
+    expected="at least 1",
+    help="threads that the CPU uses for one operation",
+    in_filter=False,
+)
+
+OPTIONS: tuple[Option[Any], ...] = (
+    MODEL,
+    DEVICE,
+    PRECISION,
+    SEGMENT,
+    CONTEXT,
+    TILE,
+    HALO,
+    SCENE_DETECT,
+    SC_THRESHOLD,
+    FORMAT,
+    MATRIX,
+    DITHER,
+    MEMORY,
+    AUTO_DOWNLOAD,
+    THREADS,
+)
+"""In the order of the filter's arguments, which scripts may rely on."""
+
+FILTER = tuple(option for option in OPTIONS if option.in_filter)
+COMMAND = tuple(option for option in OPTIONS if option.in_command)
+
+
+def upscale_signature() -> str:
+    """The arguments of `core.iconvsr.Upscale` and `core.iconvsr.Plan`, as VapourSynth declares them."""
+    return "clip:vnode;" + "".join(option.argument() for option in FILTER)
+
+
+def scene_detect_signature() -> str:
+    """The arguments of `core.iconvsr.SceneDetect`."""
+    return "clip:vnode;" + SC_THRESHOLD.argument()
+
+
+def signature_header() -> str:
+    """The C header with both signatures."""
+    return (
+        "/* Written by vs_iconvsr/options.py at build time. */\n"
+        f'#define UPSCALE_ARGUMENTS "{upscale_signature()}"\n'
+        f'#define SCENE_DETECT_ARGUMENTS "{scene_detect_signature()}"\n'
+    )
+
+
+TABLE_BEGIN = "<!-- table of options: python -m vs_iconvsr.options table README.md -->"
+TABLE_END = "<!-- end of the table of options -->"
+
+
+def readme_table() -> str:
+    """The arguments of the filter as a Markdown table, one line each."""
+    rows = [f"| `{option.name}` | {_default_cell(option)} | {_meaning_cell(option)} |" for option in FILTER]
+    return "\n".join(["| argument | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def with_table(text: str) -> str:
+    """A document with the table between its two markers replaced. Raises ValueError for one without them."""
+    before, begin, rest = text.partition(TABLE_BEGIN)
+    _, end, after = rest.partition(TABLE_END)
+    if not begin or not end:
+        raise ValueError(f"table: expected a file with the lines {TABLE_BEGIN} and {TABLE_END}, got one without")
+    return f"{before}{begin}\n{readme_table()}{end}{after}"
+
+
+def _default_cell(option: Option[Any]) -> str:
+    if option.kind == "bool":
+        return str(int(option.default))
+    if option.kind == "str" and option.default is not None:
+        return f'`"{option.default}"`'
+    return option.default_text()
+
+
+def _meaning_cell(option: Option[Any]) -> str:
+    text = option.help
+    if option.kind == "bool":
+        text = f"1: {option.help}" + (f"; 0: {option.off}" if option.off else "")
+    if option.kind == "size":
+        text = f"`[width, height]`: {text}"
+    if option.unit and option.default is None:
+        text = f"{text}; in {option.unit}"
+    return f"{text}. {option.cost[0].upper()}{option.cost[1:]}" if option.cost else text
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See the head of the file."""
+    match arguments:
+        case ["signature", path]:
+            Path(path).write_text(signature_header(), encoding="utf-8")
+        case ["table", path]:
+            Path(path).write_text(with_table(Path(path).read_text(encoding="utf-8")), encoding="utf-8")
+        case _:
+            sys.stderr.write(
+                f"options: expected signature FILE or table FILE, got {' '.join(arguments) or 'nothing'}\n"
+            )
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""core.iconvsr.Upscale: answers frame requests out of a session."""
+
+from collections.abc import Mapping, Sequence
+
+from vs_iconvsr import options
+from vs_iconvsr.colorspace import Format
+from vs_iconvsr.plugin import planes
+from vs_iconvsr.plugin.arguments import (
+    INFORMATION,
+    WARNING,
+    Arguments,
+    Clip,
+    Log,
+    argument,
+    constant_format,
+    network_from,
+    settings_from,
+)
+from vs_iconvsr.plugin.planes import Plane
+from vs_iconvsr.streaming import HrFrame, Session
+
+
+class UpscaleFilter:
+    """core.iconvsr.Upscale: one for each call. shim.c describes the methods."""
+
+    def __init__(self, clip: Clip, arguments: Arguments, threads: int, log: Log) -> None:
+        self._source = constant_format(clip)
+        _, width, height, num_frames = clip
+        self._target = _target_format(arguments, self._source)
+        self._session = Session(
+            network_from(arguments),
+            settings_from(arguments),
+            source=self._source,
+            width=width,
+            height=height,
+            num_frames=num_frames,
+            target=self._target,
+            in_flight=threads,
+            warn=lambda text: log(WARNING, f"Upscale: {text}"),
+        )
+        log(INFORMATION, f"Upscale: {self._session.plan.describe()}")
+        scale = self._session.scale
+        self.output = (self._target.id, width * scale, height * scale, False)
+
+    def start(self, n: int) -> list[int]:
+        return sorted({*self._session.needs(n), *self._session.look_ahead(n)})
+
+    def take(
+        self, n: int, frame: Sequence[Plane], properties: Mapping[str, Sequence[int | float | str]], user_data: object
+    ) -> None:
+        self._session.put(n, planes.copy_from(frame, self._source), _numbers(properties), user_data=user_data)
+
+    def more(self, n: int) -> list[int]:
+        return self._session.needs(n)
+
+    def finish(self, n: int) -> tuple[HrFrame, object, Mapping[str, int | None]]:
+        hr = self._session.frame(n)
+        return hr, hr.user_data, hr.properties
+
+    def write(self, hr: HrFrame, frame: Sequence[Plane]) -> None:
+        planes.copy_to(frame, hr.planes, self._target)
+
+    def abandon(self, n: int) -> None:
+        self._session.abandon(n)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _target_format(arguments: Arguments, source: Format) -> Format:
+    requested = argument(arguments, options.FORMAT)
+    return Format.from_id(requested) if requested else source
+
+
+def _numbers(properties: Mapping[str, Sequence[int | float | str]]) -> dict[str, int]:
+    """The integer properties, first value each: color, fields and scene changes are all of this kind.
+
+    `_Alpha` holds a frame; only its presence is kept.
+    """
+    numbers = {name: values[0] for name, values in properties.items() if values and isinstance(values[0], int)}
+    return numbers | ({"_Alpha": 1} if "_Alpha" in properties else {})
