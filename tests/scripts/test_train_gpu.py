@@ -1,4 +1,4 @@
-"""scripts/train_gpu on a CPU: sittings that are killed add up; pieces travel whole or not at all."""
+"""scripts/train_gpu on a CPU: interrupted sessions add up to one run, and damaged files are detected."""
 
 import json
 import os
@@ -29,7 +29,7 @@ watch: {log: 10, evaluate: 40, save: 5}
 """
 
 
-def sitting(folder: Path, name: str, *more: str, minutes: float = 5.0) -> list[str]:
+def session(folder: Path, name: str, *more: str, minutes: float = 5.0) -> list[str]:
     (folder / "tiny.yaml").write_text(RECIPE)
     return [
         sys.executable, str(ROOT / "scripts" / "train_gpu.py"), str(folder / "tiny.yaml"), "--device", "cpu",
@@ -46,14 +46,14 @@ def state(run: Path) -> dict[str, torch.Tensor]:
     return network
 
 
-def test_a_killed_sitting_and_one_on_another_machine_give_what_one_gives(tmp_path: Path) -> None:
+def test_a_killed_session_resumed_on_another_machine_gives_what_one_session_gives(tmp_path: Path) -> None:
     assert (
-        subprocess.run(sitting(tmp_path, "straight", "--set", "seed=1"), env=environment(), check=False).returncode == 0
+        subprocess.run(session(tmp_path, "straight", "--set", "seed=1"), env=environment(), check=False).returncode == 0
     )
     assert (tmp_path / "straight" / "tiny.safetensors").exists()
 
     shards = ["--shards", str(tmp_path / "shards"), "--shard-mib", "0.1"]
-    first = subprocess.Popen(sitting(tmp_path, "here", "--set", "seed=1", *shards), env=environment())
+    first = subprocess.Popen(session(tmp_path, "here", "--set", "seed=1", *shards), env=environment())
     while not (tmp_path / "here" / "last.pt").exists() and first.poll() is None:
         time.sleep(0.01)
     first.send_signal(signal.SIGTERM)
@@ -63,7 +63,7 @@ def test_a_killed_sitting_and_one_on_another_machine_give_what_one_gives(tmp_pat
     assert max(path.stat().st_size for path in pieces) <= 0.1 * 2**20
 
     second = subprocess.run(
-        sitting(tmp_path, "there", "--set", "seed=1", *shards),
+        session(tmp_path, "there", "--set", "seed=1", *shards),
         env=environment(),
         capture_output=True,
         text=True,
@@ -71,13 +71,13 @@ def test_a_killed_sitting_and_one_on_another_machine_give_what_one_gives(tmp_pat
     )
     assert second.returncode == 0, second.stderr
     assert "resuming from step" in second.stderr
-    told = json.loads(second.stdout.splitlines()[-1])
-    assert told["step"] == 40
+    report = json.loads(second.stdout.splitlines()[-1])
+    assert report["step"] == 40
     straight, there = state(tmp_path / "straight"), state(tmp_path / "there")
     assert all(torch.equal(straight[name], there[name]) for name in straight)
 
 
-def test_a_damaged_piece_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "last.pt").write_bytes(bytes(3000))
@@ -85,12 +85,12 @@ def test_a_damaged_piece_is_named(tmp_path: Path) -> None:
     train_gpu.join(tmp_path / "shards", tmp_path / "again")
     assert (tmp_path / "again" / "last.pt").read_bytes() == bytes(3000)
     (tmp_path / "shards" / "shard.001").write_bytes(b"cut off")
-    with pytest.raises(ValueError, match=r"expected every piece as index\.json has it, got others for shard\.001"):
+    with pytest.raises(ValueError, match=r"expected the checksums in index\.json, got others for shard\.001"):
         train_gpu.join(tmp_path / "shards", tmp_path / "again")
 
 
-def test_without_pyav_recipes_with_encoders_are_refused_and_others_run(tmp_path: Path) -> None:
-    """As on a machine where it is not installed: training is imported with nothing in its place."""
+def test_without_pyav_only_recipes_with_encoders_are_refused(tmp_path: Path) -> None:
+    """As on a machine without PyAV: the training package is imported all the same."""
     program = (
         "import importlib.util as u, sys; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'av' else find(name, *rest)\n"
@@ -98,12 +98,12 @@ def test_without_pyav_recipes_with_encoders_are_refused_and_others_run(tmp_path:
     )
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-c", program, *sitting(tmp_path, "run", *more)[2:]]
+        words = [sys.executable, "-c", program, *session(tmp_path, "run", *more)[2:]]
         return subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
 
     refused = run("--set", "degradations=[{kind: video}]")
     assert refused.returncode == 1
-    assert "expected some of bi, bd, bd-pfnl, blur without PyAV, got {'video'}" in refused.stdout
+    assert "expected only bi, bd, bd-pfnl, blur without PyAV, got {'video'}" in refused.stdout
     few = run("--set", "optimiser.steps=2", "--set", "flow.steps=1")
-    assert few.returncode in (0, 1), few.stderr  # two steps may be worse than bicubic: then it is not exported
+    assert few.returncode in (0, 1), few.stderr  # after two steps it may be worse than bicubic and is then not exported
     assert "step 2 of 2" in few.stderr
