@@ -33,7 +33,7 @@ except ImportError as error:  # several packages install a module of this name
         "pip uninstall it and pip install --force-reinstall ffmpeg-python"
     ) from error
 
-from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media import ffmpeg as ffmpeg_program
 from ffmpeg_filter.media.ffmpeg import Child, Executable, FfmpegError
 from ffmpeg_filter.pipe import upscale_pipe
 from vs_iconvsr import weights
@@ -83,7 +83,7 @@ def run(stream: Stream, *, overwrite_output: bool = False, executable: str | Non
     Timestamps pass through; outputs that choose no rate of their own keep a variable one. Raises ValueError for graphs
     with no such node or several, FfmpegError with ffmpeg's own words, and what upscaling raises.
     """
-    found = children.find_executable(executable)
+    found = ffmpeg_program.find_executable(executable)
     node = _node_of(stream)
     options = dict(node.kwargs)
     network = weights.load(options.pop("model", weights.DEFAULT_MODEL))
@@ -125,7 +125,7 @@ def _run(before: Child, after: list[Child], upscale: Callable[[BinaryIO], int]) 
         raise FfmpegError(after[0].failure()) from error
     except Exception as error:
         try:
-            before.process.wait(children.KILL_TIMEOUT_S)
+            before.process.wait(ffmpeg_program.KILL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise error from None
         if before.process.returncode:
@@ -169,16 +169,16 @@ def _tags_of(executable: Executable, node: IconVSRNode) -> dict[str, int]:
     above = edge.upstream_node.stream(edge.upstream_label, edge.upstream_selector)
     shown = ffmpeg.output(above.filter("showinfo"), "-", format="null", vframes=1).get_args()
     start = [executable.path, "-hide_banner", "-v", "info", "-nostats", "-nostdin"]
-    told = "\n".join(children.run([*start, *map(str, shown)], timeout_s=60))
-    values = children.option_values(executable, "setparams")
+    output = "\n".join(ffmpeg_program.run([*start, *map(str, shown)], timeout_s=60))
+    values = ffmpeg_program.option_values(executable, "setparams")
     properties = {}
-    for name, unit, said in (
+    for name, unit, pattern in (
         ("_Range", "range", r"color_range:(\S+)"),
         ("_Matrix", "colorspace", r"color_space:(\S+)"),
         ("_Primaries", "color_primaries", r"color_primaries:(\S+)"),
         ("_Transfer", "color_trc", r"color_trc:(\S+)"),
     ):
-        match = re.search(said, told)
+        match = re.search(pattern, output)
         number = values.get((unit, match.group(1))) if match else None
         if number is None or number == _UNKNOWN[name]:
             continue

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
@@ -16,21 +16,20 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ffmpeg_filter.job.pipeline import BoundedQueue, QueueClosed
+from ffmpeg_filter.media.container import exact
 from ffmpeg_filter.media.decode import THREAD_TYPE, THREADS
 from ffmpeg_filter.media.frames import planes_of
+from ffmpeg_filter.media.metadata import color_properties
 from ffmpeg_filter.media.pixels import Layout, layout_of, pixel_format_of, plane_order
 from ffmpeg_filter.media.presets import LEAST_BITS
-from ffmpeg_filter.media.probe import SourceError, color_properties, exact
-from vs_iconvsr import scenes
+from ffmpeg_filter.media.source import SourceError
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes, colorimetry_of, output_colorimetry
 from vs_iconvsr.networks.propagation import VideoNetwork
-from vs_iconvsr.plan import Settings, plan_for
-from vs_iconvsr.stream import HrFrame, Stream
+from vs_iconvsr.plan import Settings
+from vs_iconvsr.streaming import Fetched, Session, iterate
 
 logger = logging.getLogger(__name__)
 
-# A pipe does not say how long it is. Until its end is seen the clip counts as this long: 46 hours at 60 fps.
-_ENDLESS_FRAMES = 10_000_000
 _QUEUE_FRAMES = 8
 
 
@@ -177,82 +176,39 @@ class _Filter:
         end = self._outgoing(color).fileno()
         output = av.open(f"pipe:{end}", "w", format="nut", container_options={"max_interleave_delta": "0"})
         count = 0
-        with output:
+        session = Session(
+            self._network,
+            self._settings,
+            source=source,
+            width=width,
+            height=height,
+            num_frames=None,  # a pipe does not say how long it is
+            target=target,
+        )
+        with output, session:
             video = _raw_stream(output, target, width * scale, height * scale, self._time_base, self._video)
             copies = {s.index: _copied(output, s) for s in self._container.streams if s.type in ("audio", "subtitle")}
             output.start_encoding()
-            for pts, hr in self._upscaled(first, source, target, width, height):
+            for _, hr in iterate(session, self._fetch_from(first)):
                 self._mux_others(output, copies)
-                output.mux(_packet(hr.planes, target, video, pts, self._time_base))
+                assert isinstance(hr.user_data, int), "the timestamp that was fetched with the frame"
+                output.mux(_packet(hr.planes, target, video, hr.user_data, self._time_base))
                 count += 1
             self._mux_others(output, copies)
         return Delivered(count, color)
 
-    def _upscaled(
-        self, first: _Frame, source: Format, target: Format, width: int, height: int
-    ) -> Iterator[tuple[int, HrFrame]]:
-        """(timestamp, hr frame) in order. At the end of the pipe a stream that knows the length takes over.
+    def _fetch_from(self, first: _Frame) -> Callable[[int], Fetched | None]:
+        """Source frames in the order they are asked for, which is that of the pipe; None after the last one."""
+        waiting: _Frame | None = first
 
-        hr frames whose surroundings all lie before the end are the same in both.
-        """
+        def fetch(n: int) -> Fetched | None:
+            nonlocal waiting
+            frame = self._take() if waiting is None else waiting
+            waiting = None
+            assert frame is None or frame.index == n, f"frame {n} follows in the pipe, got {frame.index}"
+            return None if frame is None else Fetched(frame.planes, frame.properties, frame.pts)
 
-        def stream_of(num_frames: int) -> Stream:
-            return Stream(
-                self._network,
-                self._settings,
-                source=source,
-                width=width,
-                height=height,
-                num_frames=num_frames,
-                target=target,
-            )
-
-        plan = plan_for(self._settings, self._network, width, height)
-        kept: deque[_Frame] = deque(
-            [first], maxlen=2 * plan.segment + 4 * (plan.context + scenes.BEFORE + scenes.AFTER) + 16
-        )
-        length: int | None = None
-        stream = stream_of(_ENDLESS_FRAMES)
-        n = 0
-        try:
-            while length is None or n < length:
-                if length is None and not self._fetch(stream, kept, stream.missing, n):
-                    length = kept[-1].index + 1
-                    stream.close()
-                    stream = stream_of(length)
-                    continue
-                if length is not None:
-                    _fill(stream, kept, n)
-                yield _of(kept, n).pts, stream.frame(n)
-                if length is None:
-                    self._fetch_ahead(stream, kept, n)
-                n += 1
-        finally:
-            stream.close()
-
-    def _fetch(self, stream: Stream, kept: deque[_Frame], missing: Callable[[int], list[int]], n: int) -> bool:
-        """Puts what hr frame n needs; False if the pipe ends before that."""
-        while wanted := missing(n):
-            for k in wanted:
-                while kept[-1].index < k:
-                    frame = self._take()
-                    if frame is None:
-                        return False
-                    kept.append(frame)
-                frame = _of(kept, k)
-                stream.put(k, frame.planes, frame.properties)
-        return True
-
-    def _fetch_ahead(self, stream: Stream, kept: deque[_Frame], n: int) -> None:
-        """Puts frames of the next cell; at the end of the pipe there are fewer, which the next request finds out."""
-        for k in stream.ahead(n):
-            while kept[-1].index < k:
-                frame = self._take()
-                if frame is None:
-                    return
-                kept.append(frame)
-            frame = _of(kept, k)
-            stream.put(k, frame.planes, frame.properties)
+        return fetch
 
     def _mux_others(self, output: OutputContainer, copies: dict[int, AvStream]) -> None:
         while self._others:
@@ -260,17 +216,6 @@ class _Filter:
             if packet.stream.index in copies:
                 packet.stream = copies[packet.stream.index]
                 output.mux(packet)
-
-
-def _fill(stream: Stream, kept: deque[_Frame], n: int) -> None:
-    while wanted := stream.missing(n):
-        for k in wanted:
-            frame = _of(kept, k)
-            stream.put(k, frame.planes, frame.properties)
-
-
-def _of(kept: deque[_Frame], n: int) -> _Frame:
-    return kept[n - kept[0].index]
 
 
 def _raw_stream(

@@ -5,12 +5,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media import mux, presets
 from ffmpeg_filter.media.encode import container_options
-from ffmpeg_filter.media.ffmpeg import Executable
-from ffmpeg_filter.media.probe import MediaSource
-from vs_iconvsr.colorspace import Colorimetry, Format, colorimetry_of, output_colorimetry
+from ffmpeg_filter.media.ffmpeg import Executable, describe, safe_url
+from ffmpeg_filter.media.source import MediaSource
+from vs_iconvsr.colorspace import Colorimetry, Format, colorimetry_of
 
 _SCRIPT = '''\
 """{name}, upscaled by core.iconvsr. Preview it in an editor, or encode it with the command that came with it."""
@@ -48,71 +47,75 @@ clip = core.std.ModifyFrame(clip, clip, timed)
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedScript:
     """The text of a script and the shell line that encodes it."""
 
-    script: str
+    text: str
     command: str
 
 
-def written(
+def generate_script(
     source: MediaSource, executable: Executable, script: Path, output: Path, *, model: str | None = None
-) -> Written:
+) -> GeneratedScript:
     """The script, to be saved under the name `script`, and the command to `output`, a .mkv.
 
     Raises ValueError for sources with interlaced frames or formats that VapourSynth has not.
     """
-    if source.interlaced:
+    if source.video.interlaced:
         raise ValueError(
             f"input: expected progressive video, got interlaced: {source.path}; deinterlace it in a script"
         )
-    layout = source.layout.format
-    target = _target(layout)
+    layout = source.video.layout.format
+    target = _target_for(layout)
     arguments = f", model={model!r}" if model is not None else ""
     arguments += f", format={target.id}" if target != layout else ""
     text = _SCRIPT.format(
         name=source.path.name,
         path=str(source.path.absolute()),
-        stream=source.stream,  # BestSource counts all tracks of a file, covers too
+        stream=source.video.index,  # BestSource counts all tracks of a file, covers too
         timing=_timing(source),
         arguments=arguments,
     )
-    color, _ = colorimetry_of(source.properties, layout, source.width, source.height)
-    width, height = source.width * 4, source.height * 4
-    return Written(
-        text, _command(source, executable, script, output, output_colorimetry(color, layout, target, width, height))
-    )
+    # The target is of the source's family, so the output has the source's color, whatever its size.
+    color, _ = colorimetry_of(source.video.properties, layout, source.video.width, source.video.height)
+    return GeneratedScript(text, _command(source, executable, script, output, color))
 
 
-def _target(source: Format) -> Format:
+def _target_for(source: Format) -> Format:
     bits = 16 if source.sample == "float" else max(presets.LEAST_BITS, source.bits)
     return Format(source.family, "integer", bits, source.subsampling_w, source.subsampling_h)
 
 
 def _timing(source: MediaSource) -> str:
-    ends = [*source.pts[1:], source.pts[-1] + source.last_duration]
-    durations = [b - a for a, b in zip(source.pts, ends, strict=True)]
+    durations, base = list(source.timeline.durations), source.timeline.time_base
     if len(set(durations[:-1])) <= 1:
         return ""
-    base = source.time_base
     return _VARIABLE.format(base=base, durations=durations, numerator=base.numerator, denominator=base.denominator)
 
 
 def _command(source: MediaSource, executable: Executable, script: Path, output: Path, color: Colorimetry) -> str:
     vspipe = [str(Path(sys.executable).with_name("vspipe")), "-c", "mkv", str(script), "-"]
     keep = mux.stream_mapping(source, "mkv")
-    sar = source.sample_aspect_ratio
+    sar = source.video.sample_aspect_ratio
     space = "" if color.matrix == 0 else f":colorspace={color.matrix}"
     filters = (
         f"setparams=range={2 if color.full_range else 1}:color_primaries={color.primaries}"
         f":color_trc={color.transfer}{space}" + (f",setsar={sar.numerator}/{sar.denominator}" if sar else "")
     )
-    encode: list[str | bytes] = [executable.path, "-y", "-copyts", "-itsoffset", f"{source.time_of(0):.6f}", "-i", "-"]
-    encode += ["-i", children.safe_url(source.path), "-map", "0:v:0"]
+    encode: list[str | bytes] = [
+        executable.path,
+        "-y",
+        "-copyts",
+        "-itsoffset",
+        f"{source.timeline.time_of(0):.6f}",
+        "-i",
+        "-",
+    ]
+    encode += ["-i", safe_url(source.path), "-map", "0:v:0"]
     for track in (*keep.audio, *(t for t, _ in keep.subtitles), *keep.attachments):
         encode += ["-map", f"1:{track.index}"]
     encode += ["-map_metadata", "1", "-map_chapters", "1", "-c", "copy", "-c:v", "libx264", "-crf", "16"]
     encode += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-vf", filters]
     encode += ["-chroma_sample_location", str(color.chroma_location + 1), "-max_interleave_delta", "0"]
-    encode += [*container_options("mkv", source.time_base), children.safe_url(output)]
-    return f"{shlex.join(vspipe)} | {children.describe(encode)}"
+    encode += [*container_options("mkv", source.timeline.time_base), safe_url(output)]
+    return f"{shlex.join(vspipe)} | {describe(encode)}"

@@ -1,8 +1,8 @@
-"""Single changes that might make the engine faster, each beside what it would replace; see benchmark.md.
+"""Single changes that might make the engine faster, each compared with what it would replace; see benchmark.md.
 
-Run: PYTHONPATH=. .venv/bin/python scripts/levers.py [--device cuda:0]. The difference is the root mean square over that
-of the result. By the clock on a GPU, and on a CPU too, which must then be quiet: in processor time a kernel that leaves
-a core idle looks as good as one that uses it.
+Run: PYTHONPATH=. .venv/bin/python scripts/levers.py [--device cuda:0]. The difference is its root mean square over that
+of the result. Times are by the clock, also on a CPU, which must therefore be idle: in processor time a kernel that
+leaves a core unused looks as good as one that uses it.
 """
 
 import argparse
@@ -10,9 +10,9 @@ import copy
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-import benchmark
 import torch
 import torch.nn.functional as F
+from benchmarking.timing import interleaved
 from torch import Tensor, nn
 
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
@@ -44,15 +44,15 @@ def main() -> None:
             expected = plain().float()
             for name, lever in others.items():
                 try:
-                    spent = benchmark.interleaved({"plain": plain, name: lever}, device, options.turns)
+                    elapsed = interleaved({"plain": plain, name: lever}, device, options.turns)
                     error = lever().float() - expected
-                except Exception as failure:  # one that this torch or device cannot do must not end the others
+                except Exception as failure:  # what this torch or device does not support must not stop the rest
                     print(f"| {what} | – | {name} | {type(failure).__name__}: {str(failure)[:80]!r} | – |", flush=True)
                     continue
                 difference = error.square().mean().sqrt() / expected.square().mean().sqrt()
-                ratio = spent["plain"].clock / spent[name].clock
+                ratio = elapsed["plain"].clock / elapsed[name].clock
                 print(
-                    f"| {what} | {1e3 * spent['plain'].clock:.2f} | {name} | {ratio:.2f} | {difference:.0e} |",
+                    f"| {what} | {1e3 * elapsed['plain'].clock:.2f} | {name} | {ratio:.2f} | {difference:.0e} |",
                     flush=True,
                 )
 
@@ -72,7 +72,7 @@ def on_the_cpu() -> Iterator[Lever]:
 
 
 def on_a_gpu(device: torch.device) -> Iterator[Lever]:
-    """float16, 320x180, IconVSR as published: what a frame consists of, and each part done otherwise."""
+    """float16, 320x180, IconVSR as published: the parts of a frame, and alternatives for each."""
     network, last = (filled(IconVSR()).to(device, torch.float16) for _ in range(2))
     last = last.to(memory_format=LAST)
     compiled = torch.compile(network.backward_resblocks, dynamic=False)
@@ -149,7 +149,7 @@ def on_a_gpu(device: torch.device) -> Iterator[Lever]:
 
 
 def captured(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The same kernels, launched as one CUDA graph; captured at the first call."""
+    """The same kernels, launched as one CUDA graph, which is captured at the first call."""
     held: list[tuple[torch.cuda.CUDAGraph, Tensor]] = []
 
     def replay() -> Tensor:

@@ -7,8 +7,8 @@ import av
 import numpy as np
 import torch
 
-from training.resize import imresize
-from training.synthesise import Generator, clips
+from training.data.synthesise import Generator, clips
+from training.degrade.resize import imresize
 
 SIZE_PX, FRAMES, RATE, SAMPLE_RATE = 128, 12, 12, 48000
 

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.resize import imresize
-from training.synthesise import Generator, clips
+from training.data.synthesise import Generator, clips
+from training.degrade.resize import imresize
 from vs_iconvsr import weights
 from vs_iconvsr.engine import MemoryStrategy, Shape, Upscaler
 from vs_iconvsr.networks.propagation import VideoNetwork

@@ -62,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     absent = [name for name in ("av", "torchvision") if importlib.util.find_spec(name) is None]
     sys.meta_path.append(AbsentFinder(absent))
-    from training import __main__ as training
-    from training.recipe import read_recipe
+    from training import cli, commands
+    from training.loop.recipe import read_recipe
 
-    recipe = read_recipe(training.recipe_path(options.recipe), overrides=tuple(options.set))
+    recipe = read_recipe(commands.recipe_path(options.recipe), overrides=tuple(options.set))
     kinds = {degradation.kind for degradation in recipe.degradations}
     if "av" in absent and not kinds <= set(WITHOUT_ENCODERS):
         print(f"train_gpu: degradations: expected some of {', '.join(WITHOUT_ENCODERS)} without PyAV, got {kinds}")
@@ -74,23 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         join(options.shards, options.run)
     common = [str(options.recipe), "--data", str(options.data), "--device", options.device]
     common += [word for override in options.set for word in ("--set", override)]
-    code = training.main(["synthesise", *common])
+    code = cli.main(["synthesise", *common])
     made_s = time.monotonic() - began
     if code:
         return code
     left = options.minutes - (made_s + SAVING_S) / 60.0
     means = ["--workers", str(options.workers), "--minutes", str(max(left, 0.01))]
-    code = training.main(["train", *common, "--out", str(options.run), *means])
+    code = cli.main(["train", *common, "--out", str(options.run), *means])
     if options.shards and code in (0, 3):
         split(options.run, options.shards, limit_bytes=int(options.shard_mib * 2**20))
     if code == 0:
         file = options.run / f"{Path(options.recipe).stem}.safetensors"
-        code = training.main(["export", *common, "--out", str(options.run), "--file", str(file)])
-    print(json.dumps(told(options.run, made_s=made_s, took_s=time.monotonic() - began)))
+        code = cli.main(["export", *common, "--out", str(options.run), "--file", str(file)])
+    print(json.dumps(summary(options.run, made_s=made_s, took_s=time.monotonic() - began)))
     return code
 
 
-def told(run: Path, *, made_s: float, took_s: float) -> dict[str, float]:
+def summary(run: Path, *, made_s: float, took_s: float) -> dict[str, float]:
     """What there is to know of a sitting: where it stands, the time, the memory of the GPU."""
     path = run / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,37 +1,64 @@
-"""The import arrows of the house: nothing is imported against them."""
+"""The structure: nothing is imported against the arrows or in a circle, the planner only decides, files stay short."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("vs_iconvsr", "ffmpeg_filter", "training")
+PLANNER = tuple(
+    f"vs_iconvsr.streaming.{name}"
+    for name in ("actions", "demand", "planner", "ranges", "segment_queue", "source_frames")
+)
 
 # Module or package: what of ours it may import. The longest matching name counts.
 ARROWS = {
     "vs_iconvsr": (),
-    "vs_iconvsr.networks": ("vs_iconvsr.networks",),
-    "vs_iconvsr.segments": (),
-    "vs_iconvsr.engine.tiles": (),
-    "vs_iconvsr.engine.worker": (),
+    "vs_iconvsr.atomic": (),
     "vs_iconvsr.openmp": (),
-    "vs_iconvsr.colorspace": (),
-    "vs_iconvsr.scenes": ("vs_iconvsr.colorspace",),
-    "vs_iconvsr.scenes.cuts": ("vs_iconvsr.scenes", "vs_iconvsr.segments"),
-    "vs_iconvsr.weights": ("vs_iconvsr.networks", "vs_iconvsr.weights"),
-    "vs_iconvsr.engine": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.engine.tiles"),
-    "vs_iconvsr.plan": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.engine.tiles", "vs_iconvsr.engine",
-                        "vs_iconvsr.scenes"),
-    "vs_iconvsr.stream": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.engine", "vs_iconvsr.scenes",
-                          "vs_iconvsr.colorspace", "vs_iconvsr.plan", "vs_iconvsr.engine.worker", "vs_iconvsr.scenes.cuts"),
-    "vs_iconvsr.plugin.planes": ("vs_iconvsr.colorspace",),
+    "vs_iconvsr.options": (),
+    "vs_iconvsr.segments": (),
+    "vs_iconvsr.networks": ("vs_iconvsr.networks",),
+    "vs_iconvsr.colorspace": ("vs_iconvsr.colorspace",),
+    "vs_iconvsr.scenes": ("vs_iconvsr.colorspace", "vs_iconvsr.scenes"),
+    "vs_iconvsr.weights": ("vs_iconvsr.networks", "vs_iconvsr.weights", "vs_iconvsr.atomic"),
+    "vs_iconvsr.engine": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.engine"),
+    "vs_iconvsr.plan": (
+        "vs_iconvsr.networks",
+        "vs_iconvsr.segments",
+        "vs_iconvsr.engine",
+        "vs_iconvsr.scenes",
+        "vs_iconvsr.colorspace",
+        "vs_iconvsr.options",
+    ),
+    **dict.fromkeys(PLANNER, ("vs_iconvsr.segments", "vs_iconvsr.scenes", *PLANNER)),
+    "vs_iconvsr.streaming": (
+        "vs_iconvsr.networks",
+        "vs_iconvsr.segments",
+        "vs_iconvsr.engine",
+        "vs_iconvsr.scenes",
+        "vs_iconvsr.colorspace",
+        "vs_iconvsr.plan",
+        "vs_iconvsr.streaming",
+    ),
     "vs_iconvsr.plugin": ("vs_iconvsr",),
     "vs_iconvsr.doctor": ("vs_iconvsr",),
     "ffmpeg_filter": ("vs_iconvsr", "ffmpeg_filter"),
-    "training": ("vs_iconvsr.networks", "vs_iconvsr.weights", "vs_iconvsr.scenes", "vs_iconvsr.colorspace", "training"),
-}  # fmt: skip
+    "ffmpeg_filter.media": ("vs_iconvsr", "ffmpeg_filter.media"),
+    "ffmpeg_filter.job": ("vs_iconvsr", "ffmpeg_filter.media", "ffmpeg_filter.job"),
+    "ffmpeg_filter.compare": ("vs_iconvsr", "ffmpeg_filter.media", "ffmpeg_filter.job", "ffmpeg_filter.compare"),
+    "training": (
+        "vs_iconvsr.networks",
+        "vs_iconvsr.weights",
+        "vs_iconvsr.scenes",
+        "vs_iconvsr.colorspace",
+        "vs_iconvsr.atomic",
+        "training",
+    ),
+}
 
 # What is used in these places only.
 RESERVED = {
@@ -39,9 +66,10 @@ RESERVED = {
     "subprocess": ("ffmpeg_filter",),
     "ffmpeg": ("ffmpeg_filter",),
     "ray": ("ffmpeg_filter",),
-    "vs_iconvsr.plugin": (),
-    "vs_iconvsr.plugin.planes": ("vs_iconvsr.plugin",),
+    "vs_iconvsr.plugin": ("vs_iconvsr.plugin",),
 }
+DECIDES_WITHOUT = ("torch", "threading", "time", "queue", "concurrent", "asyncio", "random")
+MOST_LINES, MOST_METHODS = 400, 15
 NETWORKS_MAY_USE = (
     "torch",
     "torchvision",
@@ -97,3 +125,33 @@ def test_imports_follow_the_arrows(module: str) -> None:
 def test_networks_know_torch_only(module: str) -> None:
     for name in imports(module):
         assert within(name, (*NETWORKS_MAY_USE, "vs_iconvsr.networks")), f"{module} must not import {name}"
+
+
+@pytest.mark.parametrize("module", PLANNER)
+def test_the_planner_has_no_tensor_thread_or_clock(module: str) -> None:
+    for name in imports(module):
+        assert not within(name, DECIDES_WITHOUT), f"{module} must not import {name}"
+
+
+def test_nothing_is_imported_in_a_circle() -> None:
+    """Imports inside functions count, too: they only hide a circle."""
+    ours = set(modules())
+    graph = {module: sorted({name for name in imports(module) if name in ours} - {module}) for module in ours}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def sources() -> list[Path]:
+    return [path for folder in (*PACKAGES, "scripts", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_classes_stay_short(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MOST_LINES, f"more than {MOST_LINES} lines: it is two files"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            methods = [d.name for d in node.body if isinstance(d, ast.FunctionDef) and not d.name.startswith("__")]
+            assert len(methods) <= MOST_METHODS, f"{node.name} has {len(methods)} methods: it is two classes"

@@ -1,4 +1,4 @@
-"""The paper's tables: PSNR and SSIM by clip and in the mean, in the conventions of MMagic or BasicSR."""
+"""The paper's tables: PSNR and SSIM per clip and on average, by the conventions of MMagic or BasicSR."""
 
 import json
 import logging
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.degrade import Degradation, degrade
-from training.frames import FrameFolders
-from training.held_out import enlarged
+from training.data.frames import FrameFolders
+from training.degrade.degradation import Degradation, degrade
+from training.degrade.resize import to_bytes
+from training.loop.held_out import enlarge
 from training.metrics import luma, psnr, ssim
-from training.resize import to_bytes
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,12 @@ Upscaler = Callable[[Tensor], Tensor]  # lr (t, 3, h, w) uint8 → hr float64 in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class EvaluationProtocol:
     """How to measure. Defaults are the paper's for Vid4.
 
     convention: "basicsr" rounds hr to 8 bits first, "mmagic" only clamps. channels: "y" (BT.601 luma) or "rgb".
-    crop_px: border that does not count. mirrored: Vimeo-90K-T: the 7 frames and their mirror image are read, and the
-    middle frame is the mean of its two hr frames. frames: at most so many per clip, 0 for all.
+    crop_px: border to exclude. mirrored: for Vimeo-90K-T, upscale the 7 frames followed by the same frames in reverse,
+    and average the two hr frames of the middle one. frames: at most this many per clip, 0 for all.
     """
 
     convention: str = "basicsr"
@@ -51,7 +51,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Score:
-    """Mean over the frames of one clip."""
+    """Averages over the frames of one clip."""
 
     clip: str
     frames: int
@@ -60,12 +60,12 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One upscaler on all clips; the mean is over clips, each counted once whatever its length."""
+class EvaluationResult:
+    """One upscaler on all clips; psnr_db and ssim average over clips, each counted once whatever its length."""
 
     upscaler: str
     degradation: str
-    protocol: Protocol
+    protocol: EvaluationProtocol
     scores: tuple[Score, ...]
 
     @property
@@ -81,40 +81,40 @@ def evaluate(
     upscalers: dict[str, Upscaler],
     clips: FrameFolders,
     degradation: Degradation,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     *,
     scale: int,
     seed: int = 0,
-) -> list[Result]:
-    """Degrade each clip's frames, upscale them by each of the upscalers, and compare."""
+) -> list[EvaluationResult]:
+    """Degrade each clip, upscale it with every upscaler, and compare with the ground truth."""
     scores: dict[str, list[Score]] = {name: [] for name in upscalers}
     for i, sequence in enumerate(clips.sequences):
         if protocol.mirrored and clips.shape(i)[0] != 7:
             raise ValueError(f"{sequence.name}: expected 7 frames for the mirrored protocol, got {clips.shape(i)[0]}")
-        gt, lr = degraded(clips, i, degradation, scale=scale, frames=protocol.frames, seed=seed)
+        gt, lr = gt_and_lr(clips, i, degradation, scale=scale, frames=protocol.frames, seed=seed)
         for name, upscale in upscalers.items():
             score = measure(sequence.name, _hr(upscale, lr, protocol), _truth(gt, protocol), protocol)
             scores[name].append(score)
             logger.info("%s, %s: %.3f dB, %.4f", name, score.clip, score.psnr_db, score.ssim)
-    return [Result(name, degradation.kind, protocol, tuple(found)) for name, found in scores.items()]
+    return [EvaluationResult(name, degradation.kind, protocol, tuple(found)) for name, found in scores.items()]
 
 
-def degraded(
+def gt_and_lr(
     clips: FrameFolders, i: int, degradation: Degradation, *, scale: int, frames: int = 0, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """gt and lr (t, 3, h, w) uint8 of a clip's first frames (0: all), without what makes no whole lr pixel."""
+    """gt and lr (t, 3, h, w) uint8 of a clip's first frames (0: all), cropped to a multiple of the scale."""
     total, h, w = clips.shape(i)
     kept = min(total, frames) if frames else total
     gt = clips.read(i, range(kept), slice(0, h - h % scale), slice(0, w - w % scale))
     return gt, degrade(gt, degradation, scale, random=np.random.default_rng(np.random.SeedSequence([seed, i])))
 
 
-def measure(clip: str, hr: Tensor, gt: Tensor, protocol: Protocol) -> Score:
-    """hr (t, 3, H, W) float in 0..255, gt uint8."""
+def measure(clip: str, hr: Tensor, gt: Tensor, protocol: EvaluationProtocol) -> Score:
+    """Score one clip: hr (t, 3, H, W) float in 0..255, gt uint8."""
     psnrs, ssims = [], []
     for ours, truth in zip(hr, gt, strict=True):
-        shown = to_bytes(ours).double() if protocol.convention == "basicsr" else ours.double().clamp(0.0, 255.0)
-        a, b = (_cropped(frame, protocol.crop_px) for frame in (shown, truth.double()))
+        final = to_bytes(ours).double() if protocol.convention == "basicsr" else ours.double().clamp(0.0, 255.0)
+        a, b = (_crop(frame, protocol.crop_px) for frame in (final, truth.double()))
         if protocol.channels == "y":
             a, b = luma(a), luma(b)
         psnrs.append(psnr(a, b))
@@ -122,8 +122,8 @@ def measure(clip: str, hr: Tensor, gt: Tensor, protocol: Protocol) -> Score:
     return Score(clip, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)))
 
 
-def by_network(network: VideoNetwork, *, device: str) -> Upscaler:
-    """The whole clip in one pass, as the authors do."""
+def network_upscaler(network: VideoNetwork, *, device: str) -> Upscaler:
+    """Upscales the whole clip in one pass, as the authors do."""
 
     def upscale(lr: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -134,18 +134,18 @@ def by_network(network: VideoNetwork, *, device: str) -> Upscaler:
     return upscale
 
 
-def by_bicubic(scale: int) -> Upscaler:
-    """MATLAB's imresize, rounded to 8 bits as files of it are."""
-    return lambda lr: enlarged(lr, scale).double()
+def bicubic_upscaler(scale: int) -> Upscaler:
+    """MATLAB's imresize, rounded to 8 bits like images saved from it."""
+    return lambda lr: enlarge(lr, scale).double()
 
 
-def markdown(results: list[Result]) -> str:
-    """A table: a row for each clip and the mean, a column for each upscaler."""
+def markdown_table(results: list[EvaluationResult]) -> str:
+    """A table with one row per clip and one for the mean, and one column per upscaler."""
     protocol = results[0].protocol
     names = [result.upscaler for result in results]
-    shown = f"{results[0].degradation}, {protocol.channels.upper()}, {protocol.convention} rounding"
+    setup = f"{results[0].degradation}, {protocol.channels.upper()}, {protocol.convention} rounding"
     lines = [
-        f"PSNR (dB) / SSIM, {shown}, crop {protocol.crop_px}",
+        f"PSNR (dB) / SSIM, {setup}, crop {protocol.crop_px}",
         "",
         "| clip | frames | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),
@@ -157,31 +157,30 @@ def markdown(results: list[Result]) -> str:
     return "\n".join([*lines, f"| mean |  | {means} |", ""])
 
 
-def as_json(results: list[Result]) -> str:
-    """The same, with every setting."""
-    found = [asdict(result) | {"psnr_db": result.psnr_db, "ssim": result.ssim} for result in results]
-    return json.dumps(found, indent=2) + "\n"
+def results_as_json(results: list[EvaluationResult]) -> str:
+    """The results with every setting."""
+    entries = [asdict(result) | {"psnr_db": result.psnr_db, "ssim": result.ssim} for result in results]
+    return json.dumps(entries, indent=2) + "\n"
 
 
-def side_by_side(pictures: list[Tensor], path: Path) -> None:
-    """Frames (3, H, W) in 0..255 next to each other, as one file to look at."""
+def save_side_by_side(frames: list[Tensor], path: Path) -> None:
+    """Write frames (3, H, W) in 0..255 next to each other as one image."""
     from PIL import Image
 
-    Image.fromarray(torch.cat([to_bytes(frame.double()) for frame in pictures], dim=2).permute(1, 2, 0).numpy()).save(
-        path
-    )
+    row = torch.cat([to_bytes(frame.double()) for frame in frames], dim=2)
+    Image.fromarray(row.permute(1, 2, 0).numpy()).save(path)
 
 
-def _hr(upscale: Upscaler, lr: Tensor, protocol: Protocol) -> Tensor:
+def _hr(upscale: Upscaler, lr: Tensor, protocol: EvaluationProtocol) -> Tensor:
     if not protocol.mirrored:
         return upscale(lr)
     hr = upscale(torch.cat([lr, lr.flip(0)]))
     return (hr[3:4] + hr[10:11]) / 2.0
 
 
-def _truth(gt: Tensor, protocol: Protocol) -> Tensor:
+def _truth(gt: Tensor, protocol: EvaluationProtocol) -> Tensor:
     return gt[3:4] if protocol.mirrored else gt
 
 
-def _cropped(frame: Tensor, border: int) -> Tensor:
+def _crop(frame: Tensor, border: int) -> Tensor:
     return frame[..., border : frame.shape[-2] - border, border : frame.shape[-1] - border]

@@ -1,4 +1,4 @@
-"""A finished run as a weight file that the filter and the command take, with a card beside it that says what it is."""
+"""A run's weights as one file that the filter and the command load, with a model card next to it."""
 
 import importlib.metadata
 import json
@@ -8,11 +8,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from training import held_out
-from training.config import as_json, differences, fingerprint, parse
-from training.recipe import Recipe
-from training.sequences import Sequences
-from training.start import build
+from training.data.sequences import Sequences
+from training.loop import held_out
+from training.loop.config import as_json, differences, fingerprint, parse
+from training.loop.recipe import Recipe
+from training.loop.start import build
 from vs_iconvsr import weights
 from vs_iconvsr.networks.propagation import VideoNetwork
 
@@ -20,8 +20,8 @@ LICENCE = "Apache-2.0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """What is told of a model. figures: lines of Markdown, a table say; command: what made it."""
+class ModelCard:
+    """What the card of a model states. figures: Markdown, such as a table. command: how the model was trained."""
 
     name: str
     command: str
@@ -29,8 +29,8 @@ class Card:
     licence: str = LICENCE
 
 
-class WorseError(ValueError):
-    """The trained network is worse than what it started from."""
+class NoImprovementError(ValueError):
+    """The trained network is no better than the one it started from."""
 
 
 def export(
@@ -38,7 +38,7 @@ def export(
     folder: Path,
     path: Path,
     *,
-    card: Card,
+    card: ModelCard,
     held_out_set: Sequences,
     start: VideoNetwork,
     half: bool = False,
@@ -46,22 +46,22 @@ def export(
 ) -> dict[str, float]:
     """Write the run's best averaged weights to `path` and its card to the .md beside it.
 
-    Returns the held-out gains over bicubic in dB, by degradation. Raises WorseError where they are not above the
-    gains of `start` (the network that the run began with), unless force. half: weights are rounded to float16, and
-    what is measured is what they are then.
+    Returns the held-out gains over bicubic in dB, by degradation. Raises NoImprovementError if they are not above those
+    of `start` (the network that the run began with), unless force is set. half: round the weights to float16; the
+    gains are then those of the rounded weights.
     """
     _check_recipe(recipe, folder)
-    network = trained(recipe, folder)
+    network = load_trained(recipe, folder)
     if half:
         network = network.half().float()
     gains = held_out.gains(network, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     before = held_out.gains(start, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
-    ours, theirs = (held_out.mean(found, recipe.degradations) for found in (gains, before))
+    ours, theirs = (held_out.weighted_mean(found, recipe.degradations) for found in (gains, before))
     if not force and ours <= theirs:
-        raise WorseError(
+        raise NoImprovementError(
             f"{folder}: expected held-out gains above those before training ({theirs:+.3f} dB), "
-            f"got {ours:+.3f} dB; nothing was written (--force writes it all the same); "
-            "train on more scenes of the kind that it is for, in good quality"
+            f"got {ours:+.3f} dB; nothing was written; train on more high-quality scenes of the kind that it is for, "
+            "or pass --force to export it anyway"
         )
     provenance = {
         "name": card.name,
@@ -69,7 +69,7 @@ def export(
         "command": card.command,
         "recipe": as_json(recipe),
         "recipe_sha256": fingerprint(recipe),
-        "steps": f"{steps_done(folder)} of {recipe.optimiser.steps}",
+        "steps": f"{best_step(folder)} of {recipe.optimiser.steps}",
         "held_out_gain_over_bicubic_db": json.dumps({kind: round(gain, 3) for kind, gain in gains.items()}),
         "torch": torch.__version__,
         "vs_iconvsr": _version(),
@@ -79,27 +79,29 @@ def export(
     return gains
 
 
-def trained(recipe: Recipe, folder: Path) -> VideoNetwork:
+def load_trained(recipe: Recipe, folder: Path) -> VideoNetwork:
     """The best averaged weights of a run."""
     path = folder / "average.safetensors"
     if not path.exists():
-        raise ValueError(f"{folder}: expected the folder of a run that was evaluated once, found no {path.name}")
+        raise ValueError(
+            f"{folder}: expected the folder of a run that was evaluated at least once, found no {path.name}"
+        )
     network = build(recipe)
     network.load_state_dict(safetensors.torch.load_file(path))
     return network.eval().requires_grad_(False)
 
 
-def steps_done(folder: Path) -> int:
-    """The step whose weights are in average.safetensors: the one with the best held-out gain."""
+def best_step(folder: Path) -> int:
+    """The step whose averaged weights were saved: the one with the best held-out gain."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     evaluated = [line for line in lines if "gain_db" in line]
     return int(max(evaluated, key=lambda line: line["gain_db"])["step"])
 
 
 def card_text(
-    card: Card, network: VideoNetwork, recipe: Recipe, gains: dict[str, float], provenance: dict[str, str]
+    card: ModelCard, network: VideoNetwork, recipe: Recipe, gains: dict[str, float], provenance: dict[str, str]
 ) -> str:
-    """The card in Markdown."""
+    """The model card in Markdown."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     learned = ", ".join(f"{d.kind} ({d.share:g})" for d in recipe.degradations)
     lines = [
@@ -128,12 +130,12 @@ def _data_line(recipe: Recipe) -> str:
 
 
 def _check_recipe(recipe: Recipe, folder: Path) -> None:
-    """The card must not tell of another recipe than the run's own."""
+    """Raise ValueError if the run was trained by another recipe: the card must state the run's own."""
     path = folder / "recipe.json"
     if path.exists() and (found := differences(recipe, parse(path.read_text(), Recipe, path=path))):
         raise ValueError(
-            f"{folder}: expected the recipe that it was trained by, got another ({'; '.join(found)}); "
-            "give export the recipe and every --set that train was given"
+            f"{folder}: expected the recipe that the run was trained by, got another ({'; '.join(found)}); "
+            "pass the recipe and every --set that were passed to train"
         )
 
 

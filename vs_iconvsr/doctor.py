@@ -1,7 +1,7 @@
 """What works on this machine and, where something does not, its exact cause and the remedy.
 
-Starts no program: what vspipe and ffmpeg say is asked for in ffmpeg_filter.commands.doctor. torch, and what rests on it,
-is imported where it is examined: a torch that cannot be imported is a finding, not the end.
+Starts no program: ffmpeg_filter.commands.doctor asks vspipe and ffmpeg. torch, and what rests on it, is imported where
+it is examined: a torch that cannot be imported is a finding, not the end.
 """
 
 import ctypes
@@ -25,9 +25,9 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. status: "ok", "warn" (something is amiss that much works without) or "fail".
+    """One finding. status: "ok", "warn" (a problem that leaves most things working) or "fail".
 
-    remedy: what to do or type; empty where nothing is amiss.
+    remedy: what to do or type; empty if nothing is wrong.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Check:
 
 
 def checks(*, plugin: Path | None = None) -> list[Check]:
-    """Every check that needs no other program, in the order in which one thing rests on another.
+    """Every check that needs no other program; later ones depend on earlier ones.
 
     plugin: the native part, if not where pip installs it. Never raises: a check that breaks is a failed check.
     """
@@ -73,8 +73,8 @@ def all_well(found: Iterable[Check]) -> bool:
 def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
     text = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, {sys.executable}"
     if version < OLDEST_PYTHON:
-        wanted = ".".join(map(str, OLDEST_PYTHON))
-        return Check("Python", FAIL, f"{text}: expected {wanted} or newer", f"make an environment with Python {wanted}")
+        needed = ".".join(map(str, OLDEST_PYTHON))
+        return Check("Python", FAIL, f"{text}: expected {needed} or newer", f"make an environment with Python {needed}")
     return Check("Python", OK, text)
 
 
@@ -86,13 +86,13 @@ def vapoursynth_version(module: str = "vapoursynth") -> Check:
     release = vapoursynth.__version__.release_major
     text = f"R{release}, {Path(str(vapoursynth.__file__)).parent}"
     if release < OLDEST_VAPOURSYNTH:
-        wanted = f"expected R{OLDEST_VAPOURSYNTH} or newer"
-        return Check("VapourSynth", FAIL, f"{text}: {wanted}", f"pip install 'vapoursynth>={OLDEST_VAPOURSYNTH}'")
+        needed = f"expected R{OLDEST_VAPOURSYNTH} or newer"
+        return Check("VapourSynth", FAIL, f"{text}: {needed}", f"pip install 'vapoursynth>={OLDEST_VAPOURSYNTH}'")
     return Check("VapourSynth", OK, text)
 
 
 def plugin_loads(plugin: Path | None = None) -> Check:
-    """Opens the native part itself: VapourSynth leaves out in silence what it cannot open."""
+    """Opens the native part itself: VapourSynth silently skips what it cannot open."""
     path = plugin or installed_plugin()
     if path is None or not path.is_file():
         where = path or "vapoursynth/plugins/iconvsr"
@@ -225,7 +225,7 @@ def _first_cuda_error() -> str | None:
 
 
 def _refusal(core: Any, path: Path) -> str:
-    """What VapourSynth says when it is asked for the plugin by name."""
+    """The error that VapourSynth reports when it loads the plugin by path."""
     try:
         core.std.LoadPlugin(str(path))
     except Exception as error:

@@ -106,6 +106,14 @@ class Plan:
             f"{self.frame_bytes / 2**20:.1f} MiB for each frame read, budget {self.memory_bytes / GIB:.0f} GiB"
         )
 
+    def out_of_memory_error(self, device: int) -> MemoryError:
+        """For a segment that does not fit on the device of that number by any memory strategy."""
+        return MemoryError(
+            f"memory: expected {self.working_bytes / GIB:.2f} GiB and a segment's features on {self.devices[device]}, "
+            f"got an out-of-memory error with every memory strategy; pass a smaller tile= (now {self.tile}), "
+            f"segment= (now {self.segment}) or memory="
+        )
+
     def fingerprint(self) -> dict[str, object]:
         """What the pixels depend on besides the weights and the clip; for manifests."""
         shaping = asdict(self)

@@ -24,7 +24,7 @@ FILM_FPS = 24.0
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds for one frame: in the backward branch, in the forward branch as context, and there as kept."""
+    """Seconds for one frame: backward, forward as context, forward as kept."""
 
     backward_s: float
     context_s: float

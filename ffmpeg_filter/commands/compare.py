@@ -35,8 +35,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(options: argparse.Namespace) -> int:
     """Writes the page and prints its path."""
     from ffmpeg_filter.compare.page import BICUBIC, compare
-    from ffmpeg_filter.job.journal import write_atomically
     from ffmpeg_filter.media.probe import probe
+    from vs_iconvsr.atomic import write_atomically
 
     page = options.page or options.input.with_name(options.input.name + ".compare.html")
     if page.exists() and not options.overwrite:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from ffmpeg_filter.media.ffmpeg import OLDEST, FfmpegError, find_executable
+from ffmpeg_filter.media import ffmpeg
 from vs_iconvsr import doctor
 from vs_iconvsr.doctor import FAIL, OK, WARN, Check
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     found = [
         *doctor.checks(),
         doctor.guarded("vspipe", vspipe),
-        doctor.guarded("ffmpeg", lambda: ffmpeg(options.ffmpeg)),
+        doctor.guarded("ffmpeg", lambda: ffmpeg_check(options.ffmpeg)),
     ]
     well = doctor.all_well(found)
     if options.json:
@@ -81,12 +81,12 @@ def vspipe(folder: Path = Path(sys.prefix) / "bin") -> Check:
     return Check("vspipe", OK, f"{program}, {core}")
 
 
-def ffmpeg(named: str | None = None) -> Check:
+def ffmpeg_check(named: str | None = None) -> Check:
     """Which ffmpeg `iconvsr upscale` uses, and whether it has the usual encoders."""
     try:
-        found = find_executable(named)
-    except FfmpegError as error:
-        remedy = f"pip install imageio-ffmpeg, or install ffmpeg {OLDEST} or newer"
+        found = ffmpeg.find_executable(named)
+    except ffmpeg.FfmpegError as error:
+        remedy = f"pip install imageio-ffmpeg, or install ffmpeg {ffmpeg.OLDEST} or newer"
         return Check("ffmpeg", FAIL, str(error), remedy)
     text = f"{found.version} from {found.origin}, {found.path}"
     absent = [encoder for encoder in ENCODERS if encoder not in found.encoders]
@@ -99,6 +99,6 @@ def ffmpeg(named: str | None = None) -> Check:
             "ffmpeg",
             WARN,
             f"{text}, works, but cannot keep {' and '.join(missing)}",
-            f"use a newer one with --ffmpeg; {OLDEST} is the oldest that works",
+            f"use a newer one with --ffmpeg; {ffmpeg.OLDEST} is the oldest that works",
         )
     return Check("ffmpeg", OK, text)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ffmpeg_filter.commands.arguments import add_option, help_with_default
 from ffmpeg_filter.media.decode import Damage, pictures
-from ffmpeg_filter.media.probe import MediaSource, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import options as upscaling
 from vs_iconvsr import scenes
 
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     threshold = upscaling.SC_THRESHOLD.default if given is None else upscaling.SC_THRESHOLD.parse(given)
     source = probe(options.input)
     for frame in starts(source, threshold):
-        time_s = source.time_of(frame) - source.time_of(0)
+        time_s = source.timeline.time_of(frame) - source.timeline.time_of(0)
         options.say(json.dumps({"frame": frame, "time_s": time_s}) if options.json else f"{frame}\t{time_s:.3f}")
     return 0
 
@@ -44,7 +45,7 @@ def starts(source: MediaSource, threshold: float) -> Iterator[int]:
     window: deque[Tensor] = deque(maxlen=scenes.BEFORE + 1 + scenes.AFTER)
     last = -1
     for decoded in pictures(source, 0, Damage(), ignore_interlaced=True):
-        window.append(scenes.signature(decoded.planes, source.layout.format))
+        window.append(scenes.signature(decoded.planes, source.video.layout.format))
         last = decoded.index
         if last >= scenes.AFTER and _is_cut(window, last - scenes.AFTER, last, threshold):
             yield last - scenes.AFTER

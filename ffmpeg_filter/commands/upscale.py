@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffmpeg_filter.commands.arguments import add_upscaling_arguments, help_with_default, settings_from
-from ffmpeg_filter.job.job import JobOptions
-from ffmpeg_filter.job.report import Logged, Progress, clock, logged_to, progress_for
+from ffmpeg_filter.job.options import JobOptions
+from ffmpeg_filter.job.report import LoggedProgress, Progress, clock, log_file, progress_for
 from ffmpeg_filter.media.presets import PRESETS
 
 if TYPE_CHECKING:
-    from ffmpeg_filter.job.job import Executor, JobSummary
+    from ffmpeg_filter.job.execute import Executor
+    from ffmpeg_filter.job.finalize import JobSummary
     from ffmpeg_filter.job.verify import Quality
 
 logger = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ def job_from(options: argparse.Namespace) -> JobOptions:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 130 when interrupted; everything else is raised."""
-    with logged_to(options.log_file):
+    with log_file(options.log_file):
         try:
             return _upscale(options)
         except Exception as error:
@@ -206,17 +207,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _upscale(options: argparse.Namespace) -> int:
     from ffmpeg_filter.job import verify
-    from ffmpeg_filter.job.job import run as run_job
     from ffmpeg_filter.job.pipeline import Interrupted
+    from ffmpeg_filter.job.run import run_job
 
     stop = options.stop()
-    progress = Logged(progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr))
+    progress = LoggedProgress(progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr))
     job = job_from(options)
     if options.verify:
         verify.check(job)
     try:
         with _executor(options.cluster, progress, stop) as executor:
-            summary = run_job(job, progress, stop, crew=executor)
+            summary = run_job(job, progress, stop, executor=executor)
     except Interrupted:
         progress.note(f"stopped; finished parts are kept in {job.work}. Run the same command to go on.")
         return EXIT_INTERRUPTED
@@ -249,7 +250,8 @@ def _measure_quality(
     from ffmpeg_filter.job import verify
     from ffmpeg_filter.job.pipeline import Interrupted
     from ffmpeg_filter.media.ffmpeg import FfmpegError
-    from ffmpeg_filter.media.probe import DiscontinuityError, SourceError
+    from ffmpeg_filter.media.source import SourceError
+    from ffmpeg_filter.media.timestamps import DiscontinuityError
 
     try:
         return verify.measure(job, summary.frames, stop=stop), summary

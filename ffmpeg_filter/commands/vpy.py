@@ -21,7 +21,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--output",
         type=Path,
         metavar="OUT.mkv",
-        help=help_with_default("the file that the printed line writes", "INPUT without its ending, then .x4.mkv"),
+        help=help_with_default("the file that the printed line writes", "INPUT without its ending, then .xSCALE.mkv"),
     )
     add_option(command, upscaling.MODEL)
     command.add_argument(
@@ -37,16 +37,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(options: argparse.Namespace) -> int:
     """Writes the script and prints the line."""
-    from ffmpeg_filter import vpy
-    from ffmpeg_filter.media import ffmpeg
+    from ffmpeg_filter.media.ffmpeg import find_executable
     from ffmpeg_filter.media.probe import probe
+    from ffmpeg_filter.vpy import generate_script
+    from vs_iconvsr import weights
+    from vs_iconvsr.atomic import write_atomically
 
     script = options.script or options.input.with_name(options.input.name + ".vpy")
     if script.exists() and not options.overwrite:
         raise ValueError(f"script: it exists already: {script}; pass --overwrite to replace it")
-    output = options.output or options.input.with_name(options.input.stem + ".x4.mkv")
-    executable = ffmpeg.find_executable(options.ffmpeg)
-    result = vpy.written(probe(options.input), executable, script, output, model=options.model)
-    script.write_text(result.script)
-    options.say(result.command)
+    scale = weights.scale_of(options.model or upscaling.MODEL.default)
+    output = options.output or options.input.with_name(f"{options.input.stem}.x{scale}.mkv")
+    executable = find_executable(options.ffmpeg)
+    generated = generate_script(probe(options.input), executable, script, output, model=options.model)
+    write_atomically(script, generated.text.encode())
+    options.say(generated.command)
     return 0

@@ -1,8 +1,7 @@
-"""Hard moments of a video, enlarged by several models, on one page that needs nothing else."""
+"""Hard moments of a video, upscaled by several models, on one page that needs nothing else."""
 
 import base64
 import html
-import itertools
 import string
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,54 +12,30 @@ from pathlib import Path
 
 import torch
 
+from ffmpeg_filter.compare.moments import Moment, measure, pick
 from ffmpeg_filter.job.pipeline import FrameReader
 from ffmpeg_filter.job.report import Progress, clock
 from ffmpeg_filter.media.decode import Damage, DecodedFrame, pictures
 from ffmpeg_filter.media.frames import frame_of, planes_of
 from ffmpeg_filter.media.images import encoded
-from ffmpeg_filter.media.probe import MediaSource
+from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, Planes, colorimetry_of, from_rgb, output_colorimetry, to_rgb
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import Stream
+from vs_iconvsr.streaming import Fetched, Session, iterate
 
 BICUBIC = "bicubic"
 SHOWN = Format("RGB", "integer", 8)
-_ENLARGED = Format("RGB", "integer", 16)  # more than is shown: FFmpeg's enlarging rounds once, not twice
-
-# Places looked at when hard moments are picked: more take longer, and neighbours look alike anyway.
-PLACES = 60
-
-# Moments are at least one part in so many of the video from each other: neighbours look alike.
-_APART = 12
-
-_BLACK, _DARK = 20, 70  # mean luma of 255: below the first nothing can be seen, above the second it is not dark
+_SCALED = Format("RGB", "integer", 16)  # more than is shown: FFmpeg's enlarging rounds once, not twice
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A frame worth a look, and why."""
-
-    frame: int
-    why: str
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a frame is like, on 8-bit luma: mean change to the next frame, mean difference of neighbours, mean."""
-
-    frame: int
-    motion: float
-    detail: float
-    brightness: float
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One way to enlarge all moments: a PNG each, and how fast it went; None for a player's own enlarging."""
+class Rendering:
+    """All moments by one model: a PNG each, their scale, and how fast it went; fps is None for a player's bicubic."""
 
     name: str
     images: tuple[bytes, ...]
+    scale: int
     fps: float | None
 
 
@@ -74,91 +49,52 @@ def compare(
 ) -> str:
     """The page as text. models: names or files, and BICUBIC. moments: the frames to show, else hard ones are picked.
 
+    Every model upscales by its own scale, bicubic by the largest of these; the page shows all of them at one size.
     Raises WeightsError and ValueError for models and settings that cannot be.
     """
-    for name in models:
-        if name != BICUBIC:
-            weights.fingerprint(name)  # an unknown name ends the command before minutes of work, not after
+    # Read first: an unknown name ends the command before minutes of work, not after.
+    scales = {name: weights.scale_of(name) for name in models if name != BICUBIC}
+    largest = max(scales.values()) if scales else weights.scale_of(weights.DEFAULT_MODEL)
     chosen = [Moment(n, "chosen") for n in moments] if moments is not None else pick(measure(source))
     progress.begin(len(chosen) * len(models), 0)
-    rendered = []
-    told: set[str] = set()
+    renderings = []
+    reported: set[str] = set()
 
     def warn(text: str) -> None:
-        if text not in told:  # each model finds out the same about the same source
-            told.add(text)
+        if text not in reported:  # each model finds out the same about the same source
+            reported.add(text)
             progress.note(text)
 
     for name in models:
         images, fps = (
-            _enlarged(source, chosen, settings, progress)
+            _render_bicubic(source, chosen, largest, settings, progress)
             if name == BICUBIC
-            else _upscaled(source, chosen, name, settings, progress, warn)
+            else _render_model(source, chosen, name, settings, progress, warn)
         )
-        rendered.append(Rendered(Path(name).stem, tuple(images), fps))
+        renderings.append(Rendering(Path(name).stem, tuple(images), scales.get(name, largest), fps))
     progress.end()
-    return page(source, chosen, rendered)
+    return page(source, chosen, renderings)
 
 
-def measure(source: MediaSource, places: int = PLACES) -> list[Measured]:
-    """Evenly spread places of the video, two frames each."""
-    step = max(1, source.num_frames // places)
-    found = []
-    for n in range(0, source.num_frames, step):
-        pair = list(itertools.islice(pictures(source, n, Damage(), ignore_interlaced=True), 2))
-        luma = [_luma(source, picture) for picture in pair]
-        motion = float((luma[-1] - luma[0]).abs().mean())
-        detail = float((luma[0][:, 1:] - luma[0][:, :-1]).abs().mean())
-        found.append(Measured(n, motion, detail, float(luma[0].mean())))
-    return found
-
-
-def pick(measured: Sequence[Measured], count: int = 2) -> list[Moment]:
-    """Up to `count` moments of each kind: most motion, most detail, dark but not black; none close to another."""
-    seen = [m for m in measured if m.brightness >= _BLACK] or list(measured)
-    kinds = (
-        ("motion", sorted(seen, key=lambda m: -m.motion)),
-        ("detail", sorted(seen, key=lambda m: -m.detail)),
-        ("darkness", sorted((m for m in seen if m.brightness <= _DARK), key=lambda m: -m.detail)),
-    )
-    frames = [m.frame for m in measured]
-    apart = max(1, (max(frames) - min(frames)) // _APART)
-    moments: list[Moment] = []
-    for why, ranked in kinds:
-        wanted = len(moments) + count
-        for m in ranked:
-            if len(moments) < wanted and all(abs(m.frame - other.frame) >= apart for other in moments):
-                moments.append(Moment(m.frame, why))
-    return sorted(moments, key=lambda moment: moment.frame)
-
-
-def _luma(source: MediaSource, picture: DecodedFrame) -> torch.Tensor:
-    """Luma, or green, as float of 0 to 255."""
-    layout = source.layout.format
-    plane = picture.planes[1 if layout.family == "RGB" else 0].to(torch.float32)
-    return plane * (255.0 if layout.sample == "float" else 1 / (1 << (layout.bits - 8)))
-
-
-def _enlarged(
-    source: MediaSource, moments: Sequence[Moment], settings: Settings, progress: Progress
+def _render_bicubic(
+    source: MediaSource, moments: Sequence[Moment], scale: int, settings: Settings, progress: Progress
 ) -> tuple[list[bytes], None]:
     """What a player does: bicubic, by FFmpeg; from the RGB that the models are given, so that only detail differs."""
     images = []
     for moment in moments:
         picture = next(pictures(source, moment.frame, Damage(), ignore_interlaced=True))
-        layout, width, height = source.layout.format, source.width, source.height
+        layout, width, height = source.video.layout.format, source.video.width, source.video.height
         color, _ = colorimetry_of(picture.properties, layout, width, height, matrix=settings.matrix)
         rgb = to_rgb(picture.planes, layout, color)
-        target = output_colorimetry(color, layout, _ENLARGED, width, height)
-        small = frame_of(from_rgb(rgb, _ENLARGED, target, dither="none"), _ENLARGED, width, height)
-        size = {"width": width * 4, "height": height * 4}
-        large = small.reformat(**size, format="rgb24", interpolation="BICUBIC", threads=1)
+        target = output_colorimetry(color, layout, _SCALED, width, height)
+        small = frame_of(from_rgb(rgb, _SCALED, target, dither="none"), _SCALED, width, height)
+        large = small.reformat(width * scale, height * scale, format="rgb24", interpolation="BICUBIC", threads=1)
         images.append(_png(planes_of(large), source))
         progress.advance()
     return images, None
 
 
-def _upscaled(
+def _render_model(
     source: MediaSource,
     moments: Sequence[Moment],
     model: str,
@@ -171,30 +107,30 @@ def _upscaled(
     def decoded(first: int) -> Iterator[DecodedFrame]:
         return pictures(source, first, Damage(), ignore_interlaced=True)
 
+    def fetch(n: int) -> Fetched:
+        frame = feed.get(n)
+        return Fetched(frame.planes, frame.properties)
+
     feed = FrameReader(decoded)
     network = weights.load(model)
-    layout = source.layout.format
+    layout = source.video.layout.format
     images, started = [], time.monotonic()
     try:
-        with Stream(
+        with Session(
             network,
             settings,
             source=layout,
-            width=source.width,
-            height=source.height,
+            width=source.video.width,
+            height=source.video.height,
             num_frames=source.num_frames,
             target=SHOWN,
             warn=warn,
-        ) as stream:
-            for moment in moments:
-                while wanted := stream.missing(moment.frame):
-                    for n in wanted:
-                        picture = feed.get(n)
-                        stream.put(n, picture.planes, picture.properties)
-                images.append(_png(stream.frame(moment.frame).planes, source))
+        ) as session:
+            for _, hr in iterate(session, fetch, [moment.frame for moment in moments]):
+                images.append(_png(hr.planes, source))
                 progress.advance()
             # Every step is one frame in one direction: an hr frame takes a step backward and one forward.
-            fps = stream.counts.steps / 2 / (time.monotonic() - started)
+            fps = session.counts.steps / 2 / (time.monotonic() - started)
     finally:
         feed.close()
     return images, fps
@@ -202,34 +138,38 @@ def _upscaled(
 
 def _png(planes: Planes, source: MediaSource) -> bytes:
     """An 8-bit RGB frame as a player shows it, turned by the source's rotation."""
-    upright = tuple(torch.rot90(plane, source.rotation // 90) for plane in planes)  # both turn counterclockwise
+    upright = tuple(torch.rot90(plane, source.video.rotation // 90) for plane in planes)  # both turn counterclockwise
     return encoded(frame_of(upright, SHOWN, upright[0].shape[1], upright[0].shape[0]), ".png", 8)
 
 
-def page(source: MediaSource, moments: Sequence[Moment], rendered: Sequence[Rendered]) -> str:
+def page(source: MediaSource, moments: Sequence[Moment], renderings: Sequence[Rendering]) -> str:
     """One HTML page with everything inside it."""
     template = resources.files("ffmpeg_filter.compare").joinpath("compare.html").read_text(encoding="utf-8")
-    sections = "\n".join(_section(source, moment, i, rendered) for i, moment in enumerate(moments))
+    sections = "\n".join(_section(source, moment, i, renderings) for i, moment in enumerate(moments))
     return string.Template(template).substitute(
-        title=html.escape(f"{source.path.name}: {', '.join(r.name for r in rendered)}"),
-        facts=html.escape(_facts(source)),
-        speeds="\n".join(_speed(source, r) for r in rendered),
+        title=html.escape(f"{source.path.name}: {', '.join(r.name for r in renderings)}"),
+        facts=html.escape(_facts(source, renderings)),
+        speeds="\n".join(_speed(source, r) for r in renderings),
         sections=sections,
     )
 
 
-def _facts(source: MediaSource) -> str:
-    facts = f"{source.width}×{source.height} → ×4, {source.num_frames} frames, {clock(source.seconds)}"
-    return facts + (f", turned by {source.rotation}° as players do" if source.rotation else "")
+def _facts(source: MediaSource, renderings: Sequence[Rendering]) -> str:
+    video, scales = source.video, sorted({r.scale for r in renderings})
+    facts = f"{video.width}×{video.height} → {', '.join(f'×{scale}' for scale in scales)}"
+    facts += f" (all shown as large as ×{scales[-1]})" if len(scales) > 1 else ""
+    facts += f", {source.num_frames} frames, {clock(source.timeline.seconds)}"
+    return facts + (f", turned by {video.rotation}° as players do" if video.rotation else "")
 
 
-def _speed(source: MediaSource, rendered: Rendered) -> str:
+def _speed(source: MediaSource, rendering: Rendering) -> str:
     """A row of the table."""
-    if rendered.fps is None:
+    if rendering.fps is None:
         fps, whole = "", "as a player does it"
     else:
-        fps, whole = f"{rendered.fps:.2f}", f"about {_duration(source.num_frames / rendered.fps)}"
-    return f'<tr><td>{html.escape(rendered.name)}</td><td class="number">{fps}</td><td>{whole}</td></tr>'
+        fps, whole = f"{rendering.fps:.2f}", f"about {_duration(source.num_frames / rendering.fps)}"
+    name = html.escape(rendering.name)
+    return f'<tr><td>{name}</td><td class="number">{fps}</td><td>{whole}</td><td>×{rendering.scale}</td></tr>'
 
 
 def _duration(seconds: float) -> str:
@@ -241,17 +181,17 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def _section(source: MediaSource, moment: Moment, number: int, rendered: Sequence[Rendered]) -> str:
+def _section(source: MediaSource, moment: Moment, number: int, renderings: Sequence[Rendering]) -> str:
     images = "\n".join(
         f'<img alt="{html.escape(r.name)}" data-name="{html.escape(r.name)}" '
         f'src="data:image/png;base64,{base64.b64encode(r.images[number]).decode()}">'
-        for r in rendered
+        for r in renderings
     )
-    seconds = source.time_of(moment.frame) - source.time_of(0)
+    seconds = source.timeline.time_of(moment.frame) - source.timeline.time_of(0)
     when = f"{clock(int(seconds))}.{int(seconds * 10) % 10}"
     heading = html.escape(f"{when} (frame {moment.frame}): {moment.why}")
-    aspect = (source.sample_aspect_ratio or 1) * Fraction(source.width, source.height)
-    if source.rotation % 180:
+    aspect = (source.video.sample_aspect_ratio or 1) * Fraction(source.video.width, source.video.height)
+    if source.video.rotation % 180:
         aspect = 1 / aspect
     shape = f"{aspect.numerator} / {aspect.denominator}"
     return f'<section><h2>{heading}</h2><div class="stage" style="--shape: {shape}">{images}</div></section>'

@@ -1,13 +1,15 @@
-"""Whether what is to be written can be written under the name given, before anything else is done."""
+"""Whether the output can be written under the name given, before anything else is done."""
 
 import os
 from pathlib import Path
 
+from ffmpeg_filter.job.journal import FINISHED, note_path
+
 
 def check_output(output: Path, source: Path, *, work: Path, overwrite: bool) -> None:
-    """Raises ValueError for an output that cannot be. work: the folder beside it that parts are kept in.
+    """Raises ValueError for an output that cannot be written. work: the work directory beside it.
 
-    overwrite: whether an output that exists may be replaced; one that a killed run has finished may in any case.
+    overwrite: whether an output that exists may be replaced. One whose killed run only had to clean up is accepted.
     """
     folder = output.absolute().parent
     if not folder.is_dir():
@@ -26,5 +28,5 @@ def check_output(output: Path, source: Path, *, work: Path, overwrite: bool) -> 
         raise ValueError(f"output: expected a writable folder, got no permission to write in {folder}")
     if work.exists() and not work.is_dir():
         raise ValueError(f"output: expected {work} for the parts, got a file of that name; move it away")
-    if output.exists() and not overwrite and not (work / "finished.json").exists():
+    if output.exists() and not overwrite and not note_path(work, FINISHED).exists():
         raise ValueError(f"output: it exists already: {output}; pass --overwrite to replace it")

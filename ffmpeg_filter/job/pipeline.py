@@ -13,7 +13,7 @@ from ffmpeg_filter.media.decode import DecodedFrame
 from ffmpeg_filter.media.encode import FrameEncoder
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from vs_iconvsr.colorspace import Planes
-from vs_iconvsr.stream import HrFrame, Stream
+from vs_iconvsr.streaming import Fetched, HrFrame, Session, iterate
 
 logger = logging.getLogger(__name__)
 
@@ -289,34 +289,38 @@ class PartWriter:
             self._open.discard(encoder)
 
 
-def upscale(
-    stream: Stream,
-    feed: FrameReader,
+def run_pipeline(
+    session: Session,
+    reader: FrameReader,
     writer: PartWriter,
     parts: Iterable[Part],
     *,
     stopped: Callable[[], bool],
     delivered: Callable[[HrFrame], None],
 ) -> None:
-    """Drives the stream over the frames of `parts`, in order, until all are written or `stopped` says so.
+    """Writes the hr frames of `parts`, in order, until all are written or `stopped` says so.
 
     Closes everything it was given, whatever happens. Raises Interrupted, or what first went wrong.
     """
-    done = threading.Event()
-    watch = threading.Thread(target=_close_on_stop, args=(stream, stopped, done), name="stop", daemon=True)
-    watch.start()
-    try:
+
+    def fetch(n: int) -> Fetched:
+        frame = reader.get(n)
+        return Fetched(frame.planes, frame.properties)
+
+    def frames() -> Iterator[int]:
         for part in parts:
             writer.begin(part)
-            for n in part.frames:
-                while wanted := stream.missing(n):
-                    _put(stream, feed, wanted)
-                hr = stream.frame(n)
-                _put(stream, feed, stream.ahead(n))
-                writer.put(hr.planes)
-                delivered(hr)
-                if stopped():
-                    raise Interrupted
+            yield from part.frames
+
+    done = threading.Event()
+    watch = threading.Thread(target=_close_on_stop, args=(session, stopped, done), name="stop", daemon=True)
+    watch.start()
+    try:
+        for _, hr in iterate(session, fetch, frames()):
+            writer.put(hr.planes)
+            delivered(hr)
+            if stopped():
+                raise Interrupted
         writer.finish()
     except BaseException as error:
         writer.abort()
@@ -325,19 +329,13 @@ def upscale(
         raise
     finally:
         done.set()
-        stream.close()
-        feed.close()
+        session.close()
+        reader.close()
 
 
-def _put(stream: Stream, feed: FrameReader, numbers: Sequence[int]) -> None:
-    for n in numbers:
-        picture = feed.get(n)
-        stream.put(n, picture.planes, picture.properties)
-
-
-def _close_on_stop(stream: Stream, stopped: Callable[[], bool], done: threading.Event) -> None:
+def _close_on_stop(session: Session, stopped: Callable[[], bool], done: threading.Event) -> None:
     """Ends the wait for an hr frame when the user wants to stop: a segment's first frame may take minutes."""
     while not done.wait(0.2):
         if stopped():
-            stream.close()
+            session.close()
             return

@@ -1,4 +1,4 @@
-"""How a job tells what it is doing: a bar on a terminal, plain lines in a log, JSON lines for front ends."""
+"""How a job reports its progress: a bar on a terminal, plain lines in a log, JSON lines for other programs."""
 
 import contextlib
 import io
@@ -21,29 +21,29 @@ _RATE_FRAMES = 60
 
 
 class Progress(Protocol):
-    """frames are counted from the start of the job, those of earlier runs included."""
+    """Where a job reports to. Frames are counted from the start of the job, those of earlier runs included."""
 
     def note(self, text: str) -> None:
         """A line for the user."""
 
     def begin(self, total: int, done: int) -> None:
-        """Upscaling starts; `done` frames are there from earlier runs."""
+        """Upscaling begins; `done` of `total` frames are there from earlier runs."""
 
     def advance(self, segment: int | None = None) -> None:
-        """One frame more; segment: the first frame of the one that it belongs to, where that is known."""
+        """One more frame is done. segment: the first frame of the segment it belongs to, where that is known."""
 
-    def measured(self, rates: Mapping[str, float]) -> None:
-        """The fps that each stage could do up to now if it never waited for the others."""
+    def update_rates(self, rates: Mapping[str, float]) -> None:
+        """The fps that each stage has reached so far, not counting the time it waited for the others."""
 
     def stage(self, name: str) -> None:
-        """What comes after the last frame: joining, muxing, checking."""
+        """A step after the last frame begins: joining, muxing, checking."""
 
     def end(self) -> None:
-        """No more is told; whether well or badly is said elsewhere."""
+        """Nothing more will be reported. Whether the job succeeded is reported elsewhere."""
 
 
 class _Counter:
-    """Frames, and how fast they come, over the last ones only: the first of a segment takes longer than the others."""
+    """Counts frames. Their rate is over the last ones only: the first of a segment takes longer than the others."""
 
     def __init__(self) -> None:
         self.total = self.done = 0
@@ -76,7 +76,7 @@ class PlainProgress:
     def __init__(self, stream: TextIO, every_s: float = PLAIN_EVERY_S) -> None:
         self._stream, self._every_s = stream, every_s
         self._counter = _Counter()
-        self._said = float("-inf")
+        self._reported = float("-inf")
 
     def note(self, text: str) -> None:
         self._stream.write(text + "\n")
@@ -89,13 +89,13 @@ class PlainProgress:
         counter = self._counter
         counter.advance()
         now = time.monotonic()
-        if now - self._said >= self._every_s or counter.done == counter.total:
-            self._said = now
-            told = line_of(counter.done, counter.total, counter.fps, counter.remaining_s)
+        if now - self._reported >= self._every_s or counter.done == counter.total:
+            self._reported = now
+            line = progress_line(counter.done, counter.total, counter.fps, counter.remaining_s)
             where = f", segment from frame {segment}" if segment is not None else ""
-            self.note(f"{told}{where}, {memory_gib():.1f} GiB of memory")
+            self.note(f"{line}{where}, {memory_gib():.1f} GiB of memory")
 
-    def measured(self, rates: Mapping[str, float]) -> None:
+    def update_rates(self, rates: Mapping[str, float]) -> None:
         del rates
 
     def stage(self, name: str) -> None:
@@ -106,7 +106,7 @@ class PlainProgress:
 
 
 def memory_gib() -> float:
-    """What this process holds of the main memory now; 0 where the system does not say."""
+    """The main memory that this process occupies; 0 where the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -114,7 +114,7 @@ def memory_gib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
-def line_of(done: int, total: int, fps: float, remaining_s: float | None) -> str:
+def progress_line(done: int, total: int, fps: float, remaining_s: float | None) -> str:
     """'120/3000 frames (4.0 %), 2.51 fps, 19:07 left'."""
     left = f", {clock(remaining_s)} left" if remaining_s is not None else ""
     return f"{done}/{total} frames ({100 * done / total:.1f} %), {fps:.2f} fps{left}"
@@ -134,7 +134,7 @@ class JsonProgress:
         self._stream, self._every_s = stream, every_s
         self._counter = _Counter()
         self._rates: Mapping[str, float] = {}
-        self._said = float("-inf")
+        self._reported = float("-inf")
 
     def note(self, text: str) -> None:
         self._write(event="note", text=text)
@@ -147,9 +147,9 @@ class JsonProgress:
         counter = self._counter
         counter.advance()
         now = time.monotonic()
-        if now - self._said < self._every_s and counter.done != counter.total:
+        if now - self._reported < self._every_s and counter.done != counter.total:
             return
-        self._said = now
+        self._reported = now
         self._write(
             event="progress",
             frames=counter.done,
@@ -161,7 +161,7 @@ class JsonProgress:
             stages=dict(self._rates),
         )
 
-    def measured(self, rates: Mapping[str, float]) -> None:
+    def update_rates(self, rates: Mapping[str, float]) -> None:
         self._rates = rates
 
     def stage(self, name: str) -> None:
@@ -207,10 +207,10 @@ class BarProgress:
     def advance(self, segment: int | None = None) -> None:
         self._counter.advance()
         where = f", segment from {segment}" if segment is not None else ""
-        told = {"fps": self._counter.fps, "memory": memory_gib(), "where": where}
-        self._bar.update(self._task, completed=self._counter.done, **told)  # type: ignore[arg-type]
+        fields = {"fps": self._counter.fps, "memory": memory_gib(), "where": where}
+        self._bar.update(self._task, completed=self._counter.done, **fields)  # type: ignore[arg-type]
 
-    def measured(self, rates: Mapping[str, float]) -> None:
+    def update_rates(self, rates: Mapping[str, float]) -> None:
         del rates
 
     def stage(self, name: str) -> None:
@@ -221,12 +221,13 @@ class BarProgress:
         self._bar.stop()
 
 
-class Logged:
-    """Another progress whose words go into the log as well."""
+class LoggedProgress:
+    """Reports to another progress, and its notes and stages to the log as well."""
 
     def __init__(self, shown: Progress) -> None:
         self._shown = shown
-        self.begin, self.advance, self.measured, self.end = shown.begin, shown.advance, shown.measured, shown.end
+        self.begin, self.advance, self.end = shown.begin, shown.advance, shown.end
+        self.update_rates = shown.update_rates
 
     def note(self, text: str) -> None:
         logger.info("%s", text)
@@ -238,8 +239,8 @@ class Logged:
 
 
 @contextlib.contextmanager
-def logged_to(path: Path | None) -> Iterator[None]:
-    """Inside the block all that is logged goes to the end of this file, too; the terminal shows no more than before."""
+def log_file(path: Path | None) -> Iterator[None]:
+    """Within the block, everything logged is also appended to this file; the terminal shows no more than before."""
     if path is None:
         yield
         return
@@ -264,7 +265,7 @@ def logged_to(path: Path | None) -> Iterator[None]:
 
 
 def progress_for(kind: str, stream: TextIO | None) -> Progress:
-    """kind: "auto" (a bar where the stream is a terminal), "bar", "plain" or "json". None: a stream that was closed."""
+    """kind: "auto" (a bar if the stream is a terminal), "bar", "plain" or "json". stream: None if it was closed."""
     if stream is None:
         return PlainProgress(io.StringIO())
     if kind == "json":

@@ -9,12 +9,12 @@ import av
 from av.container import InputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from ffmpeg_filter.media import images
-from ffmpeg_filter.media import linear_light as light
+from ffmpeg_filter.media import images, linear_light
+from ffmpeg_filter.media.container import open_file, select_video
 from ffmpeg_filter.media.frames import planes_of
-from ffmpeg_filter.media.probe import MediaSource, SourceError, color_properties, open_file, video_stream
+from ffmpeg_filter.media.metadata import color_properties
+from ffmpeg_filter.media.source import MediaSource, SourceError
 from vs_iconvsr.colorspace import Planes
 
 logger = logging.getLogger(__name__)
@@ -81,10 +81,10 @@ def pictures(
 def _numbered(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
     """Decoded frames with their place in the table; may begin before `first`, but never after it."""
     if source.images:
-        yield from images.numbered(source.images, first)
+        yield from images.numbered(source.images.files, first)
         return
     run_up = max(0, first - (_FILTER_RUN_UP if deinterlace else 0))
-    if run_up > 0 and source.seeks:
+    if run_up > 0 and source.timeline.seekable:
         sought = _from(source, run_up, deinterlace=deinterlace)
         start = next(sought, None)
         if start is not None and start[0] <= run_up:
@@ -96,25 +96,25 @@ def _numbered(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator
 
 
 def _from(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
-    numbers = {pts: n for n, pts in enumerate(source.pts)}
+    numbers = {pts: n for n, pts in enumerate(source.timeline.pts)}
     with open_file(source.path) as container:
-        stream = video_stream(container, source.stream)
+        stream = select_video(container, source.video.index)
         stream.thread_type = THREAD_TYPE
         stream.codec_context.thread_count = THREADS
         if first > 0:
-            container.seek(source.pts[first], stream=stream, backward=True, any_frame=False)
+            container.seek(source.timeline.pts[first], stream=stream, backward=True, any_frame=False)
         frames = _decode(container, stream)
         if deinterlace:
             frames = _deinterlaced(frames, stream)
         for count, frame in enumerate(frames):
-            index = count if source.by_order else numbers.get(frame.pts if frame.pts is not None else -1)
+            index = count if source.timeline.by_order else numbers.get(frame.pts if frame.pts is not None else -1)
             if index is None:
                 logger.debug("a decoded frame with pts %s is not in the table", frame.pts)
             elif index < source.num_frames:
                 yield index, frame
 
 
-def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _decode(container: InputContainer, stream: av.VideoStream) -> Iterator[VideoFrame]:
     """Decodes on after errors, as players do; what is then missing shows in the numbering."""
     packets = container.demux(stream)
     while True:
@@ -132,14 +132,14 @@ def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFra
             logger.debug("a packet could not be decoded: %s", error)
 
 
-def _flush(stream: VideoStream) -> Iterator[VideoFrame]:
+def _flush(stream: av.VideoStream) -> Iterator[VideoFrame]:
     try:
         yield from stream.decode(None)  # frames that the decoder still holds
     except (av.FFmpegError, OSError, ValueError):
         return
 
 
-def _deinterlaced(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
+def _deinterlaced(frames: Iterator[VideoFrame], stream: av.VideoStream) -> Iterator[VideoFrame]:
     """One frame for one frame, with the timestamps of the frames that went in (bwdif, in frame mode)."""
     graph = Graph()
     source = graph.add_buffer(template=stream)
@@ -171,18 +171,20 @@ def _pulled(graph: Graph, timestamps: deque[int | None]) -> Iterator[VideoFrame]
 def _read(
     source: MediaSource, frame: VideoFrame, index: int, *, ignore_interlaced: bool
 ) -> tuple[Planes, dict[str, int]]:
-    if (frame.width, frame.height) != (source.width, source.height) or frame.format.name != source.pixel_format:
+    video = source.video
+    if (frame.width, frame.height, frame.format.name) != (video.width, video.height, video.pixel_format):
         raise SourceError(
-            f"input: expected {source.width}x{source.height} {source.pixel_format} to the end, got "
+            f"input: expected {video.width}x{video.height} {video.pixel_format} to the end, got "
             f"{frame.width}x{frame.height} {frame.format.name} from frame {index} on; split the file there"
         )
     if frame.interlaced_frame and not ignore_interlaced:
         raise SourceError(
-            f"input: expected progressive video, got an interlaced frame {index} ({source.time_of(index):.3f} s); "
-            "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
+            f"input: expected progressive video, got an interlaced frame {index} "
+            f"({source.timeline.time_of(index):.3f} s); pass --deinterlace, or --ignore-interlaced if the flag is wrong"
         )
-    planes, properties = planes_of(frame), color_properties(frame, source.layout) | {"_FieldBased": 0}
-    if source.peak is None:
+    planes, properties = planes_of(frame), color_properties(frame, video.layout) | {"_FieldBased": 0}
+    if source.images is None or source.images.peak is None:
         return planes, properties
-    coded = tuple(light.coded(plane, source.peak) for plane in planes)
-    return tuple(plane.to(source.layout.format.dtype) for plane in coded), properties | {"_Transfer": light.CODED}
+    peak = source.images.peak
+    coded = tuple(linear_light.coded(plane, peak) for plane in planes)
+    return tuple(plane.to(video.layout.format.dtype) for plane in coded), properties | {"_Transfer": linear_light.CODED}

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 import av
 import torch
 
-from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.ffmpeg import CLOSE_TIMEOUT_S, Child, Executable, FfmpegError
 from ffmpeg_filter.media.pixels import pixel_format_of, plane_order
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes
@@ -27,7 +26,7 @@ class Encoding:
     """All that the bytes of an encoded part depend on, besides its frames and their timestamps.
 
     arguments: of the encoder. input_options: before its input, for HDR metadata. suffix: the container of a part.
-    full_range_coded: whether the encoder may be told of full range; where not, ffmpeg would convert to limited range.
+    full_range_coded: whether the encoder may be given full range; where not, ffmpeg would convert to limited range.
     """
 
     width: int
@@ -49,7 +48,7 @@ class Encoding:
     def command(self, executable: Executable, path: Path) -> list[str | bytes]:
         """The ffmpeg command that reads NUT on standard input and writes the part."""
         return [
-            *children.start(executable),
+            *ffmpeg.start(executable),
             "-copyts",
             *self.input_options,
             *("-f", "nut", "-i", "pipe:0", "-map", "0:v:0", "-fps_mode", "passthrough"),
@@ -59,7 +58,7 @@ class Encoding:
             *self.arguments,
             *("-fflags", "+bitexact"),
             *container_options(self.suffix, self.time_base),
-            children.safe_url(path),
+            ffmpeg.safe_url(path),
         ]
 
     def _filters(self) -> str:
@@ -215,12 +214,3 @@ def _enlarge(pipe: int) -> None:
 
     with contextlib.suppress(OSError, AttributeError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def sync(path: Path) -> None:
-    """The file's content is on the disk when this returns."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

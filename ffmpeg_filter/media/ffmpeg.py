@@ -49,17 +49,17 @@ class Executable:
     filters: frozenset[str]
 
 
-def find_executable(wanted: str | os.PathLike[str] | None = None) -> Executable:
+def find_executable(named_path: str | os.PathLike[str] | None = None) -> Executable:
     """The user's ffmpeg, else $ICONVSR_FFMPEG, else the one on PATH if new enough, else that of imageio-ffmpeg.
 
     Raises FfmpegError if the one that the user named does not work, or if there is none at all.
     """
-    named = os.fspath(wanted) if wanted is not None else os.environ.get(ENVIRONMENT_VARIABLE)
+    named = os.fspath(named_path) if named_path is not None else os.environ.get(ENVIRONMENT_VARIABLE)
     if named:
         path = shutil.which(named)
         if path is None:
             raise FfmpegError(f"ffmpeg: expected an executable file, got {named!r}; correct --ffmpeg, or leave it out")
-        return _inspect(path, "named by the user" if wanted is not None else f"${ENVIRONMENT_VARIABLE}")
+        return _inspect(path, "named by the user" if named_path is not None else f"${ENVIRONMENT_VARIABLE}")
     on_path = shutil.which("ffmpeg")
     if on_path is not None:
         try:

@@ -11,19 +11,12 @@ from pathlib import Path
 import av
 from av.video.frame import VideoFrame
 
-from ffmpeg_filter.media import linear_light as light
+from ffmpeg_filter.media import linear_light
+from ffmpeg_filter.media.container import exact, open_file, select_video
 from ffmpeg_filter.media.frames import frame_of, planes_of
+from ffmpeg_filter.media.metadata import color_properties, lost_side_data, rotation_of
 from ffmpeg_filter.media.pixels import Layout, layout_of
-from ffmpeg_filter.media.probe import (
-    MediaSource,
-    SourceError,
-    color_properties,
-    exact,
-    lost_side_data,
-    open_file,
-    rotation_of,
-    video_stream,
-)
+from ffmpeg_filter.media.source import ImageSequence, MediaSource, SourceError, Timeline, VideoStream
 from vs_iconvsr.colorspace import Format
 
 READ = (".png", ".tif", ".tiff", ".dpx", ".exr", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")
@@ -147,42 +140,31 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
         layout = Layout(
             Format(layout.format.family, "float", 32), order=layout.order
         )  # curves want more than half floats
-        properties["_Transfer"] = light.CODED
+        properties["_Transfer"] = linear_light.CODED
         lost |= unread_channels(files[0])
         peak, note = _settled_peak(files, peak)
         notes.append(note)
     elif peak is not None:
         raise ValueError(f"peak: expected none for pictures that hold no linear light, got {peak:g}; leave it out")
-    return MediaSource(
-        path=path,
-        container="images",
-        stream=0,
+    video = VideoStream(
+        index=0,
         codec=files[0].suffix[1:],
         width=first.width,
         height=first.height,
         pixel_format=first.format.name,
         layout=layout,
-        time_base=1 / rate,
-        pts=tuple(range(len(files))),
-        last_duration=1,
-        by_order=False,
-        seeks=True,
-        start=Fraction(0),
+        properties=properties,
         sample_aspect_ratio=sample_aspect_ratio,
         rotation=rotation_of(first),
-        interlaced=False,
-        properties=properties,
-        tags={},
-        disposition=(),
-        tracks=(),
-        chapters=0,
-        mastering_display=None,
-        content_light=None,
+    )
+    return MediaSource(
+        path=path,
+        container="images",
+        video=video,
+        timeline=Timeline(time_base=1 / rate, pts=tuple(range(len(files))), last_duration=1),
+        images=ImageSequence(files, min(by_number), peak),
         lost=tuple(sorted(lost)),
         notes=tuple(notes),
-        images=files,
-        first_number=min(by_number),
-        peak=peak,
     )
 
 
@@ -200,7 +182,7 @@ def numbered(files: Sequence[Path], first: int) -> Iterator[tuple[int, VideoFram
 def _read(path: Path) -> tuple[VideoFrame, Fraction]:
     """One picture and the aspect ratio of its pixels, 0 where it does not say."""
     with open_file(path) as container:
-        stream = video_stream(container)
+        stream = select_video(container)
         try:
             frame = next(container.decode(stream))
         except (av.FFmpegError, OSError, StopIteration) as error:
@@ -252,12 +234,12 @@ def unread_channels(path: Path) -> set[str]:
 
 def refuse_taken(output: Path, frames: Sequence[int], source: MediaSource, *, overwrite: bool) -> None:
     """Raises ValueError if a picture that is to be written is there already, or is one of the source's own."""
-    names = [name_of(output, source.first_number + n) for n in frames]
+    names = [name_of(output, source.image_number(n)) for n in frames]
     if len(set(names)) < len(names):
         raise ValueError(
             f"output: expected a place for the number of {len(names)} pictures, as in out_%05d.png, got {output}"
         )
-    own = {path.resolve() for path in source.images}
+    own = {path.resolve() for path in (source.images.files if source.images else ())}
     for path in names:
         if path.resolve() in own:
             raise ValueError(f"output: expected other names than those of the input, got the same: {path}")
@@ -271,7 +253,7 @@ def check_written(output: Path, bits: int, transfer: int) -> None:
     if bits not in depths:
         raise ValueError(f"bits: expected {' or '.join(map(str, depths))} for {output.suffix} pictures, got {bits}")
     if is_linear(output):
-        light.check(transfer)
+        linear_light.check(transfer)
 
 
 def encoded(
@@ -286,11 +268,11 @@ def encoded(
     """The frame as a file of that kind, RGB of 8 or 16 bits. RGB of the same depth goes in without loss.
 
     aspect: of its pixels, 0 where nothing is said.
-    EXR is linear light of half float: transfer and peak say how `frame` stands for light, see `light.linear`.
+    EXR is linear light of half float: transfer and peak say how `frame` stands for light, see `linear_light.linear`.
     """
     codec, formats = WRITTEN[suffix.lower()]
     if codec == "exr":
-        planes = (light.linear(plane.float() / 65535, transfer, peak) for plane in planes_of(frame))
+        planes = (linear_light.linear(plane.float() / 65535, transfer, peak) for plane in planes_of(frame))
         # Rounded here: the encoder cuts off what a half float does not hold.
         halves = tuple(plane.clamp(max=LARGEST_HALF).half().float() for plane in planes)
         packed = frame_of(halves, _FLOAT_RGB, frame.width, frame.height)

@@ -1,6 +1,5 @@
-"""PartSink to one video, and that video with everything else of the source to one file."""
+"""The joined video with everything else of the source in one file."""
 
-import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
-from ffmpeg_filter.media import ffmpeg as children
+from ffmpeg_filter.media import ffmpeg
+from ffmpeg_filter.media.container import exact, open_file
 from ffmpeg_filter.media.encode import container_options
 from ffmpeg_filter.media.ffmpeg import Executable
-from ffmpeg_filter.media.probe import MediaSource, Track, exact, open_file
+from ffmpeg_filter.media.join import MuxError
+from ffmpeg_filter.media.source import MediaSource, Track
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ TOLERANCE_S = {"mkv": Fraction(1, 2000), "mp4": Fraction(0), "mov": Fraction(0)}
 _ASPECT_TOLERANCE = Fraction(1, 50)
 
 # mp4 and mov name these themselves, and ours would be those of the source.
-FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")
 # QuickTime has language codes of its own, some of the older and some of the newer ones of ISO 639-2 (found by trial).
 # fmt: off
@@ -39,101 +39,6 @@ _QUICKTIME_LANGUAGES = {
 }
 # fmt: on
 _BITMAP_SUFFIX = {"png": "png", "mjpeg": "jpg", "bmp": "bmp", "gif": "gif", "webp": "webp", "tiff": "tif"}
-
-
-class MuxError(Exception):
-    """A video that came out of joining or muxing differently from what went in."""
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What the packets of one file's video say: presentation timestamps in decoding order and the codec's header."""
-
-    pts: tuple[int, ...]
-    extradata: bytes | None
-
-    def ranks(self) -> list[int]:
-        """For each packet its place in presentation order."""
-        ranks = [0] * len(self.pts)
-        for rank, position in enumerate(sorted(range(len(self.pts)), key=lambda i: (self.pts[i], i))):
-            ranks[position] = rank
-        return ranks
-
-
-def packed(path: Path) -> Packed:
-    """Reads the packets of a file that we wrote. Raises MuxError if it cannot be read."""
-    try:
-        with av.open(children.safe_name(path)) as container:
-            stream = container.streams.video[0]
-            pts = tuple(p.pts for p in container.demux(stream) if p.size and p.pts is not None)
-            return Packed(pts, stream.codec_context.extradata)
-    except (av.FFmpegError, OSError, IndexError) as error:
-        raise MuxError(f"{path.name}: cannot be read back: {error}") from error
-
-
-def join(
-    parts: Sequence[Path],
-    pts: Sequence[int],
-    last_duration: int,
-    time_base: Fraction,
-    to: Path,
-    *,
-    rotation: int = 0,
-    full_range: bool = False,
-) -> None:
-    """Copies the packets of all parts into one video with the timestamps of the table, exactly.
-
-    The parts' own timestamps only rank their frames. to: its suffix says the container; written whole or not at all is
-    the caller's care. full_range: tag the video so where its encoder could not. Raises MuxError.
-    """
-    packs = [packed(part) for part in parts]
-    _check_joinable(parts, packs, len(pts))
-    delay = max(i - rank for pack in packs for i, rank in enumerate(pack.ranks()))
-    step = pts[1] - pts[0] if len(pts) > 1 else last_duration
-    decoding = [pts[0] - (delay - i) * step for i in range(delay)] + list(pts)
-    durations = [b - a for a, b in itertools.pairwise(pts)] + [last_duration]
-    # The muxer finds its options by name; the last two words are the container, which `format` says.
-    pairs = container_options(to.suffix[1:], time_base)[2:]
-    options = dict(zip([name[1:] for name in pairs[::2]], pairs[1::2], strict=True)) | {"fflags": "+bitexact"}
-    with av.open(
-        children.safe_name(to),
-        "w",
-        format="matroska" if to.suffix == ".mkv" else to.suffix[1:],
-        container_options=options,
-    ) as output:
-        with av.open(children.safe_name(parts[0])) as first:
-            stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
-            # The four characters are where ProRes and DNxHR say their profile; the template is without them.
-            stream.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
-        stream.time_base = time_base
-        if full_range:
-            stream.codec_context.color_range = FULL_RANGE
-        if rotation:
-            stream.set_display_rotation(rotation)
-        position = 0
-        for path, pack in zip(parts, packs, strict=True):
-            start = position
-            with av.open(children.safe_name(path)) as container:
-                packets = (p for p in container.demux(container.streams.video[0]) if p.size)
-                for packet, rank in zip(packets, pack.ranks(), strict=True):
-                    frame = start + rank
-                    packet.time_base = time_base
-                    packet.pts, packet.dts, packet.duration = pts[frame], decoding[position], durations[frame]
-                    packet.stream = stream
-                    output.mux(packet)
-                    position += 1
-
-
-def _check_joinable(parts: Sequence[Path], packs: Sequence[Packed], num_frames: int) -> None:
-    total = sum(len(pack.pts) for pack in packs)
-    if total != num_frames:
-        raise MuxError(f"parts: expected {num_frames} frames together, got {total}; pass --restart")
-    for path, pack in zip(parts, packs, strict=True):
-        if pack.extradata != packs[0].extradata:
-            raise MuxError(
-                f"{path.name}: its codec header differs from that of {parts[0].name}, so they cannot be joined; "
-                "they were encoded with different builds or settings: pass --restart"
-            )
 
 
 @dataclass(frozen=True)
@@ -156,7 +61,7 @@ class StreamMapping:
 def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
     """Sorts the tracks of the source for a container: mkv, mp4 or mov. Raises ValueError for sound it cannot hold."""
     if container == IMAGES:
-        return _pictures_alone(source)
+        return _images_only(source)
     holds = _codecs_of(container)
     audio = [t for t in source.tracks if t.kind == "audio"]
     for track in audio:
@@ -189,7 +94,7 @@ def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
                 covers.append(track)
         elif track.kind == "video":
             left.append(f"{track}: only one video stream is upscaled")
-        elif track.kind == "data" and not _written_anew(track):
+        elif track.kind == "data" and not _is_rewritten(track):
             left.append(f"{track}: a data stream, which ffmpeg cannot copy into .{container}")
     left += _lost(source)
     return StreamMapping(tuple(audio), tuple(subtitles), tuple(attachments), tuple(covers), tuple(left), tuple(changed))
@@ -197,10 +102,10 @@ def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
 
 def check_rotation(source: MediaSource, container: str, executable: Executable) -> None:
     """Raises ValueError where the video would lie on its side: ffmpeg before 6 writes no rotation into Matroska."""
-    if source.rotation and container == "mkv" and "display_rotation" not in executable.options:
+    if source.video.rotation and container == "mkv" and "display_rotation" not in executable.options:
         raise ValueError(
-            f"output: ffmpeg {executable.version} cannot say in .mkv that the video is turned by {source.rotation}°; "
-            "name the output .mp4 or .mov, or pass --ffmpeg with version 6 or newer"
+            f"output: ffmpeg {executable.version} cannot say in .mkv that the video is turned by "
+            f"{source.video.rotation}°; name the output .mp4 or .mov, or pass --ffmpeg with version 6 or newer"
         )
 
 
@@ -212,17 +117,18 @@ def _subtitle_codec(codec: str, container: str) -> str | None:
     return "mov_text" if text else None
 
 
-def _written_anew(track: Track) -> bool:
+def _is_rewritten(track: Track) -> bool:
     """Chapter titles of mp4 (bin_data) and time codes (tmcd), which the muxer makes from chapters and tags."""
     return track.codec in ("bin_data", "none", "unknown", "tmcd", "")
 
 
-def _pictures_alone(source: MediaSource) -> StreamMapping:
+def _images_only(source: MediaSource) -> StreamMapping:
     left = [f"{track}: pictures hold nothing else" for track in source.tracks]
     left += ["timestamps: pictures hold none"] if not source.images else []
     left += [f"{source.chapters} chapters: pictures hold none"] if source.chapters else []
-    left += [f"rotation by {source.rotation}°: pictures are written as they are stored"] if source.rotation else []
-    if source.mastering_display or source.content_light:
+    rotation = source.video.rotation
+    left += [f"rotation by {rotation}°: pictures are written as they are stored"] if rotation else []
+    if source.video.mastering_display or source.video.content_light:
         left.append("HDR10 mastering metadata: pictures hold none")
     return StreamMapping((), (), (), (), (*left, *_lost(source)), ())
 
@@ -262,7 +168,7 @@ def mux_command(
     else:
         for number, (cover, picture) in enumerate(zip(keep.covers, pictures, strict=True), start=len(keep.attachments)):
             name = cover.title or f"cover{picture.suffix}"
-            after += ["-attach", children.safe_url(picture)]
+            after += ["-attach", ffmpeg.safe_url(picture)]
             after += [f"-metadata:s:t:{number}", f"filename={name}"]
             after += [
                 f"-metadata:s:t:{number}",
@@ -275,12 +181,12 @@ def mux_command(
             for number, track in enumerate(tracks):
                 if track.language in _QUICKTIME_LANGUAGES:
                     after += [f"-metadata:s:{kind}:{number}", f"language={_QUICKTIME_LANGUAGES[track.language]}"]
-    for name, value in source.tags.items():
+    for name, value in source.video.tags.items():
         after += ["-metadata:s:v:0", f"{name}={value}"]
     for name in _BRANDS:
         after += ["-metadata", f"{name}="]
-    if source.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
-        shape = source.sample_aspect_ratio * Fraction(source.width, source.height)
+    if source.video.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
+        shape = source.video.sample_aspect_ratio * Fraction(source.video.width, source.video.height)
         after += ["-aspect:v:0", f"{shape.numerator}:{shape.denominator}"]
     if keep.tag is not None and container != "mkv":
         after += ["-tag:v:0", keep.tag]
@@ -288,44 +194,49 @@ def mux_command(
     cut: list[str] = []
     if source.images:
         zero = ["-output_ts_offset", _seconds(-shift)] if shift else []
-        end: list[str | bytes] = [*container_options(container, source.time_base), children.safe_url(to)]
-        video_only: list[str | bytes] = ["-copyts", "-i", children.safe_url(video), "-map", "0:v:0", "-c", "copy"]
-        return [*children.start(executable), *video_only, *after, "-fflags", "+bitexact", *zero, *end]
+        end: list[str | bytes] = [*container_options(container, source.timeline.time_base), ffmpeg.safe_url(to)]
+        video_only: list[str | bytes] = ["-copyts", "-i", ffmpeg.safe_url(video), "-map", "0:v:0", "-c", "copy"]
+        return [*ffmpeg.start(executable), *video_only, *after, "-fflags", "+bitexact", *zero, *end]
     if window is not None:
-        stop = source.pts[window.stop] if window.stop < source.num_frames else source.pts[-1] + source.last_duration
+        stop = source.timeline.end_of(window.stop - 1)
         # -copyts keeps the source's clock, so that -to is a time of the source as well.
-        cut = ["-ss", _seconds(shift), "-to", _seconds(stop * source.time_base), "-seek_timestamp", "1"]
+        cut = ["-ss", _seconds(shift), "-to", _seconds(stop * source.timeline.time_base), "-seek_timestamp", "1"]
     return [
-        *children.start(executable),
+        *ffmpeg.start(executable),
         "-copyts",
-        *("-i", children.safe_url(video)),
+        *("-i", ffmpeg.safe_url(video)),
         *cut,
-        *("-protocol_whitelist", children.INPUT_PROTOCOLS, "-i", children.safe_url(source.path)),
+        *("-protocol_whitelist", ffmpeg.INPUT_PROTOCOLS, "-i", ffmpeg.safe_url(source.path)),
         *mapped,
         *("-map_metadata", "1", "-map_chapters", "1" if window is None else "-1", "-c", "copy"),
         *after,
-        *("-disposition:v:0", "+".join(source.disposition) or "0"),
+        *("-disposition:v:0", "+".join(source.video.disposition) or "0"),
         *("-max_interleave_delta", "0", "-fflags", "+bitexact"),
         *(["-output_ts_offset", _seconds(-shift)] if shift else []),
-        *container_options(container, source.time_base),
-        children.safe_url(to),
+        *container_options(container, source.timeline.time_base),
+        ffmpeg.safe_url(to),
     ]
 
 
-def starts_anew(source: MediaSource) -> bool:
+def moves_to_zero(source: MediaSource) -> bool:
     """Whether timestamps are moved to begin at 0: a broadcast's count from when its transmitter was."""
-    return source.container.split(",")[0] in ("mpegts", "mpeg") and source.start != 0
+    return source.container.split(",")[0] in ("mpegts", "mpeg") and source.timeline.start != 0
 
 
 def origin(source: MediaSource, window: range | None) -> Fraction:
     """The source's time in seconds that becomes 0 in the output; 0 where its clock is kept."""
     if window is not None:
-        return source.pts[window.start] * source.time_base
-    return source.start if starts_anew(source) else Fraction(0)
+        return source.timeline.pts[window.start] * source.timeline.time_base
+    return source.timeline.start if moves_to_zero(source) else Fraction(0)
 
 
 def _seconds(value: Fraction) -> str:
     return f"{float(value):.6f}"
+
+
+def cover_path(track: Track, folder: Path) -> Path:
+    """Where `extract_covers` writes this cover picture."""
+    return folder / f"cover_{track.index}.{_BITMAP_SUFFIX.get(track.codec, 'png')}"
 
 
 def extract_covers(source: MediaSource, covers: Sequence[Track], folder: Path) -> list[Path]:
@@ -335,7 +246,7 @@ def extract_covers(source: MediaSource, covers: Sequence[Track], folder: Path) -
         with open_file(source.path) as container:
             stream = container.streams[track.index]
             data = next(bytes(p) for p in container.demux(stream) if p.size)
-        path = folder / f"cover_{track.index}.{_BITMAP_SUFFIX.get(track.codec, 'png')}"
+        path = cover_path(track, folder)
         path.write_bytes(data)
         files.append(path)
     return files
@@ -349,13 +260,13 @@ def check(
     Raises MuxError for what is not: frames lost, moved or of another size, and streams that are not there.
     """
     try:
-        with av.open(children.safe_name(path)) as output:
-            return _checked(output, source, keep, container, window, width, height)
+        with av.open(ffmpeg.safe_name(path)) as output:
+            return _differences(output, source, keep, container, window, width, height)
     except (av.FFmpegError, OSError) as error:
         raise MuxError(f"{path.name}: cannot be read back: {error}") from error
 
 
-def _checked(
+def _differences(
     output: InputContainer,
     source: MediaSource,
     keep: StreamMapping,
@@ -378,7 +289,7 @@ def _checked(
     if whole and len(output.chapters()) != source.chapters:
         warnings.append(f"output: expected {source.chapters} chapters, got {len(output.chapters())}")
     aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
-    wanted_aspect = source.sample_aspect_ratio or Fraction(1)
+    wanted_aspect = source.video.sample_aspect_ratio or Fraction(1)
     if abs(aspect / wanted_aspect - 1) > _ASPECT_TOLERANCE:
         warnings.append(f"output: expected pixels of the shape {wanted_aspect}, got {aspect}")
     tracks = [*keep.audio, *(track for track, _ in keep.subtitles)]
@@ -391,8 +302,8 @@ def _checked(
     if len(pts) != len(window):
         raise MuxError(f"output: expected {len(window)} frames, got {len(pts)}")
     shift = origin(source, None if whole else window)
-    wanted = (source.pts[n] * source.time_base - shift for n in window)
-    off = max(abs(a - b) for a, b in zip(pts, wanted, strict=True))
+    expected = (source.timeline.pts[n] * source.timeline.time_base - shift for n in window)
+    off = max(abs(a - b) for a, b in zip(pts, expected, strict=True))
     if off > TOLERANCE_S[container]:
         raise MuxError(f"output: expected the source's timestamps, got some that are off by {float(off) * 1e6:.0f} µs")
     return warnings

@@ -25,7 +25,7 @@ class Preset:
     subsamplings, bits, families: what it takes. part: the container that parts are kept in. containers: where the
     finished video may go. sent_as: pixel formats that the encoder has in another layout only. lacks: those that it has
     not at all. full_range: where that is said: "coded" by the encoder, "tagged" in the container alone (the encoder is
-    told a lie, or ffmpeg would squeeze the values), or "never".
+    tagged wrongly, or ffmpeg would squeeze the values), or "never".
     """
 
     codec: str

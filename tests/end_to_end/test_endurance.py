@@ -39,8 +39,8 @@ PLAY_THROUGH = """
     libc.mallinfo2.restype = Mallinfo
 
     def in_use():
-        told = libc.mallinfo2()
-        return told.uordblks + told.hblkhd
+        measured = libc.mallinfo2()
+        return measured.uordblks + measured.hblkhd
 
     def resident():
         return int(open("/proc/self/statm").read().split()[1]) * 4096
@@ -62,8 +62,8 @@ PLAY_THROUGH = """
 
 @pytest.mark.parametrize("length", [400, pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
 def test_memory_is_flat_after_the_first_three_segments(tiny_model: Path, length: int) -> None:
-    told = run(PLAY_THROUGH, tiny_model, length, timeout=3600)
-    early, early_resident, later, later_resident = map(int, told.split())
+    measured = run(PLAY_THROUGH, tiny_model, length, timeout=3600)
+    early, early_resident, later, later_resident = map(int, measured.split())
     assert later - early < 4 * MIB
     assert later_resident - early_resident < 32 * MIB  # glibc's arenas fill up over 2000 frames: 22 seen
 

@@ -1,4 +1,4 @@
-"""Both doors let torch's idle threads sleep: what OpenMP itself says of its settings when it is loaded."""
+"""Both frontends let torch's idle threads sleep: what OpenMP itself says of its settings when it is loaded."""
 
 import os
 import re
@@ -25,8 +25,8 @@ def spin_count(command: Sequence[str | Path], settings: Mapping[str, str]) -> in
 
 
 @pytest.fixture(params=["vspipe", "iconvsr"])
-def door(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
-    """A command that loads torch as this door does."""
+def frontend(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
+    """A command that loads torch as this frontend does."""
     if request.param == "iconvsr":
         return [BIN / "iconvsr", "models", "verify", "light"]
     script = tmp_path / "script.vpy"
@@ -38,10 +38,10 @@ def door(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
 
 
 @pytest.mark.needs_vapoursynth
-def test_idle_threads_sleep_at_once(door: list[str | Path]) -> None:
-    assert spin_count(door, {}) == 0
+def test_idle_threads_sleep_at_once(frontend: list[str | Path]) -> None:
+    assert spin_count(frontend, {}) == 0
 
 
 @pytest.mark.needs_vapoursynth
-def test_the_users_own_setting_counts(door: list[str | Path]) -> None:
-    assert spin_count(door, {"OMP_WAIT_POLICY": "active"}) > 0
+def test_the_users_own_setting_counts(frontend: list[str | Path]) -> None:
+    assert spin_count(frontend, {"OMP_WAIT_POLICY": "active"}) > 0

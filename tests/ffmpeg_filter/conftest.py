@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg_filter.job.job import JobOptions, JobSummary
-from ffmpeg_filter.job.job import run as run_job
+from ffmpeg_filter.job.finalize import JobSummary
+from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.report import PlainProgress
-from ffmpeg_filter.media import ffmpeg as children
-from ffmpeg_filter.media.ffmpeg import Executable
+from ffmpeg_filter.job.run import run_job
+from ffmpeg_filter.media.ffmpeg import Executable, find_executable
 from vs_iconvsr.plan import Settings
 
 Ffmpeg = Callable[..., Path]
@@ -23,12 +23,12 @@ SMALL = Settings(segment=4, context=1, device="cpu", threads=1)
 
 @pytest.fixture(scope="session")
 def executable() -> Executable:
-    return children.find_executable()
+    return find_executable()
 
 
 @pytest.fixture
 def ffmpeg(executable: Executable, tmp_path: Path) -> Ffmpeg:
-    """ffmpeg("out.mkv", "-f", "lavfi", "-i", …): runs ffmpeg in tmp_path and gives the path of what it made."""
+    """ffmpeg("out.mkv", "-f", "lavfi", "-i", …): runs ffmpeg in tmp_path and returns the path of what it wrote."""
 
     def make(name: str, *arguments: str | Path) -> Path:
         path = tmp_path / name
@@ -52,11 +52,26 @@ def clip(ffmpeg: Ffmpeg) -> Ffmpeg:
 
 @pytest.fixture
 def upscaled(tiny_model: Path) -> Callable[..., JobSummary]:
-    """upscaled(source, output, encoder="ffv1", …): does the job with the tiny network; keywords are those of JobOptions."""
+    """upscaled(source, output, encoder="ffv1", …): runs the job with the tiny network; keywords as of JobOptions."""
 
     def make(source: Path, output: Path, *, settings: Settings = SMALL, **options: object) -> JobSummary:
         job = JobOptions(source, output, model=str(tiny_model), settings=settings, speed="ultrafast", part_frames=8)
         return run_job(replace(job, **options), PlainProgress(io.StringIO()), threading.Event())  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def fake_ffmpeg(executable: Executable, tmp_path: Path) -> Callable[[str], str]:
+    """fake_ffmpeg(script): an ffmpeg that runs the shell script where it should encode, else the real one ($real)."""
+
+    def make(script: str) -> str:
+        path = tmp_path / "fake-ffmpeg"
+        path.write_text(
+            f'#!/bin/sh\nreal="{executable.path}"\ncase "$*" in *pipe:0*) {script} ;; *) exec "$real" "$@" ;; esac\n'
+        )
+        path.chmod(0o755)
+        return str(path)
 
     return make
 

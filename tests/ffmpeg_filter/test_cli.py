@@ -138,8 +138,8 @@ def test_a_pipe_or_a_device_is_no_file(command: Command, tmp_path: Path) -> None
         (("--memory", "0"), r"memory: expected more than 0 GiB, got 0"),
         (("--memory", "nan"), r"memory: expected more than 0 GiB, got nan"),
         (("--crf", "nan"), r"crf: expected a number, got nan"),
-        (("--rate", "24"), r"rate, peak: expected for numbered pictures alone, got a video file"),
-        (("--peak", "4"), r"rate, peak: expected for numbered pictures alone, got a video file"),
+        (("--rate", "24"), r"rate, peak: expected for numbered images only, got a video file"),
+        (("--peak", "4"), r"rate, peak: expected for numbered images only, got a video file"),
         (("--start", "99"), r"start: expected less than the 0\.480 s that the video has, got 99\.000"),
         (("--start", "nan"), r"start, duration: expected at least 0 and more than 0 seconds, got nan"),
         (("--duration", "0"), r"start, duration: expected at least 0 and more than 0 seconds, got None and 0\.0"),
@@ -240,7 +240,7 @@ def test_output_without_a_known_ending(clip: Make, command: Command, tmp_path: P
     source = clip("in.mkv", "-c:v", "libx264")
     failed(
         command(source, tmp_path / "out.gif"),
-        r"output: expected a name ending in \.mkv, \.mp4, .*, or pictures .*, got out\.gif",
+        r"output: expected a name ending in \.mkv, \.mp4, .*, or images .*, got out\.gif",
     )
 
 

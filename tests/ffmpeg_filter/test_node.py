@@ -43,11 +43,15 @@ def test_filters_before_and_after_with_sound_from_the_same_input(
     out = ffmpeg.output(video, inputs.audio, str(tmp_path / "out.mp4"), vcodec="libx264", acodec="copy")
     assert ffmpeg_filter.run(out) == 14
     before, after = probe(source), probe(tmp_path / "out.mp4")
-    assert (after.width, after.height) == (160, 128)
-    wanted = [pts * before.time_base for pts in before.pts]
-    assert [pts * after.time_base for pts in after.pts] == wanted
+    assert (after.video.width, after.video.height) == (160, 128)
+    wanted = [pts * before.timeline.time_base for pts in before.timeline.pts]
+    assert [pts * after.timeline.time_base for pts in after.timeline.pts] == wanted
     assert sound(tmp_path / "out.mp4") == sound(source)
-    assert (after.properties["_Matrix"], after.properties["_Primaries"], after.properties["_Range"]) == (1, 1, 0)
+    assert (
+        after.video.properties["_Matrix"],
+        after.video.properties["_Primaries"],
+        after.video.properties["_Range"],
+    ) == (1, 1, 0)
 
 
 def test_the_graph_can_run_itself(source: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import torch
 from ffmpeg_filter.media.decode import Damage, pictures
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.frames import planes_of
-from ffmpeg_filter.media.probe import SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import SourceError
 from ffmpeg_filter.pipe import Delivered, upscale_pipe
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import Stream
+from vs_iconvsr.streaming import Fetched, Session, iterate
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -55,7 +56,7 @@ Piped = Callable[..., tuple[Delivered, Path]]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 9, 23])
-def test_a_pipe_gives_the_pixels_of_a_stream_that_knows_its_length(
+def test_a_pipe_gives_the_pixels_of_a_session_that_knows_its_length(
     clip: Make, piped: Piped, tiny_model: Path, frames: int
 ) -> None:
     source = clip("in.mkv", "-c:v", "ffv1", frames=frames)
@@ -64,22 +65,20 @@ def test_a_pipe_gives_the_pixels_of_a_stream_that_knows_its_length(
     known = probe(source)
     here = list(pictures(known, 0, Damage()))
     with (
-        Stream(
+        Session(
             weights.load(tiny_model),
             SMALL,
-            source=known.layout.format,
+            source=known.video.layout.format,
             width=48,
             height=32,
             num_frames=frames,
             target=Format("YUV", "integer", 10, 1, 1),
-        ) as stream,
+        ) as session,
         av.open(str(out)) as container,
     ):
-        for n, frame in enumerate(container.decode(video=0)):
-            while wanted := stream.missing(n):
-                for k in wanted:
-                    stream.put(k, here[k].planes, here[k].properties)
-            assert all(torch.equal(a, b) for a, b in zip(stream.frame(n).planes, planes_of(frame), strict=True))
+        expected = iterate(session, lambda n: Fetched(here[n].planes, here[n].properties), range(frames))
+        for (_, hr), frame in zip(expected, container.decode(video=0), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(hr.planes, planes_of(frame), strict=True))
 
 
 def test_timestamps_and_sound_go_through(ffmpeg: Make, piped: Piped) -> None:
@@ -130,4 +129,4 @@ def test_between_two_ffmpegs(clip: Make, executable: Executable, tiny_model: Pat
         middle.stdout.close()
         assert last.wait(60) == 0
         assert middle.wait(60) == 0
-    assert (probe(out).num_frames, probe(out).width) == (12, 192)
+    assert (probe(out).num_frames, probe(out).video.width) == (12, 192)

@@ -1,4 +1,4 @@
-"""scripts/gpu_check.py on the CPU: its checks run here too, and a failed one fails the whole."""
+"""scripts/gpu_check.py on the CPU: its checks run here too, and one that fails makes the script fail."""
 
 import json
 import sys
@@ -17,46 +17,48 @@ def machine():
 
 
 def test_the_goldens_pass(machine) -> None:
-    ok, told = gpu_check.check_goldens(machine, "float32")
-    assert ok, told
+    ok, detail = gpu_check.check_goldens(machine, "float32")
+    assert ok, detail
 
 
 def test_a_wrong_network_fails_the_goldens(machine, monkeypatch: pytest.MonkeyPatch) -> None:
     name = next(iter(gpu_check.GOLDENS))
     monkeypatch.setitem(gpu_check.GOLDENS, name, (lambda: gpu_check.BasicVSR(mid_channels=16, num_blocks=1), 64, 64))
-    ok, told = gpu_check.check_goldens(machine, "float32")
+    ok, detail = gpu_check.check_goldens(machine, "float32")
     assert not ok
-    assert name in told
+    assert name in detail
 
 
-def test_both_laws_hold(machine) -> None:
-    for check in (gpu_check.check_law_1, gpu_check.check_law_2):
-        ok, told = check(machine)
-        assert ok, told
+def test_both_guarantees_hold(machine) -> None:
+    for check in (gpu_check.check_guarantee_1, gpu_check.check_guarantee_2):
+        ok, detail = check(machine)
+        assert ok, detail
 
 
-def test_running_out_of_memory_is_for_gpus(machine) -> None:
+def test_the_out_of_memory_check_needs_a_gpu(machine) -> None:
     assert gpu_check.check_out_of_memory(machine)[0] is None
 
 
-def test_what_fails_or_comes_too_late_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_and_late_checks_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     def fails() -> tuple[bool, str]:
         raise ValueError("broken")
 
     results = gpu_check.run_all({"one": fails, "two": lambda: (True, "fine")}, 60)
-    assert [(r.ok, r.told) for r in results] == [(False, "ValueError: broken"), (True, "fine")]
+    assert [(r.ok, r.detail) for r in results] == [(False, "ValueError: broken"), (True, "fine")]
     assert gpu_check.run_all({"late": fails}, -1)[0].ok is None
     assert "one: FAILED: ValueError: broken" in capsys.readouterr().out
 
 
-def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_it_stops_with_a_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_check.main([]) == 2
     assert "expected a GPU" in capsys.readouterr().out
 
 
 @pytest.mark.long
-def test_the_whole_of_it_passes_and_is_written(tmp_path: Path) -> None:
+def test_all_checks_pass_and_are_written(tmp_path: Path) -> None:
     assert gpu_check.main(["--device", "cpu", "--quick", "--json", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
-    assert {check["check"]: check["ok"] for check in found["checks"]}["law 1"] is True
+    assert {check["check"]: check["ok"] for check in found["checks"]}["guarantee 1"] is True

@@ -1,4 +1,4 @@
-"""The tables: conventions differ where they say so and nowhere else."""
+"""The tables of results; conventions differ only in what they define."""
 
 import json
 from pathlib import Path
@@ -9,19 +9,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.degrade import Degradation
+from training.data.frames import FrameFolders, open_frames
+from training.degrade.degradation import Degradation
 from training.evaluate import (
-    Protocol,
-    as_json,
-    by_bicubic,
-    by_network,
-    degraded,
+    EvaluationProtocol,
+    bicubic_upscaler,
     evaluate,
-    markdown,
+    gt_and_lr,
+    markdown_table,
     measure,
-    side_by_side,
+    network_upscaler,
+    results_as_json,
+    save_side_by_side,
 )
-from training.frames import FrameFolders, open_frames
 from training.metrics import luma, psnr
 from vs_iconvsr.networks.light import LightVSR
 
@@ -42,7 +42,7 @@ def clips(tmp_path: Path) -> FrameFolders:
 
 
 def test_the_mean_is_over_clips_not_over_frames(clips: FrameFolders) -> None:
-    (result,) = evaluate({"bicubic": by_bicubic(4)}, clips, Degradation(), Protocol(), scale=4)
+    (result,) = evaluate({"bicubic": bicubic_upscaler(4)}, clips, Degradation(), EvaluationProtocol(), scale=4)
     assert [score.frames for score in result.scores] == [3, 1]
     assert result.psnr_db == pytest.approx(np.mean([score.psnr_db for score in result.scores]))
 
@@ -50,7 +50,10 @@ def test_the_mean_is_over_clips_not_over_frames(clips: FrameFolders) -> None:
 def test_basicsr_rounds_and_mmagic_does_not() -> None:
     truth = torch.full((1, 3, 16, 16), 100, dtype=torch.uint8)
     ours = torch.full((1, 3, 16, 16), 100.4, dtype=torch.float64)
-    rgb = {name: measure("", ours, truth, Protocol(convention=name, channels="rgb")) for name in ("basicsr", "mmagic")}
+    rgb = {
+        name: measure("", ours, truth, EvaluationProtocol(convention=name, channels="rgb"))
+        for name in ("basicsr", "mmagic")
+    }
     assert rgb["basicsr"].psnr_db == float("inf")
     assert rgb["mmagic"].psnr_db == pytest.approx(20 * np.log10(255 / 0.4))
 
@@ -58,24 +61,24 @@ def test_basicsr_rounds_and_mmagic_does_not() -> None:
 def test_both_conventions_clamp() -> None:
     truth = torch.full((1, 3, 16, 16), 255, dtype=torch.uint8)
     for name in ("basicsr", "mmagic"):
-        score = measure("", truth.double() + 9.0, truth, Protocol(convention=name))
+        score = measure("", truth.double() + 9.0, truth, EvaluationProtocol(convention=name))
         assert score.psnr_db == float("inf")
 
 
 def test_luma_and_rgb_are_measured_as_named() -> None:
     random = torch.Generator().manual_seed(0)
     ours, truth = (torch.randint(0, 256, (1, 3, 16, 16), generator=random, dtype=torch.uint8) for _ in range(2))
-    y = measure("", ours.double(), truth, Protocol(channels="y"))
-    rgb = measure("", ours.double(), truth, Protocol(channels="rgb"))
+    y = measure("", ours.double(), truth, EvaluationProtocol(channels="y"))
+    rgb = measure("", ours.double(), truth, EvaluationProtocol(channels="rgb"))
     assert y.psnr_db == pytest.approx(psnr(luma(ours[0]), luma(truth[0])))
     assert rgb.psnr_db == pytest.approx(psnr(ours[0], truth[0]))
 
 
-def test_the_border_does_not_count_where_it_is_cropped() -> None:
+def test_a_cropped_border_does_not_count() -> None:
     truth = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     ours = truth.double().clone()
     ours[..., 0] = 50.0
-    assert measure("", ours, truth, Protocol(crop_px=1)).psnr_db == float("inf")
+    assert measure("", ours, truth, EvaluationProtocol(crop_px=1)).psnr_db == float("inf")
 
 
 def test_the_mirrored_protocol_averages_the_two_views_of_the_middle_frame(tmp_path: Path) -> None:
@@ -88,30 +91,32 @@ def test_the_mirrored_protocol_averages_the_two_views_of_the_middle_frame(tmp_pa
         return values.expand(14, 3, 24, 32)
 
     clips = open_frames(tmp_path)
-    (result,) = evaluate({"ours": upscale}, clips, Degradation(), Protocol(mirrored=True, channels="rgb"), scale=4)
+    (result,) = evaluate(
+        {"ours": upscale}, clips, Degradation(), EvaluationProtocol(mirrored=True, channels="rgb"), scale=4
+    )
     assert torch.equal(seen[0][:7], seen[0][7:].flip(0))
     assert result.scores[0].frames == 1
-    gt, _ = degraded(clips, 0, Degradation(), scale=4)
+    gt, _ = gt_and_lr(clips, 0, Degradation(), scale=4)
     assert result.psnr_db == pytest.approx(psnr(torch.full((3, 24, 32), 7.0), gt[3]))  # (3 + 10) / 2, rounded
 
 
-def test_the_mirrored_protocol_wants_seven_frames(clips: FrameFolders) -> None:
+def test_the_mirrored_protocol_requires_seven_frames(clips: FrameFolders) -> None:
     with pytest.raises(ValueError, match="long: expected 7 frames for the mirrored protocol, got 3"):
-        evaluate({"bicubic": by_bicubic(4)}, clips, Degradation(), Protocol(mirrored=True), scale=4)
+        evaluate({"bicubic": bicubic_upscaler(4)}, clips, Degradation(), EvaluationProtocol(mirrored=True), scale=4)
 
 
-def test_a_network_and_bicubic_stand_side_by_side_in_every_output(clips: FrameFolders, tmp_path: Path) -> None:
+def test_every_output_shows_the_network_next_to_bicubic(clips: FrameFolders, tmp_path: Path) -> None:
     network = LightVSR(mid_channels=8, num_blocks=1, flow_channels=8)
-    upscalers = {"bicubic": by_bicubic(4), "ours": by_network(network, device="cpu")}
-    results = evaluate(upscalers, clips, Degradation(), Protocol(), scale=4)
-    table = markdown(results)
+    upscalers = {"bicubic": bicubic_upscaler(4), "ours": network_upscaler(network, device="cpu")}
+    results = evaluate(upscalers, clips, Degradation(), EvaluationProtocol(), scale=4)
+    table = markdown_table(results)
     assert "| clip | frames | bicubic | ours |" in table
     assert "BI, Y, basicsr rounding" in table.replace("bi,", "BI,")
-    read = json.loads(as_json(results))
+    read = json.loads(results_as_json(results))
     assert [entry["upscaler"] for entry in read] == ["bicubic", "ours"]
     assert read[0]["psnr_db"] == pytest.approx(results[0].psnr_db)
-    gt, lr = degraded(clips, 0, Degradation(), scale=4)
-    side_by_side([upscalers["ours"](lr)[0], gt[0]], tmp_path / "both.png")
+    gt, lr = gt_and_lr(clips, 0, Degradation(), scale=4)
+    save_side_by_side([upscalers["ours"](lr)[0], gt[0]], tmp_path / "both.png")
     assert Image.open(tmp_path / "both.png").size == (64, 24)
 
 
@@ -124,4 +129,4 @@ def test_a_network_and_bicubic_stand_side_by_side_in_every_output(clips: FrameFo
 )
 def test_an_unknown_convention_is_refused(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Protocol(**arguments)  # type: ignore[arg-type]
+        EvaluationProtocol(**arguments)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Exported files load by path and tell where they come from; a run that made things worse is not exported."""
+"""Exported files load by path and record their origin; a run that made things worse is not exported."""
 
 import json
 from dataclasses import replace
@@ -8,13 +8,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from training.config import as_json, fingerprint
-from training.degrade import Degradation
-from training.export import Card, WorseError, export, trained
-from training.recipe import Data, Network, Optimiser, Recipe, Watch
-from training.sequences import GeneratedSet
-from training.start import build
-from training.synthesise import Generator, synthesise
+from training.data.sequences import GeneratedSet
+from training.data.synthesise import Generator, synthesise
+from training.degrade.degradation import Degradation
+from training.export import ModelCard, NoImprovementError, export, load_trained
+from training.loop.config import as_json, fingerprint
+from training.loop.recipe import Data, Network, Optimiser, Recipe, Watch
+from training.loop.start import build
 from vs_iconvsr import weights
 from vs_iconvsr.networks.light import LightVSR
 
@@ -35,7 +35,7 @@ def clips(tmp_path: Path) -> GeneratedSet:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The folder of a run: weights that make everything a little brighter, which is worse than bicubic."""
+    """The folder of a run whose weights make everything a little brighter, which is worse than bicubic."""
     network = build(RECIPE)
     assert isinstance(network, LightVSR)
     assert network.tail_last.bias is not None
@@ -49,18 +49,18 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_exported_file_loads_by_path_and_tells_its_origin(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
+def test_an_exported_file_loads_by_path_and_records_its_origin(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    worse = trained(RECIPE, run)
+    worse = load_trained(RECIPE, run)
     assert isinstance(worse, LightVSR)
     assert worse.tail_last.bias is not None
     worse.tail_last.bias.data.fill_(0.2)
-    card = Card(name="mine", command="python -m training train mine.yaml", figures="On my cat: +1 dB.")
+    card = ModelCard(name="mine", command="python -m training train mine.yaml", figures="On my cat: +1 dB.")
     export(RECIPE, run, path, card=card, held_out_set=clips, start=worse)
 
     loaded, info = weights.load(path), weights.info(path)
     lr = torch.rand(1, 2, 3, 8, 8)
-    assert torch.equal(loaded(lr), trained(RECIPE, run)(lr))
+    assert torch.equal(loaded(lr), load_trained(RECIPE, run)(lr))
     assert info.metadata["licence"] == "Apache-2.0"
     assert info.metadata["steps"] == "8 of 10"  # the best, not the last
     assert info.metadata["recipe_sha256"] == fingerprint(RECIPE)
@@ -70,43 +70,41 @@ def test_an_exported_file_loads_by_path_and_tells_its_origin(clips: GeneratedSet
     assert "On my cat: +1 dB." in text
 
 
-def test_half_as_large_a_file_holds_the_weights_that_were_measured(
+def test_a_half_precision_file_holds_the_weights_that_were_measured(
     clips: GeneratedSet, run: Path, tmp_path: Path
 ) -> None:
-    card, paths = Card(name="", command=""), [tmp_path / "whole.safetensors", tmp_path / "half.safetensors"]
+    card, paths = ModelCard(name="", command=""), [tmp_path / "whole.safetensors", tmp_path / "half.safetensors"]
     for path in paths:
         half = path.stem == "half"
         export(RECIPE, run, path, card=card, held_out_set=clips, start=build(RECIPE), half=half, force=True)
     saved_bytes = paths[0].stat().st_size - paths[1].stat().st_size
     assert saved_bytes == pytest.approx(2 * weights.info(paths[1]).parameters, abs=64)
-    loaded, wanted = weights.load(paths[1]).state_dict(), trained(RECIPE, run).half().state_dict()
-    assert all(torch.equal(loaded[name].half(), wanted[name]) for name in wanted)
+    loaded, expected = weights.load(paths[1]).state_dict(), load_trained(RECIPE, run).half().state_dict()
+    assert all(torch.equal(loaded[name].half(), expected[name]) for name in expected)
 
 
-def test_what_is_worse_than_its_start_is_not_exported(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
+def test_weights_worse_than_their_start_are_not_exported(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    with pytest.raises(WorseError, match="expected held-out gains above those before training"):
-        export(RECIPE, run, path, card=Card(name="", command=""), held_out_set=clips, start=build(RECIPE))
+    with pytest.raises(NoImprovementError, match="expected held-out gains above those before training"):
+        export(RECIPE, run, path, card=ModelCard(name="", command=""), held_out_set=clips, start=build(RECIPE))
     assert not path.exists()
-    export(RECIPE, run, path, card=Card(name="", command=""), held_out_set=clips, start=build(RECIPE), force=True)
+    export(RECIPE, run, path, card=ModelCard(name="", command=""), held_out_set=clips, start=build(RECIPE), force=True)
     assert path.exists()
 
 
-def test_another_recipe_than_the_runs_is_not_written_on_its_card(
-    clips: GeneratedSet, run: Path, tmp_path: Path
-) -> None:
+def test_export_by_another_recipe_than_the_runs_is_refused(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
     (run / "recipe.json").write_text(as_json(replace(RECIPE, seed=2)))
-    with pytest.raises(ValueError, match=r"got another \(seed: 1, 2 there\); give export the recipe and every --set"):
+    with pytest.raises(ValueError, match=r"got another \(seed: 1, 2 there\); pass the recipe and every --set"):
         export(
             RECIPE,
             run,
             tmp_path / "a.safetensors",
-            card=Card(name="", command=""),
+            card=ModelCard(name="", command=""),
             held_out_set=clips,
             start=build(RECIPE),
         )
 
 
-def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected the folder of a run .* found no average\.safetensors"):
-        trained(RECIPE, tmp_path)
+        load_trained(RECIPE, tmp_path)

@@ -44,5 +44,5 @@ def test_ssim_refuses_frames_smaller_than_its_window() -> None:
 
 
 @pytest.mark.parametrize(("rgb", "y"), [((0, 0, 0), 16.0), ((255, 255, 255), 235.0), ((255, 0, 0), 81.481)])
-def test_luma_is_that_of_bt_601(rgb: tuple[int, int, int], y: float) -> None:
+def test_luma_follows_bt_601(rgb: tuple[int, int, int], y: float) -> None:
     assert float(luma(torch.tensor(rgb).view(3, 1, 1))) == pytest.approx(y, abs=0.02)

@@ -1,4 +1,4 @@
-"""The doctor: real broken things, and the cause and remedy that are told of them."""
+"""The doctor, given things that are really broken: the cause and the remedy that it reports."""
 
 import shutil
 import subprocess
@@ -45,7 +45,7 @@ def test_a_plugin_with_a_missing_library_is_named_with_the_library(tmp_path: Pat
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-def test_a_library_that_is_no_plugin_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_library_that_is_no_plugin_is_reported(tmp_path: Path) -> None:
     check = doctor.plugin_loads(compile_library(tmp_path, "int something = 1;", "iconvsr.so"))
     assert check.status == FAIL
     assert "VapourSynthPluginInit2 is missing" in check.detail
@@ -80,14 +80,14 @@ def test_a_core_without_us_says_why_vapoursynth_refused(tmp_path: Path, monkeypa
     assert "file too short" in check.detail
 
 
-def test_an_old_python_is_told_what_is_wanted() -> None:
+def test_an_old_python_fails_with_the_version_needed() -> None:
     check = doctor.python_version((3, 11, 4))
     assert (check.status, check.remedy) == (FAIL, "make an environment with Python 3.12")
     assert check.detail.startswith("3.11.4 on ")
     assert check.detail.endswith("expected 3.12 or newer")
 
 
-def test_a_missing_vapoursynth_is_told_with_the_import_error() -> None:
+def test_a_missing_vapoursynth_is_reported_with_the_import_error() -> None:
     check = doctor.vapoursynth_version("vapoursynth_that_is_not_there")
     assert check.status == FAIL
     assert "No module named 'vapoursynth_that_is_not_there'" in check.detail
@@ -147,7 +147,7 @@ def test_a_check_that_breaks_is_a_failed_check() -> None:
     assert (check.name, check.status, check.detail) == ("roof", FAIL, "RuntimeError: the roof")
 
 
-def test_warnings_are_no_failure() -> None:
+def test_warnings_are_not_failures() -> None:
     assert doctor.all_well([Check("a", OK, ""), Check("b", WARN, "", "do")])
     assert not doctor.all_well([Check("a", OK, ""), Check("b", FAIL, "", "do")])
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vs_iconvsr.segments import Grid, Segment, Unknown
+from vs_iconvsr.segments import Grid, Segment, Undecided
 
 
 def with_cuts(*cuts: int):
@@ -38,13 +38,21 @@ def test_segment_0_keeps_the_whole_scene() -> None:
     assert Grid(100, 0, 0).segment_with(50, with_cuts(13, 80)) == Segment(range(13, 80), range(13, 80))
 
 
-def test_a_cut_that_is_not_known_is_asked_for_by_frame() -> None:
-    def starts_scene(k: int) -> bool:
-        raise Unknown(k)
+def test_a_cut_that_is_not_known_is_named_outwards_from_the_frame() -> None:
+    known: dict[int, bool] = {}
+    grid = Grid(100, 4, 1)
+    asked = []
+    while isinstance(found := grid.segment_with(26, known.get), Undecided):
+        asked.append(found.frame)
+        known[found.frame] = False
+    assert asked == [26, 25, 27, 24, 28]
+    assert found == Segment(range(24, 28), range(23, 29))
 
-    with pytest.raises(Unknown) as unknown:
-        Grid(100, 10, 3).segment_with(25, starts_scene)
-    assert unknown.value.frame == 25
+
+def test_a_clip_without_a_known_end_has_whole_cells() -> None:
+    assert Grid(None, 10, 3).segment_with(25, with_cuts()) == Segment(range(20, 30), range(17, 33))
+    with pytest.raises(ValueError, match="segment: expected at least 1"):
+        Grid(None, 0, 3)
 
 
 @pytest.mark.parametrize("grid", [(0, 10, 3), (10, -1, 3), (10, 10, -1)])

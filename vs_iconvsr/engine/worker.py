@@ -10,64 +10,68 @@ import torch
 logger = logging.getLogger(__name__)
 
 
-class Source(Protocol):
-    """Somebody with work to do on a device."""
+class StepProvider(Protocol):
+    """Somebody with work to do on a device. threads: torch's threads for each operation, None to leave them alone."""
 
-    def next_step(self, worker: "Worker") -> Callable[[], None] | None:
-        """One small piece of work for this worker, or None when there is nothing to do. Must not raise or block."""
+    @property
+    def threads(self) -> int | None: ...
+
+    def next_step(self) -> Callable[[], None] | None:
+        """One small piece of work, or None when there is nothing to do. Must not raise or block."""
 
 
 class Worker:
-    """A thread that takes one step at a time from its sources in turn; ends when the last one detaches.
+    """A thread that takes one step at a time from its providers in turn; ends when the last one detaches.
 
     Why one: inference mode and the thread count of torch belong to a thread, and the same kernels must meet the same
-    batch in any order of requests. threads: torch's own threads for each operation, None to leave them alone.
+    batch in any order of requests. Each step runs with as many of torch's threads as its provider says.
     """
 
-    def __init__(self, device: torch.device, threads: int | None) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._threads = threads
-        self._sources: list[Source] = []
+        self._providers: list[StepProvider] = []
         self._changed = threading.Condition()
         self._woken = False
         self._thread: threading.Thread | None = None
-        self._running: Source | None = None
+        self._running: StepProvider | None = None
 
-    def attach(self, source: Source) -> None:
+    def attach(self, provider: StepProvider) -> None:
         with self._changed:
-            self._sources.append(source)
+            self._providers.append(provider)
             if self._thread is None:
                 # A daemon: an interpreter that exits must not wait for a filter that VapourSynth frees only later.
                 self._thread = threading.Thread(target=self._run, name=f"iconvsr-{self.device}", daemon=True)
                 self._thread.start()
         self.wake()
 
-    def detach(self, source: Source) -> None:
-        """Returns when no step of this source runs any more and none will."""
+    def detach(self, provider: StepProvider) -> None:
+        """Returns when no step of this provider runs any more and none will."""
         with self._changed:
-            if source in self._sources:
-                self._sources.remove(source)
+            if provider in self._providers:
+                self._providers.remove(provider)
             self._woken = True
             self._changed.notify_all()
             if threading.current_thread() is not self._thread:
-                self._changed.wait_for(lambda: self._running is not source)
+                self._changed.wait_for(lambda: self._running is not provider)
 
     def wake(self) -> None:
-        """Tells the thread that a source may have work."""
+        """A provider may have work now."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def _run(self) -> None:
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+        threads: int | None = None
         while True:
-            step = self._wait_for_step()
+            step, asked = self._wait_for_step()
             if step is None:
                 return
+            if asked is not None and asked != threads:
+                torch.set_num_threads(asked)
+                threads = asked
             try:
                 step()
-            except BaseException:  # a source reports its own failures; what comes here must not end the others' work
+            except BaseException:  # a provider reports its own failures; what comes here must not end others' work
                 logger.exception("a step on %s failed", self.device)
             finally:
                 del step  # it holds a segment, with all its features, as long as this thread would wait for the next
@@ -75,38 +79,35 @@ class Worker:
                     self._running = None
                     self._changed.notify_all()
 
-    def _wait_for_step(self) -> Callable[[], None] | None:
-        """The next step; None when the last source has gone."""
+    def _wait_for_step(self) -> tuple[Callable[[], None] | None, int | None]:
+        """The next step and its threads; None when the last provider has gone."""
         while True:
             with self._changed:
-                if not self._sources:
+                if not self._providers:
                     self._thread = None
-                    return None
+                    return None, None
                 self._woken = False
-                sources = list(self._sources)
-            for source in sources:
-                step = source.next_step(self)
+                providers = list(self._providers)
+            for provider in providers:
+                step = provider.next_step()
                 if step is None:
                     continue
                 with self._changed:
-                    if source not in self._sources:
+                    if provider not in self._providers:
                         continue
-                    self._running = source
-                    self._sources.remove(source)
-                    self._sources.append(source)
-                return step
+                    self._running = provider
+                    self._providers.remove(provider)
+                    self._providers.append(provider)
+                return step, provider.threads
             with self._changed:
-                self._changed.wait_for(lambda: self._woken or not self._sources)
+                self._changed.wait_for(lambda: self._woken or not self._providers)
 
 
 _workers: dict[tuple[str, int], Worker] = {}
 _workers_lock = threading.Lock()
 
 
-def worker_for(device: torch.device, *, nth: int = 0, threads: int | None = None) -> Worker:
+def worker_for(device: torch.device, *, nth: int = 0) -> Worker:
     """The worker of a device, the same one for every caller; nth tells several workers of one device apart."""
     with _workers_lock:
-        key = (str(device), nth)
-        if key not in _workers:
-            _workers[key] = Worker(device, threads)
-        return _workers[key]
+        return _workers.setdefault((str(device), nth), Worker(device))

@@ -24,7 +24,7 @@ class ResidualTrunk(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """features + conv2(relu(conv1(features))), without normalisation (EDSR)."""
+    """features + conv2(relu(conv1(features))), without normalization (EDSR)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def leaky_relu(features: Tensor) -> Tensor:
 
 
 def enlarge(frames: Tensor, scale: int) -> Tensor:
-    """frames (n, c, h, w) → (n, c, scale*h, scale*w), bilinear, pixel centres aligned; scale 1 is the frames."""
+    """frames (n, c, h, w) → (n, c, scale*h, scale*w), bilinear, pixel centers aligned; scale 1 is the frames."""
     if scale == 1:
         return frames
     return F.interpolate(frames, scale_factor=scale, mode="bilinear", align_corners=False)

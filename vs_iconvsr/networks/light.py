@@ -104,7 +104,7 @@ class LightVSR(VideoNetwork):
 
 
 class LightFlow(nn.Module):
-    """Optical flow from coarse to fine, on luma of normalised local contrast: exposure and fades do not move anything.
+    """Optical flow from coarse to fine, on luma of normalized local contrast: exposure and fades do not move anything.
 
     forward: frame, neighbour (n, 3, h, w) → flows (n, 2, h_k, w_k) in px of their own level, coarsest first, float32;
     the last is where each pixel of frame lies in neighbour. The others cover the frame padded to whole squares of

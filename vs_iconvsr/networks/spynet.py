@@ -10,7 +10,7 @@ from vs_iconvsr.networks.blocks import LeakyConv
 from vs_iconvsr.networks.warp import warp
 
 LEVELS = 6
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, RGB
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's images, RGB
 STD = (0.229, 0.224, 0.225)
 SIZE_MULTIPLE = 2 ** (LEVELS - 1)  # so that the coarsest level has whole pixels
 
@@ -62,7 +62,7 @@ class SPyNet(nn.Module):
         return flows
 
     def pyramid(self, frame: Tensor) -> list[Tensor]:
-        """The normalised frame at every level's size, coarsest first."""
+        """The normalized frame at every level's size, coarsest first."""
         levels = [(frame - self.mean) / self.std]
         for _ in range(LEVELS - 1):
             levels.insert(0, F.avg_pool2d(levels[0], 2))
@@ -88,5 +88,5 @@ class SPyNetLevel(nn.Module):
 
 
 def resize(frames: Tensor, h: int, w: int) -> Tensor:
-    """frames (n, c, any, any) → (n, c, h, w), bilinear, pixel centres aligned."""
+    """frames (n, c, any, any) → (n, c, h, w), bilinear, pixel centers aligned."""
     return F.interpolate(frames, size=(h, w), mode="bilinear", align_corners=False)

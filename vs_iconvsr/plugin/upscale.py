@@ -1,4 +1,4 @@
-"""core.iconvsr.Upscale: answers frame requests out of a stream."""
+"""core.iconvsr.Upscale: answers frame requests out of a session."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ from vs_iconvsr.plugin.arguments import (
     settings_from,
 )
 from vs_iconvsr.plugin.planes import Plane
-from vs_iconvsr.stream import HrFrame, Stream
+from vs_iconvsr.streaming import HrFrame, Session
 
 
 class UpscaleFilter:
@@ -27,7 +27,7 @@ class UpscaleFilter:
         self._source = constant_format(clip)
         _, width, height, num_frames = clip
         self._target = _target_format(arguments, self._source)
-        self._stream = Stream(
+        self._session = Session(
             network_from(arguments),
             settings_from(arguments),
             source=self._source,
@@ -38,33 +38,33 @@ class UpscaleFilter:
             in_flight=threads,
             warn=lambda text: log(WARNING, f"Upscale: {text}"),
         )
-        log(INFORMATION, f"Upscale: {self._stream.plan.describe()}")
-        scale = self._stream.scale
+        log(INFORMATION, f"Upscale: {self._session.plan.describe()}")
+        scale = self._session.scale
         self.output = (self._target.id, width * scale, height * scale, False)
 
     def start(self, n: int) -> list[int]:
-        return sorted({*self._stream.missing(n), *self._stream.ahead(n)})
+        return sorted({*self._session.needs(n), *self._session.look_ahead(n)})
 
     def take(
         self, n: int, frame: Sequence[Plane], properties: Mapping[str, Sequence[int | float | str]], user_data: object
     ) -> None:
-        self._stream.put(n, planes.copy_from(frame, self._source), _numbers(properties), user_data=user_data)
+        self._session.put(n, planes.copy_from(frame, self._source), _numbers(properties), user_data=user_data)
 
     def more(self, n: int) -> list[int]:
-        return self._stream.missing(n)
+        return self._session.needs(n)
 
     def finish(self, n: int) -> tuple[HrFrame, object, Mapping[str, int | None]]:
-        hr = self._stream.frame(n)
+        hr = self._session.frame(n)
         return hr, hr.user_data, hr.properties
 
     def write(self, hr: HrFrame, frame: Sequence[Plane]) -> None:
         planes.copy_to(frame, hr.planes, self._target)
 
     def abandon(self, n: int) -> None:
-        self._stream.abandon(n)
+        self._session.abandon(n)
 
     def close(self) -> None:
-        self._stream.close()
+        self._session.close()
 
 
 def _target_format(arguments: Arguments, source: Format) -> Format:

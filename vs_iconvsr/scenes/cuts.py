@@ -1,63 +1,30 @@
-"""Where the scenes of one clip start, as far as the frames that have come can tell."""
+"""What is known so far of where the scenes of one clip start. Integers only; who compares frames is elsewhere."""
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
-
-from torch import Tensor
-
-from vs_iconvsr import scenes
-from vs_iconvsr.segments import Unknown
+from vs_iconvsr.scenes import AFTER, BEFORE
 
 _NOT_KNOWN, _NO_CUT, _CUT = range(3)
 
 
-class Evidence(Protocol):
-    """What a frame says about cuts."""
+class SceneStarts:
+    """Answers for one clip, each kept for good in one byte a frame. num_frames: None while the end is not known."""
 
-    @property
-    def properties(self) -> Mapping[str, int]: ...
+    def __init__(self, num_frames: int | None) -> None:
+        self.num_frames = num_frames
+        self._answers = bytearray()
 
-    def signature(self) -> Tensor:
-        """See `scenes.signature`."""
-
-
-class Cuts:
-    """Answers for one clip; an answer is kept for good, in one byte a frame. Callers see to it that one asks at a time.
-
-    frame(n) → what frame n says, None where it has not come. threshold: see `scenes.is_cut`.
-    """
-
-    def __init__(self, num_frames: int, threshold: float, frame: Callable[[int], Evidence | None]) -> None:
-        self._num_frames = num_frames
-        self._threshold = threshold
-        self._frame = frame
-        self._known = bytearray(num_frames + 1)
-
-    def starts_scene(self, n: int) -> bool:
-        """Whether frame n starts a scene; never frame 0, nor the one after the last.
-
-        The properties of frames n - 1 and n say so, or else the frames of `window(n)` are compared. Raises Unknown
-        while some of those have not come.
-        """
-        if not 0 < n < self._num_frames:
+    def __getitem__(self, n: int) -> bool | None:
+        """Whether frame n starts a scene, None if not known; never frame 0, nor what lies beyond the end."""
+        if n <= 0 or (self.num_frames is not None and n >= self.num_frames):
             return False
-        if self._known[n] == _NOT_KNOWN:
-            self._known[n] = _CUT if self._judge(n) else _NO_CUT
-        return self._known[n] == _CUT
+        answer = self._answers[n] if n < len(self._answers) else _NOT_KNOWN
+        return None if answer == _NOT_KNOWN else answer == _CUT
+
+    def learn(self, n: int, starts_scene: bool) -> None:
+        if n >= len(self._answers):
+            self._answers.extend(bytes(n + 1 - len(self._answers)))
+        self._answers[n] = _CUT if starts_scene else _NO_CUT
 
     def window(self, n: int) -> range:
-        """The frames that tell whether frame n starts a scene."""
-        return range(max(n - scenes.BEFORE, 0), min(n + scenes.AFTER + 1, self._num_frames))
-
-    def _judge(self, n: int) -> bool:
-        before, here = self._frame(n - 1), self._frame(n)
-        if before is None or here is None:
-            raise Unknown(n)
-        told = scenes.cut_from_properties(before.properties, here.properties)
-        if told is not None:
-            return told
-        window = self.window(n)
-        frames = [frame for k in window if (frame := self._frame(k)) is not None]
-        if len(frames) < len(window):
-            raise Unknown(n)
-        return scenes.is_cut([frame.signature() for frame in frames], n - window.start, threshold=self._threshold)
+        """The frames that are compared to decide whether frame n starts a scene."""
+        stop = n + AFTER + 1
+        return range(max(n - BEFORE, 0), stop if self.num_frames is None else min(stop, self.num_frames))

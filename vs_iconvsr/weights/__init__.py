@@ -1,4 +1,4 @@
-"""Weight files in, loaded networks out: for both doors and for training."""
+"""Weight files in, loaded networks out: for both frontends and for training."""
 
 import json
 import os
@@ -41,6 +41,7 @@ __all__ = [
     "locate",
     "models_directory",
     "save",
+    "scale_of",
     "verify",
 ]
 
@@ -50,7 +51,7 @@ RESERVED = ("format", "architecture", "hyper_parameters")
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What a weight file holds. layout: whose key names it has; metadata: what we wrote beside the tensors."""
+    """What a weight file holds. layout: whose key names it uses. metadata: what `save` stored beside the tensors."""
 
     path: Path
     sha256: str
@@ -93,7 +94,7 @@ def save(
 ) -> None:
     """Writes a .safetensors file that `load` (or `load_part`) turns into an equal network, in float32.
 
-    provenance: what to say of where the weights come from. half: weights are rounded to float16. Raises ValueError
+    provenance: where the weights come from, stored as metadata. half: weights are rounded to float16. Raises ValueError
     for what could not be loaded again.
     """
     path = Path(path)
@@ -142,8 +143,19 @@ def info(model: str | os.PathLike[str]) -> FileInfo:
     )
 
 
+def scale_of(model: str | os.PathLike[str]) -> int:
+    """hr size over lr size of the model's network; reads no tensors. Raises WeightsError, also for a part alone."""
+    path = locate(model)
+    found = recognise(inspect(path))
+    with torch.device("meta"):
+        network = build(found.architecture, found.hyper_parameters)
+    if not isinstance(network, VideoNetwork):
+        raise WeightsError(f"{model}: expected a whole network, got a {found.architecture} alone")
+    return network.scale
+
+
 def verify(model: str | os.PathLike[str]) -> None:
-    """Loads the model, whole network or part, and lets it go. Raises WeightsError where that fails."""
+    """Loads the model, whole network or part, and discards it. Raises WeightsError where that fails."""
     loaded(locate(model))
 
 

@@ -134,7 +134,7 @@ def models_directory() -> Path:
     if own := os.environ.get("ICONVSR_MODELS"):
         return Path(own).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative one is to be ignored, says the XDG specification.
+    # The XDG specification says to ignore a relative path.
     return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "vs_iconvsr" / "models"
 
 
@@ -181,8 +181,8 @@ def check_hash(official: Official, path: Path) -> None:
     sha256 = sha256_of(path)
     if not sha256.startswith(official.sha256_prefix):
         raise WeightsError(
-            f"{path}: sha256: expected {official.sha256_prefix}…, got {sha256[:8]}…: not the published {official.name}. "
-            f"Fetch it again: iconvsr models download {official.name}"
+            f"{path}: sha256: expected {official.sha256_prefix}…, got {sha256[:8]}…: not the published "
+            f"{official.name}. Fetch it again: iconvsr models download {official.name}"
         )
 
 

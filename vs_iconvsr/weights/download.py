@@ -1,4 +1,4 @@
-"""Fetching the authors' files: resumed, checked, renamed; any number of processes at once."""
+"""Downloads of the authors' files: resumed, checked, renamed; safe for several processes at once."""
 
 import contextlib
 import errno
@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from vs_iconvsr.atomic import replace, temporary_for
 from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL, Official, check_hash, models_directory
 from vs_iconvsr.weights.errors import WeightsError
 
 BLOCK_BYTES = 2**18
-LIMIT_BYTES = 2**30  # far above every file in the catalogue: a server that never ends must not fill the disk
+LIMIT_BYTES = 2**30  # far above any file in the catalogue: an endless response must not fill the disk
 STALL_S = 30.0
 LOCK_POLL_S = 0.2
 
@@ -68,7 +69,7 @@ def already_there(official: Official, path: Path) -> bool:
 
 
 def fetch(official: Official, url: str, path: Path, *, progress: Progress, stall_s: float) -> None:
-    part = path.with_name(path.name + ".part")
+    part = temporary_for(path)
     resumed = part.exists() and part.stat().st_size > 0
     receive(url, part, progress=progress, stall_s=stall_s)
     try:
@@ -77,12 +78,12 @@ def fetch(official: Official, url: str, path: Path, *, progress: Progress, stall
         part.unlink()
         if not resumed:
             raise WeightsError(
-                f"{official.name}: {url} sent a file whose sha256 is not {official.sha256_prefix}…; it was thrown away"
+                f"{official.name}: {url} sent a file whose sha256 is not {official.sha256_prefix}…; it was discarded"
             ) from None
         log.warning("%s: the part from an earlier download did not fit; starting over", official.name)
         fetch(official, url, path, progress=progress, stall_s=stall_s)
         return
-    part.replace(path)
+    replace(part, path)
 
 
 def receive(url: str, part: Path, *, progress: Progress, stall_s: float) -> None:
@@ -133,7 +134,7 @@ def copy(
 
 @contextlib.contextmanager
 def only_process(lock: Path) -> Iterator[None]:
-    """Held by one process at a time; a process that dies lets go of it."""
+    """A lock held by one process at a time; it is released when the process dies."""
     with lock.open("w") as file:
         waiting = False
         while True:

@@ -1,9 +1,8 @@
-"""Weight files as they lie on disk: what each holds, read without running, believing or loading it."""
+"""Weight files as they are on disk: what each holds, read without executing, trusting or loading it."""
 
 import io
 import json
 import math
-import os
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import safetensors
 import torch
 from torch import Tensor
 
+from vs_iconvsr.atomic import open_atomically
 from vs_iconvsr.weights import pickles
 from vs_iconvsr.weights.errors import WeightsError
 
@@ -53,7 +53,7 @@ class WeightFile:
 
 
 def inspect(path: Path) -> WeightFile:
-    """What the file holds. Raises WeightsError naming the cause; takes a few MB of memory whatever the file states."""
+    """What the file holds. Raises WeightsError naming the cause; takes a few MB of memory, whatever the file claims."""
     if not path.exists():
         raise refusal(path, "expected a weight file, found nothing at this path")
     if not path.is_file():
@@ -146,9 +146,9 @@ def inspect_legacy(path: Path, start: bytes) -> WeightFile:
     storages = {storage.key: storage for storage in sorted(storages_in(content), key=lambda s: s.size_bytes)}
     if not isinstance(keys, list) or set(storages) != set(keys):
         raise refusal(path, "damaged: its list of tensor data does not fit its tensors")
-    wanted = stream.tell() + sum(8 + storage.size_bytes for storage in storages.values())
-    if path.stat().st_size < wanted:
-        raise refusal(path, f"cut off: expected {wanted} bytes, got {path.stat().st_size}; fetch it again")
+    needed = stream.tell() + sum(8 + storage.size_bytes for storage in storages.values())
+    if path.stat().st_size < needed:
+        raise refusal(path, f"cut off: expected {needed} bytes, got {path.stat().st_size}; fetch it again")
     return WeightFile(path, "PyTorch (before 1.6)", tables_of(path, content), {})
 
 
@@ -219,7 +219,7 @@ def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, half: bool = False
 ) -> None:
-    """A whole file under its name or none; the same bytes for the same content (the safetensors library shuffles)."""
+    """Writes the file whole or not at all; the same content gives the same bytes (the safetensors library shuffles)."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     kind, stored, code = ("F16", torch.float16, "<f2") if half else ("F32", torch.float32, "<f4")
     blocks, offset = [], 0
@@ -230,13 +230,9 @@ def write_safetensors(
         offset += len(block)
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % 8)  # aligns the data
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with open_atomically(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         file.writelines(blocks)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def refusal(path: Path, cause: str) -> WeightsError:

@@ -71,7 +71,7 @@ NAMES = (
     (r"(basic_module\.\d\.basic_module)\.8\.(weight|bias)$", r"\1.4.conv.\2"),
 )
 
-# A key that tells another network, for the message.
+# Keys that identify other networks, for the message.
 STRANGERS = (
     (r"backbone\.|deform_align\.", "BasicVSR++"),
     (r"image_cleaning\.|basicvsr\.", "RealBasicVSR"),
@@ -200,13 +200,13 @@ def checked_hyper_parameters(architecture: str, stated: object) -> dict[str, int
 
 def compare(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int]) -> None:
     """Raises WeightsError that names what is missing, unexpected and misshapen. Takes no memory for the network."""
-    wanted = wanted_shapes(architecture, hyper_parameters)
-    missing = [name for name in wanted if name not in shapes and name not in constants(architecture)]
-    unexpected = [f"{name} {list(shapes[name])}" for name in shapes if name not in wanted]
+    expected = expected_shapes(architecture, hyper_parameters)
+    missing = [name for name in expected if name not in shapes and name not in constants(architecture)]
+    unexpected = [f"{name} {list(shapes[name])}" for name in shapes if name not in expected]
     misshapen = [
-        f"{name} expected {list(wanted[name])}, got {list(shape)}"
+        f"{name} expected {list(expected[name])}, got {list(shape)}"
         for name, shape in shapes.items()
-        if name in wanted and wanted[name] != shape
+        if name in expected and expected[name] != shape
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
     faults = [f"{kind}: {some(names)}" for kind, names in kinds if names]
@@ -215,7 +215,7 @@ def compare(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int
         raise WeightsError(f"does not fit {architecture}({arguments}); {'; '.join(faults)}")
 
 
-def wanted_shapes(architecture: str, hyper_parameters: Mapping[str, int]) -> dict[str, Shape]:
+def expected_shapes(architecture: str, hyper_parameters: Mapping[str, int]) -> dict[str, Shape]:
     with torch.device("meta"):
         network = build(architecture, hyper_parameters)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -230,7 +230,7 @@ def build(architecture: str, hyper_parameters: Mapping[str, int]) -> AnyNetwork:
 
 
 def constants(architecture: str) -> dict[str, Tensor]:
-    """Tensors that some files leave out because they never change: SPyNet's mean and standard deviation of pictures."""
+    """Tensors that some files leave out because they never change: SPyNet's mean and standard deviation of images."""
     prefix = {"SPyNet": "", "BasicVSR": "spynet.", "IconVSR": "spynet."}.get(architecture)
     if prefix is None:
         return {}

@@ -37,7 +37,7 @@ HARMLESS = {ORDERED_DICT, *TENSORS, PARAMETER, "torch.Size", *STORAGE_ITEM_BYTES
 
 
 @dataclass(frozen=True)
-class Name:
+class ImportedName:
     """Something that the pickle would import: module.name."""
 
     text: str
@@ -165,14 +165,14 @@ class PickleMachine:
     def on_binpersid(self) -> None:
         parts = expect(self.stack.pop(), tuple)
         word, kind, key, _, num_items = parts[:5]
-        if word != "storage" or expect(kind, Name).text not in STORAGE_ITEM_BYTES:
+        if word != "storage" or expect(kind, ImportedName).text not in STORAGE_ITEM_BYTES:
             raise DamagedError("a reference to something other than a storage")
         if not 0 <= expect(num_items, int) < MOST_ITEMS or (len(parts) > 5 and parts[5] is not None):
             raise DamagedError("a storage of negative or astronomic size, or a view of one")
         self.stack.append(Storage(kind.text, expect(key, str), num_items))
 
     def on_reduce(self) -> None:
-        arguments, function = expect(self.stack.pop(), tuple), expect(self.stack.pop(), Name).text
+        arguments, function = expect(self.stack.pop(), tuple), expect(self.stack.pop(), ImportedName).text
         if function == ORDERED_DICT:
             [pairs] = arguments or ([],)
             self.stack.append({expect(key, str, int): value for key, value in pairs})
@@ -200,7 +200,7 @@ PUSH_FRESH: dict[str, Callable[[], Any]] = {
 }
 
 
-def named(argument: str) -> Name:
+def named(argument: str) -> ImportedName:
     """genops gives 'module name'. Raises WeightsError for whatever is no part of a tensor."""
     name = ".".join(argument.split(" ", 1))
     if name not in HARMLESS:
@@ -208,7 +208,7 @@ def named(argument: str) -> Name:
             f"expected tensors only, got a pickle that runs {name!r} when it is opened. Nothing of it was run. "
             "If you trust where it comes from, have its tensors saved alone: torch.save({'state_dict': ...}, ...)"
         )
-    return Name(name)
+    return ImportedName(name)
 
 
 def stored_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:

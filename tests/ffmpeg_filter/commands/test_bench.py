@@ -20,10 +20,10 @@ def same_threads():
 def test_bench_tells_fps_and_hours(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "--model", str(tiny_model), "--size", "32x24", "--device", "cpu", "--threads", "1"]
     assert cli.main(words) == 0
-    told = capsys.readouterr().out
-    assert "32x24: " in told
-    assert " fps, a film of 100 minutes at 24 fps in " in told
-    assert "plan: segments of 30 frames" in told
+    printed = capsys.readouterr().out
+    assert "32x24: " in printed
+    assert " fps, a film of 100 minutes at 24 fps in " in printed
+    assert "plan: segments of 30 frames" in printed
 
 
 def test_a_size_that_is_none_is_refused(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,4 +39,4 @@ def test_the_context_counts_for_the_frames_that_are_kept(tiny_network) -> None:
 
 
 def test_half_a_second_a_frame_is_two_fps() -> None:
-    assert bench_command.told(0.5) == "2.00 fps, a film of 100 minutes at 24 fps in 20.0 hours"
+    assert bench_command.describe_speed(0.5) == "2.00 fps, a film of 100 minutes at 24 fps in 20.0 hours"

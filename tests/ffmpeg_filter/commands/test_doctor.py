@@ -37,7 +37,7 @@ def findings(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     found = [Check("Python", OK, "3.12")]
     monkeypatch.setattr(doctor, "checks", lambda: found)
     monkeypatch.setattr(doctor_command, "vspipe", lambda: Check("vspipe", OK, "fine"))
-    monkeypatch.setattr(doctor_command, "ffmpeg", lambda named: Check("ffmpeg", OK, f"{named}"))
+    monkeypatch.setattr(doctor_command, "ffmpeg_check", lambda named: Check("ffmpeg", OK, f"{named}"))
     return found
 
 
@@ -113,31 +113,31 @@ def test_a_vspipe_that_cannot_be_run_is_a_failure(tmp_path: Path) -> None:
 
 @pytest.mark.needs_ffmpeg
 def test_the_ffmpeg_that_upscale_would_use_is_named_with_its_origin() -> None:
-    check = doctor_command.ffmpeg()
+    check = doctor_command.ffmpeg_check()
     assert check.status in (OK, WARN)
     assert " from " in check.detail
 
 
 def test_an_ffmpeg_that_does_not_work_fails(tmp_path: Path) -> None:
-    assert doctor_command.ffmpeg(str(tmp_path / "absent")).status == FAIL
-    check = doctor_command.ffmpeg(str(program(tmp_path, "ffmpeg", "echo hello")))
+    assert doctor_command.ffmpeg_check(str(tmp_path / "absent")).status == FAIL
+    check = doctor_command.ffmpeg_check(str(program(tmp_path, "ffmpeg", "echo hello")))
     assert check.status == FAIL
     assert "got a program whose -version says 'hello" in check.detail
 
 
 @pytest.mark.needs_ffmpeg
-def test_an_old_ffmpeg_works_and_what_it_cannot_keep_is_told(
+def test_an_old_ffmpeg_works_and_what_it_cannot_keep_is_named(
     executable: Executable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = replace(executable, version="5.1.9", options=executable.options - {"display_rotation", "mastering_display"})
     monkeypatch.setattr(children, "find_executable", lambda _: old)
-    found = doctor_command.ffmpeg()
+    found = doctor_command.ffmpeg_check()
     assert found.status == WARN
     assert "works, but cannot keep rotation in .mkv and HDR10 metadata but by x265" in found.detail
     assert "5.1 is the oldest that works" in found.remedy
 
 
 def test_an_ffmpeg_without_the_usual_encoders_is_a_warning(tmp_path: Path) -> None:
-    check = doctor_command.ffmpeg(str(program(tmp_path, "ffmpeg", "echo 'ffmpeg version 7.1 Copyright'")))
+    check = doctor_command.ffmpeg_check(str(program(tmp_path, "ffmpeg", "echo 'ffmpeg version 7.1 Copyright'")))
     assert check.status == WARN
     assert "without libx264, libx265" in check.detail

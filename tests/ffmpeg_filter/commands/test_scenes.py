@@ -11,7 +11,7 @@ from ffmpeg_filter.media.probe import probe
 from vs_iconvsr import scenes, weights
 from vs_iconvsr.colorspace import Format
 from vs_iconvsr.plan import Settings
-from vs_iconvsr.stream import Stream
+from vs_iconvsr.streaming import Fetched, Session, iterate
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -34,23 +34,21 @@ def test_the_command_finds_the_cuts_of_the_upscaler(
     source = probe(cut)
     found = [scene["frame"] for scene in said]
     assert found == [0, 9]
-    assert said[1]["time_s"] == pytest.approx(source.time_of(9))
+    assert said[1]["time_s"] == pytest.approx(source.timeline.time_of(9))
     here = list(pictures(source, 0, Damage()))
     settings = Settings(segment=30, context=2, device="cpu", threads=1)
-    sizes = {"width": source.width, "height": source.height, "num_frames": source.num_frames}
-    with Stream(
+    sizes = {"width": source.video.width, "height": source.video.height, "num_frames": source.num_frames}
+    with Session(
         weights.load(tiny_model),
         settings,
-        source=source.layout.format,
+        source=source.video.layout.format,
         target=Format("YUV", "integer", 8, 1, 1),
         **sizes,
-    ) as stream:
+    ) as session:
         seen = [0]
-        for n in range(source.num_frames):
-            while wanted := stream.missing(n):
-                for k in wanted:
-                    stream.put(k, here[k].planes, here[k].properties)
-            if n and stream.frame(n).properties["_SceneChangePrev"]:
+        frames = iterate(session, lambda n: Fetched(here[n].planes, here[n].properties), range(source.num_frames))
+        for n, hr in frames:
+            if n and hr.properties["_SceneChangePrev"]:
                 seen.append(n)
     assert found == seen
 

@@ -25,9 +25,9 @@ def test_ctrl_c_saves_and_ends_with_trainings_code(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     common = [sys.executable, "-c", IN_PLACE, "train"]
     data = [str(tmp_path / "tiny.yaml"), "--data", str(tmp_path)]
-    subprocess.run([*common, "synthesise", *data], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([*common, "synthesise", *data], check=True, cwd=Path(__file__).parents[3])
     run = tmp_path / "run"
-    training = subprocess.Popen([*common, "train", *data, "--out", str(run)], cwd=Path(__file__).parents[2])
+    training = subprocess.Popen([*common, "train", *data, "--out", str(run)], cwd=Path(__file__).parents[3])
     while not (run / "last.pt").exists() and training.poll() is None:
         time.sleep(0.02)
     training.send_signal(signal.SIGINT)
@@ -36,5 +36,5 @@ def test_ctrl_c_saves_and_ends_with_trainings_code(tmp_path: Path) -> None:
 
 
 def test_trainings_own_help_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
-    subprocess.run([sys.executable, "-c", IN_PLACE, "train", "--help"], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", IN_PLACE, "train", "--help"], check=True, cwd=Path(__file__).parents[3])
     assert "synthesise" in capfd.readouterr().out

@@ -17,12 +17,15 @@ import pytest
 import torch
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.compare.page import Measured, Moment, Rendered, compare, measure, page, pick
+from ffmpeg_filter.compare.moments import Moment
+from ffmpeg_filter.compare.page import Rendering, compare, page
 from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.media.frames import frame_of, planes_of
 from ffmpeg_filter.media.images import encoded
 from ffmpeg_filter.media.probe import probe
+from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format
+from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.plan import Settings
 
 pytestmark = pytest.mark.needs_ffmpeg
@@ -68,17 +71,17 @@ def test_the_page_holds_every_picture_and_nothing_from_elsewhere(
 
 
 @pytest.mark.parametrize(
-    ("fps", "told"), [(10.0, "about 2 s"), (0.01, "about 33 min"), (0.001, "about 5.6 hours"), (1e6, "about 1 s")]
+    ("fps", "shown"), [(10.0, "about 2 s"), (0.01, "about 33 min"), (0.001, "about 5.6 hours"), (1e6, "about 1 s")]
 )
-def test_the_time_for_the_whole_video_is_told_in_fitting_units(clip: Make, fps: float, told: str) -> None:
+def test_the_time_for_the_whole_video_is_given_in_fitting_units(clip: Make, fps: float, shown: str) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", frames=20))
-    assert f"<td>{told}</td>" in page(source, [], [Rendered("light", (), fps)])
+    assert f"<td>{shown}</td>" in page(source, [], [Rendering("light", (), 4, fps)])
 
 
 def test_wide_pixels_are_shown_wide(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", "-vf", "setsar=4/3"))
-    assert source.sample_aspect_ratio == Fraction(4, 3)
-    assert 'style="--shape: 2 / 1"' in page(source, [Moment(0, "chosen")], [Rendered("a", (b"",), None)])
+    assert source.video.sample_aspect_ratio == Fraction(4, 3)
+    assert 'style="--shape: 2 / 1"' in page(source, [Moment(0, "chosen")], [Rendering("a", (b"",), 4, None)])
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
@@ -110,7 +113,8 @@ addEventListener("load", () => {
       left: left && left.dataset.name, right: right.dataset.name, clip: left && getComputedStyle(left).clipPath,
       edge: Math.round(100 * (edge.left + edge.width / 2 - box.left) / box.width),
       labels: [...section.querySelectorAll(".label")].map(label => label.textContent),
-      width: Math.round(box.width), shown: stage.querySelectorAll("img.left, img.right").length,
+      width: Math.round(box.width), sizes: [left, right].map(image => image && [image.offsetWidth, image.offsetHeight]),
+      shown: stage.querySelectorAll("img.left, img.right").length,
       fits: document.documentElement.scrollWidth <= innerWidth,
     };
   };
@@ -131,18 +135,20 @@ addEventListener("load", () => {
 
 @pytest.fixture
 def visited(clip: Make, tmp_path: Path) -> dict[str, Any]:
-    """What was seen in a real browser on a page of one moment, 192x128, by red, green and blue "models"."""
+    """What was seen in a real browser on a page of one moment, by red and blue "models" of x4 and a green one of x2."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not installed")
     source = probe(clip("in.mkv", "-c:v", "libx264"))
     images = []
-    for lit in range(3):
-        planes = tuple(torch.full((128, 192), 255 if i == lit else 0, dtype=torch.uint8) for i in range(3))
-        images.append(encoded(frame_of(planes, Format("RGB", "integer", 8), 192, 128), ".png", 8))
-    rendered = [Rendered(n, (image,), 1.0) for n, image in zip(("red", "green", "blue"), images, strict=True)]
+    for lit, scale in enumerate((4, 2, 4)):
+        width, height = 48 * scale, 32 * scale
+        planes = tuple(torch.full((height, width), 255 if i == lit else 0, dtype=torch.uint8) for i in range(3))
+        images.append(encoded(frame_of(planes, Format("RGB", "integer", 8), width, height), ".png", 8))
+    named = zip(("red", "green", "blue"), images, (4, 2, 4), strict=True)
+    renderings = [Rendering(name, (image,), scale, 1.0) for name, image, scale in named]
     written = tmp_path / "page.html"
-    written.write_text(page(source, [Moment(3, "motion")], rendered).replace("</body>", VISIT), encoding="utf-8")
+    written.write_text(page(source, [Moment(3, "motion")], renderings).replace("</body>", VISIT), encoding="utf-8")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'browser'}"]
     flags += ["--window-size=600,800", "--virtual-time-budget=3000", "--dump-dom", written.as_uri()]
@@ -155,7 +161,7 @@ def visited(clip: Make, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_a_browser_shows_the_page_as_promised(visited: dict[str, Any]) -> None:
-    assert visited["loaded"] == [[192, 128]] * 3
+    assert visited["loaded"] == [[192, 128], [96, 64], [192, 128]]
     first = visited["first"]
     assert (first["left"], first["right"], first["labels"]) == ("red", "blue", ["red", "blue"])
     assert (first["clip"], first["edge"]) == ("inset(0px 50% 0px 0px)", 50)
@@ -164,9 +170,49 @@ def test_a_browser_shows_the_page_as_promised(visited: dict[str, Any]) -> None:
     assert visited["hovered"] == visited["dragged"]
     assert (visited["slid"]["clip"], visited["slid"]["edge"]) == ("inset(0px 10% 0px 0px)", 90)
     assert (visited["chosen"]["left"], visited["chosen"]["labels"]) == ("green", ["green", "blue"])
+    assert visited["chosen"]["sizes"] == [[192, 128], [192, 128]]  # models of different scales line up
     assert (visited["same"]["left"], visited["same"]["right"], visited["same"]["shown"]) == (None, "green", 1)
     assert (visited["zoomed"]["width"], visited["zoomed"]["fits"]) == (192 * 8, True)
     assert visited["middle"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.fixture
+def model_of_scale(tmp_path: Path) -> Callable[[int], Path]:
+    """A weight file of a network of any scale."""
+
+    def make(scale: int) -> Path:
+        path = tmp_path / f"x{scale}.safetensors"
+        network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4, scale=scale)
+        weights.save(network, path, provenance={})
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("scales", "sizes", "shown"),
+    [
+        ((2,), [(96, 64), (96, 64)], "48×32 → ×2, 12 frames"),
+        ((1,), [(48, 32), (48, 32)], "48×32 → ×1, 12 frames"),
+        ((2, 4), [(192, 128), (96, 64), (192, 128)], "48×32 → ×2, ×4 (all shown as large as ×4), 12 frames"),
+    ],
+)
+def test_models_keep_their_scale_and_bicubic_takes_the_largest(
+    clip: Make, model_of_scale: Callable[[int], Path], scales: tuple[int, ...], sizes: list[tuple[int, int]], shown: str
+) -> None:
+    models = ["bicubic", *(str(model_of_scale(scale)) for scale in scales)]
+    source = probe(clip("in.mkv", "-c:v", "libx264"))
+    text = compare(source, models, Settings(device="cpu"), PlainProgress(io.StringIO()), moments=[0])
+    frames = [probe_image(base64.b64decode(image)) for image in re.findall(r"data:image/png;base64,([^\"]+)", text)]
+    assert [(frame.width, frame.height) for frame in frames] == sizes
+    assert shown in text
+    assert [f"×{width // 48}" for width, _ in sizes] == re.findall(r"<td>(×\d)</td></tr>", text)
+
+
+def test_bicubic_alone_takes_the_scale_of_the_default_model(clip: Make) -> None:
+    source = probe(clip("in.mkv", "-c:v", "libx264"))
+    text = compare(source, ["bicubic"], Settings(device="cpu"), PlainProgress(io.StringIO()), moments=[0])
+    assert f"→ ×{weights.scale_of(weights.DEFAULT_MODEL)}," in text
 
 
 @pytest.mark.parametrize("angle", [0, 90, 180, 270])
@@ -204,41 +250,9 @@ def test_what_every_model_would_say_is_said_once(clip: Make, tiny_model: Path, t
     assert said.getvalue().count("matrix: the clip does not say") == 1
 
 
-def test_hard_moments_are_moving_detailed_or_dark() -> None:
-    measured = [
-        Measured(0, motion=1, detail=1, brightness=120),
-        Measured(10, motion=9, detail=1, brightness=120),
-        Measured(20, motion=1, detail=9, brightness=120),
-        Measured(30, motion=0, detail=2, brightness=40),
-        Measured(40, motion=50, detail=50, brightness=5),
-    ]
-    assert pick(measured, count=1) == [Moment(10, "motion"), Moment(20, "detail"), Moment(30, "darkness")]
-
-
-def test_neighbours_are_not_shown_twice() -> None:
-    measured = [Measured(n, motion=n, detail=n, brightness=120) for n in range(121)]
-    assert pick(measured) == [
-        Moment(90, "detail"),
-        Moment(100, "detail"),
-        Moment(110, "motion"),
-        Moment(120, "motion"),
-    ]
-
-
-def test_the_time_of_a_moment_is_told_to_a_tenth(clip: Make) -> None:
+def test_the_time_of_a_moment_is_given_to_a_tenth_of_a_second(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", rate="5"))
-    assert "<h2>0:01.8 (frame 9): motion</h2>" in page(source, [Moment(9, "motion")], [Rendered("a", (b"",), None)])
-
-
-def test_a_black_video_still_has_moments() -> None:
-    assert pick([Measured(0, 0, 0, 0), Measured(5, 0, 0, 0)])
-
-
-def test_motion_is_measured(ffmpeg: Make) -> None:
-    still = ffmpeg("still.mkv", "-f", "lavfi", "-i", "color=gray:s=32x32:d=0.4", "-c:v", "ffv1")
-    moving = ffmpeg("moving.mkv", "-f", "lavfi", "-i", "testsrc2=s=96x64:d=0.4", "-c:v", "ffv1")
-    assert max(m.motion for m in measure(probe(still))) == 0
-    assert min(m.motion for m in measure(probe(moving))[:-1]) > 0
+    assert "<h2>0:01.8 (frame 9): motion</h2>" in page(source, [Moment(9, "motion")], [Rendering("a", (b"",), 4, None)])
 
 
 def test_an_unknown_model_ends_it_before_the_work(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,13 @@
+"""The work directory: which parts count, which manifests resume, and what is deleted when."""
+
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from ffmpeg_filter.job import journal
-from ffmpeg_filter.job.journal import Journal, JournalError, Manifest, differences, source_identity, write_atomically
+from ffmpeg_filter.job.journal import Journal, JournalError, Manifest, differences
 
 MANIFEST = Manifest(
     source={"size": 3},
@@ -77,10 +78,10 @@ def test_half_written_files_go_when_a_run_begins(with_part: Callable[[], Journal
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": {"size": 4}}, r"source size: the parts have 3, this run 4; the source was changed.*--restart"),
-        ({"settings": {"crf": 18, "tile": (0, 0)}}, r"settings crf: the parts have 16, this run 18; .*--restart"),
-        ({"machine": {"ffmpeg": "5.1"}}, r"ffmpeg: the parts have 9\.0, this run 5\.1; .*--allow-mixed.*--restart"),
-        ({"pts": (0, 1, 3)}, r"table of timestamps differs"),
+        ({"source": {"size": 4}}, r"source size: the parts have 3, this run has 4; the source has changed.*--restart"),
+        ({"settings": {"crf": 18, "tile": (0, 0)}}, r"settings crf: the parts have 16, this run has 18; .*--restart"),
+        ({"machine": {"ffmpeg": "5.1"}}, r"ffmpeg: the parts have 9\.0, this run has 5\.1; .*--allow-mixed.*--restart"),
+        ({"pts": (0, 1, 3)}, r"the timestamps or the part boundaries differ"),
     ],
 )
 def test_another_manifest_is_refused_and_the_value_named(
@@ -94,13 +95,13 @@ def test_mixed_parts_are_allowed_by_the_user_and_recorded(with_part: Callable[[]
     work = with_part()
     other = replace(MANIFEST, machine={"ffmpeg": "5.1"})
     warnings = work.begin(other, allow_mixed=True)
-    assert warnings == ["mixed parts: ffmpeg: the parts have 9.0, this run 5.1"]
+    assert warnings == ["mixed parts: ffmpeg: the parts have 9.0, this run has 5.1"]
     assert work.is_done(0, 2)
     assert work.begin(other, allow_mixed=False) == []
     assert b"mixed parts" in (work.folder / journal.MANIFEST).read_bytes()
 
 
-def test_parts_without_a_manifest_belong_to_nobody(with_part: Callable[[], Journal]) -> None:
+def test_parts_without_a_manifest_belong_to_no_job(with_part: Callable[[], Journal]) -> None:
     work = with_part()
     (work.folder / journal.MANIFEST).unlink()
     work.begin(MANIFEST, allow_mixed=False)
@@ -112,6 +113,38 @@ def test_a_damaged_manifest_is_named(with_part: Callable[[], Journal]) -> None:
     (work.folder / journal.MANIFEST).write_bytes(b'{"format": ')
     with pytest.raises(JournalError, match=r"manifest\.json: damaged; pass --restart"):
         work.begin(MANIFEST, allow_mixed=False)
+
+
+def test_a_manifest_of_another_version_is_refused(with_part: Callable[[], Journal]) -> None:
+    work = with_part()
+    path = work.folder / journal.MANIFEST
+    path.write_text(path.read_text().replace(journal.FORMAT, "iconvsr job/1"))
+    with pytest.raises(JournalError, match=r"manifest\.json: written by another version of vs-iconvsr; pass --restart"):
+        work.begin(MANIFEST, allow_mixed=False)
+
+
+def test_a_work_directory_is_deleted_with_the_finished_note_last(
+    with_part: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = with_part()
+    work.write_note(journal.FINISHED, {})
+
+    def die(path: Path) -> None:
+        raise KeyboardInterrupt(path)
+
+    monkeypatch.setattr("shutil.rmtree", die)
+    with pytest.raises(KeyboardInterrupt):
+        work.remove()
+    assert [path.name for path in work.folder.iterdir()] == ["finished.json"]
+    monkeypatch.undo()
+    work.remove()
+    assert not work.folder.exists()
+
+
+def test_notes_are_read_in_the_order_of_their_names(opened: Journal) -> None:
+    for number in (2, 1):
+        opened.write_note(f"damage_{number}", [number])
+    assert opened.read_notes("damage_*") == [[1], [2]]
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
@@ -132,28 +165,3 @@ def test_a_folder_in_which_nothing_was_begun_goes_away(tmp_path: Path) -> None:
 def test_differences_see_through_json() -> None:
     assert list(differences({"tile": [0, 0]}, {"tile": (0, 0)})) == []
     assert list(differences({"a": 1}, {"b": 2})) == [("a", 1, None), ("b", None, 2)]
-
-
-def test_a_file_written_atomically_replaces_the_old_one(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "a", b"old")
-    write_atomically(tmp_path / "a", b"new")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"new")]
-
-
-def test_one_changed_byte_changes_the_identity_of_a_source(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(b"abc")
-    before = source_identity(path)
-    path.write_bytes(b"abd")
-    assert source_identity(path) != before
-
-
-def test_a_large_source_is_known_by_samples_and_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_HASHED_WHOLE_BYTES", 10)
-    path = tmp_path / "a"
-    path.write_bytes(bytes(100_000))
-    assert set(source_identity(path)) == {"size", "sampled sha256", "changed"}
-
-
-def test_the_time_base_is_exact() -> None:
-    assert replace(MANIFEST, time_base="1001/24000").base() == Fraction(1001, 24000)

@@ -1,4 +1,4 @@
-"""Nothing is lost: jobs killed, interrupted, starved or lied to give, when resumed, the file of a quiet run."""
+"""Nothing is lost: a job that was killed, interrupted or out of disk resumes to the file of an undisturbed run."""
 
 import hashlib
 import io
@@ -13,18 +13,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.job.job import JobOptions, JobSummary
-from ffmpeg_filter.job.job import run as run_job
+from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.journal import Journal, JournalError
-from ffmpeg_filter.job.pipeline import Interrupted
+from ffmpeg_filter.job.options import JobOptions
+from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.report import PlainProgress
+from ffmpeg_filter.job.run import run_job
+from ffmpeg_filter.media import mux
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
-from ffmpeg_filter.media.probe import SourceError, probe
+from vs_iconvsr import atomic
 from vs_iconvsr.plan import Settings
 
 pytestmark = pytest.mark.needs_ffmpeg
@@ -41,7 +44,7 @@ def sha(path: Path) -> str:
 
 
 class StopAfter(PlainProgress):
-    """Sets an event when so many frames are done, as a user with a watch would."""
+    """Sets an event after a number of frames, as a user with a stopwatch would press Ctrl+C."""
 
     def __init__(self, frames: int, stop: threading.Event) -> None:
         super().__init__(io.StringIO())
@@ -64,10 +67,10 @@ def source(ffmpeg: Make) -> Path:
 
 
 @pytest.fixture
-def quiet(source: Path, upscaled: Upscaled, tmp_path: Path) -> str:
+def undisturbed(source: Path, upscaled: Upscaled, tmp_path: Path) -> str:
     """The sha256 of what an undisturbed run makes."""
-    upscaled(source, tmp_path / "quiet.mp4")
-    return sha(tmp_path / "quiet.mp4")
+    upscaled(source, tmp_path / "undisturbed.mp4")
+    return sha(tmp_path / "undisturbed.mp4")
 
 
 @pytest.fixture
@@ -92,29 +95,29 @@ def parts_of(output: Path) -> list[Path]:
 # ---- resuming ----
 
 
-def test_an_interrupted_job_goes_on_where_it_was(
-    quiet: str, interrupted: Path, source: Path, upscaled: Upscaled
+def test_an_interrupted_job_resumes_where_it_was(
+    undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled
 ) -> None:
     assert len(parts_of(interrupted)) == 3
     assert upscaled(source, interrupted).upscaled == FRAMES - 3 * PART_FRAMES
-    assert sha(interrupted) == quiet
+    assert sha(interrupted) == undisturbed
     assert not interrupted.with_name("out.mp4.iconvsr").exists()
 
 
-def test_a_flipped_byte_redoes_one_part(quiet: str, interrupted: Path, source: Path, upscaled: Upscaled) -> None:
+def test_a_flipped_byte_redoes_one_part(undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled) -> None:
     content = bytearray(parts_of(interrupted)[1].read_bytes())
     content[len(content) // 2] ^= 1
     parts_of(interrupted)[1].write_bytes(content)
     assert upscaled(source, interrupted).upscaled == FRAMES - 2 * PART_FRAMES
-    assert sha(interrupted) == quiet
+    assert sha(interrupted) == undisturbed
 
 
 def test_a_lost_part_in_the_middle_is_made_again(
-    quiet: str, interrupted: Path, source: Path, upscaled: Upscaled
+    undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled
 ) -> None:
     parts_of(interrupted)[0].unlink()
     assert upscaled(source, interrupted).upscaled == FRAMES - 2 * PART_FRAMES
-    assert sha(interrupted) == quiet
+    assert sha(interrupted) == undisturbed
 
 
 def test_other_settings_do_not_resume(interrupted: Path, source: Path, upscaled: Upscaled) -> None:
@@ -128,7 +131,7 @@ def test_other_settings_do_not_resume(interrupted: Path, source: Path, upscaled:
 def test_a_changed_source_does_not_resume(interrupted: Path, source: Path, upscaled: Upscaled) -> None:
     with source.open("ab") as file:
         file.write(bytes(8))
-    with pytest.raises(JournalError, match=r"source s.*; the source was changed since"):
+    with pytest.raises(JournalError, match=r"source s.*; the source has changed since"):
         upscaled(source, interrupted)
 
 
@@ -137,7 +140,7 @@ def test_other_versions_resume_only_when_allowed(interrupted: Path, source: Path
     manifest = json.loads(path.read_text())
     manifest["machine"]["torch"] = "1.0"
     path.write_text(json.dumps(manifest))
-    with pytest.raises(JournalError, match=r"torch: the parts have 1\.0, this run .*--allow-mixed"):
+    with pytest.raises(JournalError, match=r"torch: the parts have 1\.0, this run has .*--allow-mixed"):
         upscaled(source, interrupted)
     summary = upscaled(source, interrupted, allow_mixed=True)
     assert any("mixed parts: torch" in text for text in summary.warnings)
@@ -151,105 +154,93 @@ def test_two_runs_at_once_are_refused(source: Path, upscaled: Upscaled, tmp_path
 def test_a_run_killed_before_it_cleaned_up_is_finished(source: Path, upscaled: Upscaled, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     summary = upscaled(source, output)
-    work = Journal(tmp_path / "out.mp4.iconvsr", "mov")
-    work.folder.mkdir()
-    said = {name: getattr(summary, name) for name in ("frames", "size_bytes", "kept", "left", "warnings")}
-    work.note("finished", said)
-    assert upscaled(source, output).upscaled == 0
-    assert not work.folder.exists()
+    work = note_finished(summary)
+    again = upscaled(source, output)
+    assert again == replace(summary, upscaled=0, seconds=0.0, stages=StageTimes())
+    assert not work.exists()
 
 
-# ---- encoders that fail or lie ----
-
-
-@pytest.fixture
-def fake(executable: Executable, tmp_path: Path) -> Callable[[str], str]:
-    """An ffmpeg that runs the shell script when it is asked to encode, else ffmpeg itself, which is $real."""
-
-    def make(script: str) -> str:
-        path = tmp_path / "fake-ffmpeg"
-        path.write_text(
-            f'#!/bin/sh\nreal="{executable.path}"\ncase "$*" in *pipe:0*) {script} ;; *) exec "$real" "$@" ;; esac\n'
-        )
-        path.chmod(0o755)
-        return str(path)
-
-    return make
-
-
-FRAME_BYTES = 192 * 128 * 3  # 4:2:0, 10 bits
-
-
-@pytest.mark.parametrize(
-    ("script", "message"),
-    [
-        (f"head -c {FRAME_BYTES * 3} >/dev/null; echo 'encoder: boom' >&2; exit 3", r"exit code 3\): encoder: boom"),
-        ("echo 'no such encoder' >&2; exit 1", r"exit code 1\): no such encoder"),
-        (f"head -c {FRAME_BYTES * 3} >/dev/null; exit 0", r"stopped before its input ended \(exit code 0\)|not whole"),
-        ("cat >/dev/null; exit 0", r"said it was done, but part 0 is not whole"),
-        (
-            f'head -c {FRAME_BYTES * 4 + 900} | "$real" "$@"; cat >/dev/null; exit 0',
-            r"part 0 holds \d frames instead of 8",
-        ),
-        ("head -c 5000 >/dev/null; kill -9 $$", r"ended by SIGKILL"),
-    ],
-)
-def test_an_encoder_that_fails_is_quoted_and_its_part_does_not_count(
-    source: Path, upscaled: Upscaled, fake: Callable[[str], str], tmp_path: Path, script: str, message: str
+def test_a_run_killed_before_it_published_its_output_does_not_take_the_old_one_for_it(
+    source: Path, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(FfmpegError, match=message):
-        upscaled(source, tmp_path / "out.mp4", ffmpeg=fake(script))
-    assert parts_of(tmp_path / "out.mp4") == []
-    assert not (tmp_path / "out.mp4").exists()
+    output = tmp_path / "out.mp4"
+    upscaled(source, output)
+    old = output.stat().st_ino
+    replace_file = atomic.replace
+    for function, double in (
+        ((atomic, "replace"), lambda new, path: die() if path == output else replace_file(new, path)),
+        ((mux, "join"), die),  # once more, before there is a partial output again
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(*function, double)
+            with pytest.raises(KeyboardInterrupt):
+                upscaled(source, output, overwrite=True)
+    upscaled(source, output, overwrite=True)
+    assert output.stat().st_ino != old
+
+
+def die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def note_finished(summary: JobSummary) -> Path:
+    """The work directory of a run that was killed just before or just after its output got its name."""
+    work = summary.output.with_name(summary.output.name + ".iconvsr")
+    work.mkdir()
+    values = {name: getattr(summary, name) for name in ("frames", "size_bytes", "kept", "left", "warnings")}
+    (work / "finished.json").write_text(json.dumps(values))
+    return work
+
+
+def test_images_of_a_run_killed_before_it_cleaned_up_are_not_written_again(
+    source: Path, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, first = tmp_path / "out_%d.png", tmp_path / "out_0.png"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "remove", die)
+        with pytest.raises(KeyboardInterrupt):
+            upscaled(source, output, speed=None, duration_s=0.1)
+    written = first.stat().st_mtime_ns
+    assert upscaled(source, output, speed=None, duration_s=0.1).upscaled == 0
+    assert first.stat().st_mtime_ns == written
+    assert not (tmp_path / "out_%d.png.iconvsr").exists()
+
+
+def test_an_ffmpeg_that_outlived_a_killed_run_does_not_write_to_our_output(
+    undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled
+) -> None:
+    work, partial = interrupted.with_name("out.mp4.iconvsr"), interrupted.with_name("out.mp4.part")
+    open_files = [(work / "video.mov").open("wb"), partial.open("wb")]
+    upscaled(source, interrupted)
+    for file in open_files:
+        file.write(b"late")
+        file.close()
+    assert sha(interrupted) == undisturbed
+
+
+def test_a_dry_run_deletes_nothing(interrupted: Path, source: Path, upscaled: Upscaled) -> None:
+    assert upscaled(source, interrupted, dry_run=True, restart=True).upscaled == 0
+    assert len(parts_of(interrupted)) == 3
 
 
 def test_a_full_disk_keeps_what_is_finished(
-    quiet: str, source: Path, upscaled: Upscaled, fake: Callable[[str], str], executable: Executable, tmp_path: Path
+    undisturbed: str,
+    source: Path,
+    upscaled: Upscaled,
+    fake_ffmpeg: Callable[[str], str],
+    executable: Executable,
+    tmp_path: Path,
 ) -> None:
     # From the third part on everything is written to /dev/full, which is what a full disk looks like to ffmpeg.
     full = 'case "$*" in *part_00000[01]*) exec "$real" "$@";; esac; n=$(($#-1)); i=0; for a do shift; i=$((i+1)); '
     full += '[ $i -le $n ] && set -- "$@" "$a"; done; exec "$real" "$@" /dev/full'
     output = tmp_path / "out.mp4"
     with pytest.raises(FfmpegError, match=r"disk full: make room and run the same command again"):
-        upscaled(source, output, ffmpeg=fake(full))
+        upscaled(source, output, ffmpeg=fake_ffmpeg(full))
     assert len(parts_of(output)) == 2
     upscaled(source, output, ffmpeg=executable.path)
-    assert sha(output) == quiet
-
-
-# ---- damaged sources ----
-
-
-@pytest.fixture
-def damaged(clip: Make, tmp_path: Path) -> Path:
-    """A video of 30 intra frames with noise written over some in the middle."""
-    content = bytearray(clip("whole.mkv", "-c:v", "libx264", "-g", "5", "-bf", "0", frames=30).read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 300] = random.Random(3).randbytes(300)
-    path = tmp_path / "damaged.mkv"
-    path.write_bytes(content)
-    return path
-
-
-def test_damage_is_counted_and_strict_fails(damaged: Path, upscaled: Upscaled, tmp_path: Path) -> None:
-    summary = upscaled(damaged, tmp_path / "out.mkv")
-    assert len(summary.warnings) == 1
-    assert "frame(s)" in summary.warnings[0]
-    assert " s" in summary.warnings[0]
-    assert probe(tmp_path / "out.mkv").num_frames == probe(damaged).num_frames
-    with pytest.raises(SourceError, match=r"frame\(s\).*--strict does not accept that"):
-        upscaled(damaged, tmp_path / "strict.mkv", strict=True)
-
-
-@pytest.mark.parametrize("suffix", ["mkv", "ts", "webm"])
-def test_a_cut_off_file_gives_the_frames_that_are_there(
-    clip: Make, upscaled: Upscaled, tmp_path: Path, suffix: str
-) -> None:
-    whole = clip(f"whole.{suffix}", "-c:v", "libvpx" if suffix == "webm" else "libx264", frames=30, size="128x96")
-    cut = tmp_path / f"cut.{suffix}"
-    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    summary = upscaled(cut, tmp_path / "out.mkv")
-    assert 5 <= summary.frames < 30
+    assert sha(output) == undisturbed
 
 
 # ---- signals and kills ----
@@ -297,15 +288,15 @@ def started(
         process.wait()
 
 
-def test_one_interrupt_stops_keeps_the_parts_and_says_how_to_go_on(
+def test_one_interrupt_stops_keeps_the_parts_and_prints_how_to_resume(
     started: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=60)
+    _, printed = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert "stopping after this step" in said
-    assert "Run the same command to go on" in said
-    assert "Traceback" not in said
+    assert "stopping after this step" in printed
+    assert "Run the same command to go on" in printed
+    assert "Traceback" not in printed
     assert parts_of(tmp_path / "out.mkv")
 
 
@@ -313,16 +304,16 @@ def test_a_second_interrupt_ends_at_once_and_leaves_no_child(started: subprocess
     encoders = children_of(started.pid)
     started.send_signal(signal.SIGINT)
     started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=60)
+    _, printed = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert "Traceback" not in said
+    assert "Traceback" not in printed
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in encoders), 10)
 
 
-def kill_somebody(process_id: int, dice: random.Random) -> str:
-    """SIGKILL to us, to ffmpeg, or to both."""
-    whom = dice.choice(("us", "ffmpeg", "both"))
-    victims = children_of(process_id) if whom != "us" else []
+def kill_at_random(process_id: int, dice: random.Random) -> str:
+    """SIGKILL to the job, to its ffmpeg, or to both."""
+    whom = dice.choice(("job", "ffmpeg", "both"))
+    victims = children_of(process_id) if whom != "job" else []
     victims += [process_id] if whom != "ffmpeg" else []
     for victim in victims:
         try:
@@ -334,11 +325,11 @@ def kill_somebody(process_id: int, dice: random.Random) -> str:
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(3000)])])
 def test_a_job_killed_at_any_moment_gives_the_same_file(
-    quiet: str, source: Path, tiny_model: Path, tmp_path: Path, kills: int
+    undisturbed: str, source: Path, tiny_model: Path, tmp_path: Path, kills: int
 ) -> None:
     dice = random.Random(kills)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ffmpeg_filter.job.job"])  # torch takes seconds to import; once is enough
+    context.set_forkserver_preload(["ffmpeg_filter.job.run"])  # torch takes seconds to import; once is enough
     output = tmp_path / "out.mp4"
     hits = 0
     while hits < kills:  # a job may end before its turn to be killed: another one is begun
@@ -351,8 +342,8 @@ def test_a_job_killed_at_any_moment_gives_the_same_file(
             if hits < kills:
                 process.join(dice.uniform(0.05, 1.5))
                 if process.is_alive():
-                    kill_somebody(process.pid, dice)
+                    kill_at_random(process.pid, dice)
                     hits += 1
             process.join(60)
             assert process.exitcode is not None, "it hangs"
-        assert sha(output) == quiet
+        assert sha(output) == undisturbed

@@ -13,7 +13,7 @@ from ffmpeg_filter.job.pipeline import (
     PartWriter,
     QueueClosed,
     StageTime,
-    upscale,
+    run_pipeline,
 )
 from ffmpeg_filter.media.decode import DecodedFrame
 from vs_iconvsr.colorspace import Planes
@@ -116,7 +116,7 @@ def test_what_the_decoder_raises_reaches_who_asked() -> None:
 
 
 class Kept:
-    """PartSink in memory; fails where told to."""
+    """PartSink in memory; fails where asked to."""
 
     def __init__(self, fail_at: str = "") -> None:
         self.fail_at, self.parts, self.killed = fail_at, {}, []  # type: ignore[var-annotated]
@@ -234,17 +234,19 @@ def test_too_few_frames_are_no_whole_part() -> None:
 
 
 class Still:
-    """A stream of which every frame is there at once; frame 3 never comes if told so."""
+    """A session of which every frame is there at once; frame 3 never comes if asked so."""
 
     def __init__(self, hang_at: int = -1) -> None:
         self.closed = threading.Event()
         self.hang_at = hang_at
 
-    def missing(self, n: int) -> list[int]:
+    num_frames = 60
+
+    def needs(self, n: int) -> list[int]:
         del n
         return []
 
-    def ahead(self, n: int) -> list[int]:
+    def look_ahead(self, n: int) -> list[int]:
         del n
         return []
 
@@ -262,7 +264,7 @@ class Still:
 
 def test_stopping_ends_the_wait_for_a_frame(counted: Counted) -> None:
     stop = threading.Event()
-    stream = Still(hang_at=3)
+    session = Still(hang_at=3)
     shown = []
 
     def delivered(hr: object) -> None:
@@ -271,29 +273,29 @@ def test_stopping_ends_the_wait_for_a_frame(counted: Counted) -> None:
             stop.set()
 
     with pytest.raises(Interrupted):
-        upscale(
-            stream,  # type: ignore[arg-type]
+        run_pipeline(
+            session,  # type: ignore[arg-type]
             FrameReader(counted[0]),
             writer_to(Kept()),
             [Part(0, range(4))],
             stopped=stop.is_set,
             delivered=delivered,
         )
-    assert stream.closed.is_set()
+    assert session.closed.is_set()
 
 
 def test_a_failure_closes_everything(counted: Counted) -> None:
-    stream = Still()
+    session = Still()
     with pytest.raises(OSError, match="put"):
-        upscale(
-            stream,  # type: ignore[arg-type]
+        run_pipeline(
+            session,  # type: ignore[arg-type]
             FrameReader(counted[0]),
             writer_to(Kept("put")),
             PARTS,
             stopped=lambda: False,
             delivered=lambda _: None,
         )
-    assert stream.closed.is_set()
+    assert session.closed.is_set()
 
 
 def test_the_rates_of_stages_side_by_side_add_up() -> None:

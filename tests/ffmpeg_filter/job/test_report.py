@@ -9,13 +9,13 @@ import pytest
 from ffmpeg_filter.job.report import (
     BarProgress,
     JsonProgress,
-    Logged,
+    LoggedProgress,
     PlainProgress,
     clock,
-    line_of,
-    logged_to,
+    log_file,
     memory_gib,
     progress_for,
+    progress_line,
 )
 
 
@@ -24,12 +24,12 @@ def test_times_are_written_as_people_read_them(seconds: float, text: str) -> Non
     assert clock(seconds) == text
 
 
-def test_a_line_tells_frames_speed_and_time_left() -> None:
-    assert line_of(120, 3000, 2.514, 1147) == "120/3000 frames (4.0 %), 2.51 fps, 19:07 left"
-    assert line_of(0, 10, 0, None) == "0/10 frames (0.0 %), 0.00 fps"
+def test_a_line_shows_frames_speed_and_time_left() -> None:
+    assert progress_line(120, 3000, 2.514, 1147) == "120/3000 frames (4.0 %), 2.51 fps, 19:07 left"
+    assert progress_line(0, 10, 0, None) == "0/10 frames (0.0 %), 0.00 fps"
 
 
-def test_plain_progress_says_little_and_always_the_last_frame() -> None:
+def test_plain_progress_is_sparse_and_always_shows_the_last_frame() -> None:
     text = io.StringIO()
     progress = PlainProgress(text, every_s=1e9)
     progress.begin(50, 20)
@@ -55,7 +55,7 @@ def test_json_progress_is_one_object_a_line() -> None:
     assert events[3]["frames"] == 2
 
 
-def test_a_bar_counts_what_earlier_runs_have_done() -> None:
+def test_a_bar_counts_the_frames_of_earlier_runs() -> None:
     text = io.StringIO()
     progress = BarProgress(text)
     progress.begin(10, 9)
@@ -73,7 +73,7 @@ def test_the_kind_fits_the_stream() -> None:
     assert isinstance(progress_for("bar", io.StringIO()), BarProgress)
 
 
-def test_memory_is_told_in_every_form() -> None:
+def test_memory_is_shown_in_every_form() -> None:
     plain, lines = io.StringIO(), io.StringIO()
     for shown in (PlainProgress(plain, every_s=0), JsonProgress(lines, every_s=0)):
         shown.begin(2, 0)
@@ -87,14 +87,14 @@ def test_a_stream_that_was_closed_is_no_reason_to_fail() -> None:
     progress_for("auto", None).note("nobody reads this")
 
 
-def test_a_log_file_holds_what_was_said_and_the_terminal_says_no_more_than_before(
+def test_a_log_file_holds_the_notes_and_the_terminal_shows_no_more_than_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "log.txt"
     path.write_text("earlier\n")
     shown = io.StringIO()
-    with logged_to(path):
-        Logged(PlainProgress(shown)).note("a note")
+    with log_file(path):
+        LoggedProgress(PlainProgress(shown)).note("a note")
         logging.getLogger("ffmpeg_filter.media.ffmpeg").info("running ffmpeg -i 'a b'")
     logging.getLogger("ffmpeg_filter.media.ffmpeg").info("after")
     written = path.read_text()

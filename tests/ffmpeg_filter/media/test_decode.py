@@ -8,7 +8,8 @@ import torch
 from ffmpeg_filter.media import decode
 from ffmpeg_filter.media.decode import Damage, DecodedFrame, pictures
 from ffmpeg_filter.media.frames import planes_of
-from ffmpeg_filter.media.probe import MediaSource, SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource, SourceError
 from vs_iconvsr.colorspace import Format
 
 pytestmark = pytest.mark.needs_ffmpeg

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ffmpeg_filter.media import ffmpeg as children
-from ffmpeg_filter.media import mux
 from ffmpeg_filter.media.encode import Encoding, FrameEncoder, hdr_options, try_out
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
 from ffmpeg_filter.media.frames import planes_of
+from ffmpeg_filter.media.join import read_packets
 from ffmpeg_filter.media.pixels import pixel_format_of
 from ffmpeg_filter.media.presets import PRESETS, encoder_arguments
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes
@@ -122,7 +122,7 @@ def test_timestamps_reach_the_part_exactly(encoded: Callable[..., Path]) -> None
     pts = [9000, 12003, 12050, 20001, 20002]
     how = encoding(chosen, ("-c:v", "libx264", "-bf", "3", "-preset", "ultrafast"), "mov")
     path = encoded(how, [noise(chosen, i) for i in range(5)], pts)
-    assert sorted(mux.packed(path).pts) == pts
+    assert sorted(read_packets(path).pts) == pts
 
 
 @pytest.mark.parametrize("matrix", [0, 1, 4, 5, 6, 7, 8, 9, 10])

@@ -6,13 +6,13 @@ import av
 import pytest
 import torch
 
-from ffmpeg_filter.job import journal
-from ffmpeg_filter.job.job import JobSummary
+from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.media import images
 from ffmpeg_filter.media import linear_light as light
 from ffmpeg_filter.media.decode import Damage, pictures
 from ffmpeg_filter.media.frames import frame_of, planes_of
-from ffmpeg_filter.media.probe import SourceError, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import SourceError
 from vs_iconvsr.colorspace import Format
 
 pytestmark = pytest.mark.needs_ffmpeg
@@ -41,8 +41,10 @@ def test_a_folder_of_pictures_becomes_a_video_of_the_rate_given(
 ) -> None:
     upscaled(series(suffix, pixels), tmp_path / "out.mp4", rate=Fraction(24000, 1001))
     after = probe(tmp_path / "out.mp4")
-    assert [pts * after.time_base for pts in after.pts] == [Fraction(1001 * n, 24000) for n in range(12)]
-    assert (after.width, after.height) == (192, 128)
+    assert [pts * after.timeline.time_base for pts in after.timeline.pts] == [
+        Fraction(1001 * n, 24000) for n in range(12)
+    ]
+    assert (after.video.width, after.video.height) == (192, 128)
 
 
 def test_pictures_give_the_pixels_of_a_video(
@@ -156,9 +158,9 @@ def test_pictures_keep_their_numbers_and_the_aspect_of_their_pixels(
     clip("in/100%%_%04d.png", "-start_number", "1001", "-vf", "setsar=2", frames=3)
     upscaled(tmp_path / "in", tmp_path / "out_%05d.png", rate=Fraction(24), speed=None)
     assert sorted(p.name for p in tmp_path.glob("out_*")) == ["out_01001.png", "out_01002.png", "out_01003.png"]
-    assert images.probe_images(tmp_path / "out_%05d.png", Fraction(24)).sample_aspect_ratio == 2
+    assert images.probe_images(tmp_path / "out_%05d.png", Fraction(24)).video.sample_aspect_ratio == 2
     upscaled(tmp_path / "in" / "100%%_%04d.png", tmp_path / "out.mkv", rate=Fraction(24))
-    assert probe(tmp_path / "out.mkv").sample_aspect_ratio == 2
+    assert probe(tmp_path / "out.mkv").video.sample_aspect_ratio == 2
 
 
 def test_any_picture_in_the_way_is_found_before_the_work(
@@ -174,21 +176,14 @@ def test_any_picture_in_the_way_is_found_before_the_work(
 
 
 def test_a_run_that_ended_while_it_wrote_pictures_goes_on(
-    series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
 ) -> None:
-    folder, output = series(), tmp_path / "out_%04d.png"
-    whole = journal.write_atomically
-
-    def torn(path: Path, content: bytes) -> None:
-        if path.name == "out_0009.png":
-            raise OSError(28, "No space left on device")
-        whole(path, content)
-
-    monkeypatch.setattr(journal, "write_atomically", torn)
-    with pytest.raises(OSError, match="No space left"):
-        upscaled(folder, output, rate=Fraction(24), speed=None)
+    folder, output, obstacle = series(), tmp_path / "out_%04d.png", tmp_path / "out_0009.png"
+    obstacle.mkdir()
+    with pytest.raises(OSError, match=r"out_0009\.png"):
+        upscaled(folder, output, rate=Fraction(24), speed=None, overwrite=True)
     assert (tmp_path / "out_0008.png").exists()
-    monkeypatch.setattr(journal, "write_atomically", whole)
+    obstacle.rmdir()
     assert upscaled(folder, output, rate=Fraction(24), speed=None).upscaled == 0
     assert len(list(tmp_path.glob("out_00*.png"))) == 12
 
@@ -249,14 +244,15 @@ def test_light_goes_in_on_a_curve_and_comes_out_linear(
 ) -> None:
     levels = [0.0, 0.18, 0.5] if peak is None else [0.18, 1.0, 3.5]
     source = images.probe_images(lit([torch.full((8, 16), v) for v in levels], form), Fraction(24), peak)
-    assert source.properties["_Transfer"] == 13
-    assert str(source.layout.format) == "RGBS"
+    assert source.video.properties["_Transfer"] == 13
+    assert str(source.video.layout.format) == "RGBS"
     for picture, level in zip(pictures(source, 0, Damage()), levels, strict=True):
         assert float(picture.planes[1].mean()) == pytest.approx(srgb(level / (peak or 1)), abs=2e-4)
     summary = upscaled(source.path, tmp_path / "out.%d.exr", rate=Fraction(24), peak=peak, speed=None)
     made = images.probe_images(tmp_path / "out.%d.exr", Fraction(24), peak or 1.0)
-    assert [p.name for p in made.images] == ["out.1001.exr", "out.1002.exr", "out.1003.exr"]
-    assert images.read(made.images[0]).color_trc == 8
+    assert made.images is not None
+    assert [p.name for p in made.images.files] == ["out.1001.exr", "out.1002.exr", "out.1003.exr"]
+    assert images.read(made.images.files[0]).color_trc == 8
     assert any("headers" in text for text in summary.left)
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from ffmpeg_filter.media import mux
 from ffmpeg_filter.media.ffmpeg import Executable
-from ffmpeg_filter.media.mux import MuxError, Packed, check_rotation
-from ffmpeg_filter.media.probe import MediaSource, Track, probe
+from ffmpeg_filter.media.join import MuxError, PacketTable, join_parts
+from ffmpeg_filter.media.mux import check_rotation
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import MediaSource, Track
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -18,8 +20,8 @@ CODED = ("-c:v", "libx264", "-bf", "3", "-preset", "ultrafast", "-x264-params", 
 
 
 def test_ranks_are_places_in_presentation_order() -> None:
-    assert Packed((0, 4, 2, 1, 3), None).ranks() == [0, 4, 2, 1, 3]
-    assert Packed((7,), None).ranks() == [0]
+    assert PacketTable((0, 4, 2, 1, 3), None).ranks() == [0, 4, 2, 1, 3]
+    assert PacketTable((7,), None).ranks() == [0]
 
 
 @pytest.fixture
@@ -29,36 +31,35 @@ def parts(clip: Make) -> list[Path]:
 
 def test_joined_parts_carry_the_table_exactly(parts: list[Path], tmp_path: Path) -> None:
     pts = [100 + n * 3003 + n % 4 * 700 for n in range(20)]
-    mux.join(parts, pts, 999, Fraction(1, 90000), tmp_path / "video.mov")
+    join_parts(parts, pts, 999, Fraction(1, 90000), tmp_path / "video.mov")
     joined = probe(tmp_path / "video.mov")
-    assert joined.time_base == Fraction(1, 90000)
-    assert list(joined.pts) == pts
+    assert joined.timeline.time_base == Fraction(1, 90000)
+    assert list(joined.timeline.pts) == pts
     with av.open(str(tmp_path / "video.mov")) as container:  # an edit list that is too short would cut the last one
         assert [frame.pts for frame in container.decode(video=0)] == pts
 
 
 def test_parts_that_lack_a_frame_are_not_joined(parts: list[Path], tmp_path: Path) -> None:
     with pytest.raises(MuxError, match="expected 21 frames together, got 20"):
-        mux.join(parts, list(range(21)), 1, Fraction(1, 25), tmp_path / "video.mov")
+        join_parts(parts, list(range(21)), 1, Fraction(1, 25), tmp_path / "video.mov")
 
 
 def test_parts_of_different_encoders_are_not_joined(parts: list[Path], clip: Make, tmp_path: Path) -> None:
     other = clip("other.mov", "-c:v", "libx264", "-profile:v", "baseline", frames=12)
     with pytest.raises(MuxError, match=r"other\.mov: its codec header differs from that of p0\.mov"):
-        mux.join([*parts[:2], other], list(range(20)), 1, Fraction(1, 25), tmp_path / "video.mov")
+        join_parts([*parts[:2], other], list(range(20)), 1, Fraction(1, 25), tmp_path / "video.mov")
 
 
 def test_a_part_that_cannot_be_read_is_named(parts: list[Path], tmp_path: Path) -> None:
     parts[1].write_bytes(b"nothing")
     with pytest.raises(MuxError, match=r"p1\.mov: cannot be read back"):
-        mux.join(parts, list(range(20)), 1, Fraction(1, 25), tmp_path / "video.mov")
+        join_parts(parts, list(range(20)), 1, Fraction(1, 25), tmp_path / "video.mov")
 
 
 @pytest.fixture
 def with_tracks(clip: Make) -> Callable[..., MediaSource]:
     def make(*tracks: Track) -> MediaSource:
-        source = probe(clip("in.mkv", "-c:v", "libx264", frames=2))
-        return MediaSource(**{**vars(source), "tracks": tracks})
+        return replace(probe(clip("in.mkv", "-c:v", "libx264", frames=2)), tracks=tracks)
 
     return make
 
@@ -88,7 +89,8 @@ def test_other_videos_and_data_stay_behind_by_name(with_tracks: Callable[..., Me
 def test_an_old_ffmpeg_does_not_lay_a_turned_video_on_its_side(
     with_tracks: Callable[..., MediaSource], executable: Executable
 ) -> None:
-    turned = replace(with_tracks(), rotation=90)
+    upright = with_tracks()
+    turned = replace(upright, video=replace(upright.video, rotation=90))
     old = replace(executable, version="5.1.9", options=executable.options - {"display_rotation"})
     check_rotation(turned, "mp4", old)
     check_rotation(turned, "mkv", executable)

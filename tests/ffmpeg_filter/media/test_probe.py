@@ -6,8 +6,11 @@ from pathlib import Path
 import av
 import pytest
 
+from ffmpeg_filter.media.container import exact
 from ffmpeg_filter.media.decode import Damage, pictures
-from ffmpeg_filter.media.probe import DiscontinuityError, SourceError, exact, probe
+from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import SourceError
+from ffmpeg_filter.media.timestamps import DiscontinuityError
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -63,7 +66,7 @@ def test_the_video_is_the_default_one_and_no_cover(ffmpeg: Make, tmp_path: Path)
     source = probe(
         ffmpeg("in.mkv", *inputs, "-map", "0", "-map", "1", "-c:v", "libx264", "-disposition:v:1", "default")
     )
-    assert (source.stream, source.width, source.height) == (1, 64, 48)
+    assert (source.video.index, source.video.width, source.video.height) == (1, 64, 48)
     assert [str(t) for t in source.tracks] == ["video 0 h264"]
 
 
@@ -99,8 +102,8 @@ def test_interlacing_after_a_progressive_start_is_found(ffmpeg: Make) -> None:
         "a.ts", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=1,format=yuv420p", "-c:v", "mpeg2video", "-f", "mpegts"
     )
     both = ffmpeg("both.mkv", "-i", f"concat:{progressive}|{interlaced}", "-c", "copy")
-    assert not probe(progressive).interlaced
-    assert probe(both).interlaced
+    assert not probe(progressive).video.interlaced
+    assert probe(both).video.interlaced
 
 
 def test_frames_without_timestamps_have_a_remedy_that_works(clip: Make, ffmpeg: Make) -> None:

@@ -87,7 +87,9 @@ def test_a_propagation_starts_with_one_backward_step_a_frame(tiny_network: Video
 
 
 @pytest.mark.parametrize("strategy", [MemoryStrategy.OFFLOAD, MemoryStrategy.RECOMPUTE])
-def test_means_do_not_change_a_byte(tiny_network: VideoNetwork, lr: Tensor, strategy: MemoryStrategy) -> None:
+def test_memory_strategies_do_not_change_a_byte(
+    tiny_network: VideoNetwork, lr: Tensor, strategy: MemoryStrategy
+) -> None:
     kept, read = range(2, 7), range(9)
     expected = drained(propagate(tiny_network, lr, kept, read))
     assert torch.equal(drained(propagate(tiny_network, lr, kept, read, strategy)), expected)
@@ -99,7 +101,7 @@ def test_recomputing_holds_fewer_features_than_keeping(tiny_network: VideoNetwor
     for strategy in (MemoryStrategy.KEEP, MemoryStrategy.RECOMPUTE):
         propagation = propagate(tiny_network, lr, range(36), range(36), strategy)
         drained(propagation)
-        store = propagation._tracks[0]._features
+        store = propagation._tiles[0]._features
         held[strategy] = len(store._stored) + len(store._block)
     assert held[MemoryStrategy.KEEP] == 36
     assert held[MemoryStrategy.RECOMPUTE] <= 12
@@ -144,7 +146,7 @@ def test_a_precision_the_cpu_is_slow_at_is_refused(tiny_network: VideoNetwork, l
 @pytest.mark.needs_shared
 def test_joints_of_tiles_are_within_one_code_value_at_the_default_halo() -> None:
     """On real footage, with the bundled network, within 4 lr px of the joint."""
-    folder = Path(__file__).parents[2].parent / "shared" / "clips" / "street_320x180"
+    folder = Path(__file__).parents[3].parent / "shared" / "clips" / "street_320x180"
     pictures = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))[:6]]
     frames = torch.from_numpy(np.stack(pictures)[:, 40:104, 60:220]).permute(0, 3, 1, 2).float() / 255
     segment = Segment(range(6), range(6))

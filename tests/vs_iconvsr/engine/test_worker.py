@@ -1,4 +1,4 @@
-"""The worker: one thread, sources in turn, an end to it."""
+"""The worker: one thread, providers in turn, each with its own number of torch threads, an end to it."""
 
 import threading
 from collections.abc import Callable
@@ -11,67 +11,70 @@ CPU = torch.device("cpu")
 
 
 class Counting:
-    """A source of so many steps, which notes the threads that they ran on."""
+    """A provider of so many steps, which records the threads that they ran on and how many torch had there."""
 
-    def __init__(self, steps: int, *, fails: bool = False) -> None:
+    def __init__(self, steps: int, *, threads: int | None = 1, fails: bool = False) -> None:
         self.left = steps
-        self.threads: set[str] = set()
-        self.order: list[int] = []
+        self.threads = threads
+        self.ran_on: set[str] = set()
+        self.torch_threads: set[int] = set()
         self.done = threading.Event()
         self._fails = fails
         if not steps:
             self.done.set()
 
-    def next_step(self, worker: Worker) -> Callable[[], None] | None:
-        del worker
+    def next_step(self) -> Callable[[], None] | None:
         return self._step if self.left else None
 
     def _step(self) -> None:
         self.left -= 1
-        self.threads.add(threading.current_thread().name)
+        self.ran_on.add(threading.current_thread().name)
+        self.torch_threads.add(torch.get_num_threads())
         if not self.left:
             self.done.set()
         if self._fails:
             raise RuntimeError("a step failed")
 
 
-def test_all_steps_of_all_sources_run_on_one_thread() -> None:
-    worker = Worker(CPU, threads=1)
-    sources = [Counting(5), Counting(7)]
-    for source in sources:
-        worker.attach(source)
-    assert all(source.done.wait(10) for source in sources)
-    assert len(sources[0].threads | sources[1].threads) == 1
-    for source in sources:
-        worker.detach(source)
+def run(worker: Worker, *providers: Counting) -> None:
+    for provider in providers:
+        worker.attach(provider)
+    assert all(provider.done.wait(10) for provider in providers)
+    for provider in providers:
+        worker.detach(provider)
 
 
-def test_the_thread_ends_with_its_last_source_and_starts_again() -> None:
-    worker = Worker(CPU, threads=1)
+def test_all_steps_of_all_providers_run_on_one_thread() -> None:
+    providers = Counting(5), Counting(7)
+    run(Worker(CPU), *providers)
+    assert len(providers[0].ran_on | providers[1].ran_on) == 1
+
+
+def test_each_provider_gets_the_torch_threads_that_it_asks_for() -> None:
+    """Also when the worker has run before with another number: what a plan prints is what is used."""
+    worker = Worker(CPU)
+    run(worker, Counting(3, threads=2))
+    providers = Counting(20, threads=1), Counting(20, threads=3)
+    run(worker, *providers)
+    assert [provider.torch_threads for provider in providers] == [{1}, {3}]
+
+
+def test_the_thread_ends_with_its_last_provider_and_starts_again() -> None:
+    worker = Worker(CPU)
     for _ in range(3):
-        source = Counting(2)
-        worker.attach(source)
-        assert source.done.wait(10)
-        thread = worker._thread
-        assert thread is not None
-        worker.detach(source)
-        thread.join(10)
-        assert not thread.is_alive()
+        run(worker, Counting(2))
+        thread = next((t for t in threading.enumerate() if t.name == "iconvsr-cpu" and t is worker._thread), None)
+        if thread is not None:
+            thread.join(10)
+        assert worker._thread is None
 
 
 def test_a_failing_step_does_not_end_the_work_of_others() -> None:
-    worker = Worker(CPU, threads=1)
-    failing, working = Counting(3, fails=True), Counting(3)
-    worker.attach(failing)
-    worker.attach(working)
-    assert failing.done.wait(10)
-    assert working.done.wait(10)
-    worker.detach(failing)
-    worker.detach(working)
+    run(Worker(CPU), Counting(3, fails=True), Counting(3))
 
 
 def test_detaching_waits_for_the_step_that_runs() -> None:
-    worker = Worker(CPU, threads=1)
+    worker = Worker(CPU)
     begun, go_on = threading.Event(), threading.Event()
 
     class Slow(Counting):
@@ -80,10 +83,10 @@ def test_detaching_waits_for_the_step_that_runs() -> None:
             begun.set()
             go_on.wait(10)
 
-    source = Slow(1)
-    worker.attach(source)
+    provider = Slow(1)
+    worker.attach(provider)
     assert begun.wait(10)
-    detaching = threading.Thread(target=worker.detach, args=(source,))
+    detaching = threading.Thread(target=worker.detach, args=(provider,))
     detaching.start()
     detaching.join(0.2)
     assert detaching.is_alive()

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.vs_iconvsr.weights.files_of_others import KEYS, TO_BASICSR
-from vs_iconvsr.weights.layouts import inferred, our_name, wanted_shapes
+from vs_iconvsr.weights.layouts import expected_shapes, inferred, our_name
 
 
 def shapes(table: str) -> dict[str, tuple[int, ...]]:
@@ -89,4 +89,4 @@ def test_hyper_parameters_of_our_own_widths_are_read_back(arguments: dict[str, i
         "flow_channels": 4,
         **arguments,
     }
-    assert inferred("IconVSR", wanted_shapes("IconVSR", whole)) == whole
+    assert inferred("IconVSR", expected_shapes("IconVSR", whole)) == whole

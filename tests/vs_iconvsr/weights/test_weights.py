@@ -220,6 +220,19 @@ def test_info_describes_a_file_without_its_tensors(tmp_path: Path) -> None:
     assert info.size_bytes == path.stat().st_size
 
 
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_the_scale_of_a_model_is_read_without_loading_it(tmp_path: Path, scale: int) -> None:
+    path = tmp_path / "own.safetensors"
+    weights.save(LightVSR(mid_channels=4, num_blocks=1, flow_channels=4, scale=scale), path, provenance={})
+    assert weights.scale_of(path) == scale
+
+
+def test_a_part_of_a_network_has_no_scale(tmp_path: Path) -> None:
+    weights.save(SPyNet(), tmp_path / "part.safetensors", provenance={})
+    with pytest.raises(weights.WeightsError, match="expected a whole network, got a SPyNet alone"):
+        weights.scale_of(tmp_path / "part.safetensors")
+
+
 # --- strictness: every fault is named ---
 
 

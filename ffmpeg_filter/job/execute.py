@@ -1,0 +1,164 @@
+"""Who makes the parts of a job, and how this machine makes them: decoded, upscaled, encoded, checked, committed."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ffmpeg_filter.job.journal import Journal
+from ffmpeg_filter.job.options import JobOptions
+from ffmpeg_filter.job.pipeline import FrameReader, Part, PartWriter, StageTimes
+from ffmpeg_filter.job.pool import Pipeline, PipelinePool
+from ffmpeg_filter.job.prepare import PreparedJob, prepare_job
+from ffmpeg_filter.job.report import Progress
+from ffmpeg_filter.media import decode
+from ffmpeg_filter.media.decode import Damage, DecodedFrame
+from ffmpeg_filter.media.encode import FrameEncoder
+from ffmpeg_filter.media.ffmpeg import FfmpegError
+from ffmpeg_filter.media.join import MuxError, read_packets
+from ffmpeg_filter.media.source import MediaSource, SourceError
+from vs_iconvsr import weights
+from vs_iconvsr.streaming import HrFrame, Session
+
+_TIMES_LISTED = 5
+
+
+@dataclass(frozen=True)
+class ExecutionResult:
+    """What making parts came to. frames: how many were upscaled. warnings: for the user."""
+
+    frames: int
+    stages: StageTimes
+    warnings: tuple[str, ...] = ()
+
+
+class Executor(Protocol):
+    """Who prepares a job and makes its parts: this machine, or those of a cluster."""
+
+    def prepare(self, options: JobOptions, source: MediaSource) -> PreparedJob:
+        """See `prepare_job`."""
+
+    def make_parts(
+        self, prepared: PreparedJob, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
+    ) -> ExecutionResult:
+        """See the function of that name."""
+
+
+class LocalExecutor:
+    """The executor of a job that is done where it was started."""
+
+    def prepare(self, options: JobOptions, source: MediaSource) -> PreparedJob:
+        return prepare_job(options, source)
+
+    def make_parts(
+        self, prepared: PreparedJob, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
+    ) -> ExecutionResult:
+        return make_parts(prepared, work, todo, progress, stop)
+
+
+def make_parts(
+    prepared: PreparedJob, work: Journal, todo: Sequence[int], progress: Progress, stop: threading.Event
+) -> ExecutionResult:
+    """Upscales and encodes the parts numbered in `todo` and commits each to `work`.
+
+    Raises FfmpegError, SourceError, OSError, and Interrupted soon after `stop` is set.
+    """
+    parts = [Part(n, prepared.manifest.frames_of(n)) for n in todo]
+
+    def open_pipeline(sharers: int) -> Pipeline:
+        return _open_pipeline(prepared, work, progress, sharers)
+
+    def report(hr: HrFrame) -> None:
+        progress.update_rates(pool.stages().rates())
+        progress.advance(hr.segment)
+
+    # Two pipelines inside one scene would both need all of its frames.
+    encoders = prepared.options.encoders if prepared.plan.segment else 1
+    pool = PipelinePool(parts, open_pipeline, encoders=encoders, stop=stop, delivered=report)
+    pool.run()
+    return ExecutionResult(sum(len(part.frames) for part in parts), pool.stages())
+
+
+def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sharers: int) -> Pipeline:
+    """A decoder, a session and an encoder of its own. sharers: how many pipelines share the memory."""
+    source, video, options = prepared.source, prepared.source.video, prepared.options
+    damage = Damage()
+
+    def decode_from(first: int) -> Iterator[DecodedFrame]:
+        return decode.pictures(
+            source, first, damage, deinterlace=options.deinterlace, ignore_interlaced=options.ignore_interlaced
+        )
+
+    session = Session(
+        weights.load(options.model),
+        options.settings,
+        source=video.layout.format,
+        width=video.width,
+        height=video.height,
+        num_frames=source.num_frames,
+        target=prepared.encoding.format,
+        sharers=sharers,
+        warn=progress.note,
+    )
+    return Pipeline(
+        session, FrameReader(decode_from), PartWriter(_JournalSink(prepared, work, damage), source.timeline.pts)
+    )
+
+
+class _JournalSink:
+    """The work directory as a pipeline's writer sees it. damage: what that pipeline's decoder has met up to now."""
+
+    def __init__(self, prepared: PreparedJob, work: Journal, damage: Damage) -> None:
+        self._prepared, self._work, self._damage = prepared, work, damage
+
+    def open(self, part: Part) -> FrameEncoder:
+        path = self._work.temporary_part(part.number)
+        return FrameEncoder(self._prepared.executable, self._prepared.encoding, path)
+
+    def commit(self, part: Part, encoder: FrameEncoder) -> None:
+        """Raises FfmpegError for a part that is not whole, and SourceError for damaged frames with --strict."""
+        number, frames = part.number, part.frames
+        try:
+            count = len(read_packets(encoder.path).pts)
+        except MuxError as error:
+            raise FfmpegError(f"ffmpeg reported success, but part {number} is not whole: {error}") from error
+        if count != len(frames):
+            raise FfmpegError(
+                f"ffmpeg reported success, but part {number} holds {count} frames instead of {len(frames)}"
+            )
+        damage = {
+            "damaged": sorted(n for n in set(self._damage.damaged) if n in frames),
+            "missing": sorted(n for n in set(self._damage.missing) if n in frames),
+        }
+        if self._prepared.options.strict and any(damage.values()):
+            raise SourceError(_describe_damage(self._prepared.source, damage) + "; --strict does not accept that")
+        self._work.write_note(damage_name(number), damage)
+        self._work.commit(number, len(frames))
+
+
+# ---- damage in the source ----
+
+
+def damage_name(part: int) -> str:
+    """The name of the note about the damage found while a part was decoded."""
+    return f"damage_{part:06d}"
+
+
+def damage_warnings(prepared: PreparedJob, work: Journal) -> tuple[str, ...]:
+    """What was damaged in the frames of all parts, those of earlier runs included: one line, or none."""
+    total: dict[str, list[int]] = {"damaged": [], "missing": []}
+    for damage in work.read_notes("damage_*"):
+        for kind, numbers in damage.items():
+            total[kind] += numbers
+    return (_describe_damage(prepared.source, total),) if any(total.values()) else ()
+
+
+def _describe_damage(source: MediaSource, damage: Mapping[str, Sequence[int]]) -> str:
+    texts = []
+    for kind, numbers in damage.items():
+        if numbers:
+            times = ", ".join(f"{source.timeline.time_of(n):.2f}" for n in numbers[:_TIMES_LISTED])
+            more = " …" if len(numbers) > _TIMES_LISTED else ""
+            remedy = "repeat their neighbor" if kind == "missing" else "were concealed by the decoder"
+            texts.append(f"{len(numbers)} {kind} frame(s) {remedy}, at {times}{more} s")
+    return "input: " + "; ".join(texts)

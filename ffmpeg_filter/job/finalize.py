@@ -1,0 +1,217 @@
+"""From finished parts to the finished output: joined and muxed, or written as images; checked, published, summed up."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+
+from ffmpeg_filter.job.journal import FINISHED, Journal, note_path
+from ffmpeg_filter.job.options import JobOptions
+from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
+from ffmpeg_filter.job.prepare import IMAGES_BEGUN, PreparedJob
+from ffmpeg_filter.job.report import Progress
+from ffmpeg_filter.media import ffmpeg, images, mux
+from ffmpeg_filter.media.join import join_parts
+from vs_iconvsr import atomic
+
+_NOTED = ("frames", "size_bytes", "kept", "left", "warnings")
+
+
+@dataclass(frozen=True)
+class JobSummary:
+    """What came out. kept and left name what of the source is in the output and what is not; warnings what to check."""
+
+    output: Path
+    frames: int
+    upscaled: int
+    seconds: float
+    size_bytes: int
+    kept: tuple[str, ...]
+    left: tuple[str, ...]
+    warnings: tuple[str, ...]
+    stages: StageTimes = field(default_factory=StageTimes)
+
+    @property
+    def fps(self) -> float:
+        return self.upscaled / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """An output that is on the disk, though a video not yet under its final name. warnings: for the user."""
+
+    size_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+# ---- a video ----
+
+
+def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assembled:
+    """Joins the parts, muxes them with the source's other streams into the partial output, and checks that.
+
+    Raises MuxError or FfmpegError.
+    """
+    options, source = prepared.options, prepared.source
+    _delete_unpublished(prepared, work)
+    progress.stage("joining")
+    _join_parts(prepared, work)
+    progress.stage("muxing")
+    covers = mux.extract_covers(source, prepared.mapping.covers, work.folder) if options.container == "mkv" else []
+    try:
+        ffmpeg.run(mux_command(prepared, covers))
+    except ffmpeg.FfmpegError:
+        options.partial.unlink(missing_ok=True)
+        raise
+    progress.stage("checking")
+    warnings = mux.check(
+        options.partial, source, prepared.mapping, options.container, prepared.window, *prepared.hr_size
+    )
+    return Assembled(options.partial.stat().st_size, tuple(warnings))
+
+
+def _delete_unpublished(prepared: PreparedJob, work: Journal) -> None:
+    """Deletes what an earlier run assembled but did not publish; first the note that it was about to.
+
+    An ffmpeg that outlived a killed run may still read and write these files: ours must be new ones.
+    """
+    note_path(work.folder, FINISHED).unlink(missing_ok=True)
+    atomic.sync(work.folder)
+    prepared.joined_video.unlink(missing_ok=True)
+    prepared.options.partial.unlink(missing_ok=True)
+
+
+def _join_parts(prepared: PreparedJob, work: Journal) -> None:
+    timeline, window = prepared.source.timeline, prepared.window
+    last = window.stop - 1
+    join_parts(
+        [work.part(n) for n in range(prepared.manifest.num_parts)],
+        timeline.pts[window.start : window.stop],
+        timeline.end_of(last) - timeline.pts[last],
+        timeline.time_base,
+        prepared.joined_video,
+        rotation=prepared.source.video.rotation,
+        full_range=prepared.encoding.full_range_tagged,
+    )
+
+
+def mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | bytes]:
+    """The ffmpeg command that puts the joined video and the source's other streams into the partial output."""
+    return mux.mux_command(
+        prepared.executable,
+        prepared.joined_video,
+        prepared.source,
+        prepared.mapping,
+        covers,
+        prepared.options.container,
+        prepared.options.partial,
+        window=None if prepared.whole else prepared.window,
+    )
+
+
+# ---- images ----
+
+
+def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> Assembled:
+    """The frames of all parts as images, each whole under its name, numbered as the source's images or from 0.
+
+    Raises OSError, and Interrupted soon after `stop` is set.
+    """
+    progress.stage("writing images")
+    work.write_note(IMAGES_BEGUN, True)  # a resumed run may replace those that exist: they are ours
+    output, encoding, source = prepared.options.output, prepared.encoding, prepared.source
+    size_bytes = 0
+    for part in range(prepared.manifest.num_parts):
+        with av.open(ffmpeg.safe_name(work.part(part))) as container:
+            for n, frame in zip(prepared.manifest.frames_of(part), container.decode(video=0), strict=True):
+                if stop.is_set():
+                    raise Interrupted
+                content = images.encoded(
+                    frame,
+                    output.suffix,
+                    encoding.format.bits,
+                    aspect=source.video.sample_aspect_ratio,
+                    transfer=encoding.color.transfer,
+                    peak=(source.images.peak if source.images else None) or 1.0,
+                )
+                atomic.write_atomically(images.name_of(output, source.image_number(n)), content)
+                size_bytes += len(content)
+    return Assembled(size_bytes)
+
+
+# ---- the end of a job ----
+
+
+def publish(prepared: PreparedJob, work: Journal, summary: JobSummary) -> None:
+    """Gives a video its final name (images have theirs), and deletes the work directory.
+
+    Before that it notes the summary, for `finish_earlier_run`.
+    """
+    options, source, window = prepared.options, prepared.source, prepared.window
+    note: dict[str, object] = {name: getattr(summary, name) for name in _NOTED}
+    if options.makes_images:
+        note["images"] = [source.image_number(window.start), source.image_number(window.stop)]
+    work.write_note(FINISHED, note)
+    if not options.makes_images:
+        atomic.replace(options.partial, options.output)
+    work.remove()
+
+
+def finish_earlier_run(options: JobOptions, work: Journal) -> JobSummary | None:
+    """The summary of a run that was killed between publishing its output and deleting its work directory.
+
+    Deletes that directory. None if there was no such run.
+    """
+    notes = work.read_notes(FINISHED)
+    if not notes or not _is_published(options, notes[0]):
+        return None
+    work.remove()
+    note = notes[0]
+    kept, left, warnings = (tuple(note[name]) for name in ("kept", "left", "warnings"))
+    return JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
+
+
+def _is_published(options: JobOptions, note: Mapping[str, Any]) -> bool:
+    """Whether the output that the note is about has its final name. The note alone says that it was about to get it."""
+    if "images" in note:
+        return all(images.name_of(options.output, n).exists() for n in range(*note["images"]))
+    output = options.output
+    return not options.partial.exists() and output.exists() and output.stat().st_size == note["size_bytes"]
+
+
+# ---- in words ----
+
+
+def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
+    """What of the source is in the output, in words."""
+    source, mapping, window = prepared.source, prepared.mapping, prepared.window
+    aspect = source.video.sample_aspect_ratio
+    shape = [f"pixel aspect ratio {aspect}"] if aspect not in (0, 1) else []
+    if prepared.options.makes_images:
+        return (_count(len(window), "frame"), *shape)
+    kept = [f"{_count(len(window), 'frame')} with their timestamps"]
+    kept += [
+        _count(number, kind)
+        for kind, number in (
+            ("audio track", len(mapping.audio)),
+            ("subtitle track", len(mapping.subtitles)),
+            ("attachment", len(mapping.attachments)),
+            ("cover picture", len(mapping.covers)),
+            ("chapter", source.chapters if prepared.whole else 0),
+        )
+        if number
+    ]
+    kept += [*(f"changed: {text}" for text in mapping.changed), *shape]
+    if source.video.rotation:
+        kept.append(f"rotation by {source.video.rotation}°")
+    if mux.moves_to_zero(source) or not prepared.whole:
+        start_s = float(source.timeline.start) if prepared.whole else source.timeline.time_of(window.start)
+        kept.append(f"timestamps, moved to begin at 0 (they began at {start_s:.3f} s)")
+    return tuple(kept)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"

@@ -1,0 +1,96 @@
+"""What the user asks of a job, and the checks that need nothing but the options and the paths they name."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from ffmpeg_filter.job import paths
+from ffmpeg_filter.job.pool import MOST_PIPELINES
+from ffmpeg_filter.media import images, mux, presets
+from ffmpeg_filter.media.container import check_file
+from vs_iconvsr import weights
+from vs_iconvsr.atomic import temporary_for
+from vs_iconvsr.plan import Settings
+
+LEAST_PART_FRAMES = 250
+WORK_SUFFIX = ".iconvsr"
+
+
+class JobError(Exception):
+    """A job that cannot be done as requested; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """The options of one job. None means "choose for me"; `iconvsr upscale --help` explains each."""
+
+    input: Path
+    output: Path
+    model: str = weights.DEFAULT_MODEL
+    settings: Settings = field(default_factory=Settings)
+    encoder: str = presets.DEFAULT_ENCODER
+    crf: float | None = None
+    speed: str | None = None
+    bits: int | None = None
+    extra: tuple[str, ...] = ()
+    ffmpeg: str | None = None
+    part_frames: int = LEAST_PART_FRAMES
+    start_s: float | None = None
+    duration_s: float | None = None
+    deinterlace: bool = False
+    ignore_interlaced: bool = False
+    strict: bool = False
+    overwrite: bool = False
+    restart: bool = False
+    allow_mixed: bool = False
+    dry_run: bool = False
+    rate: Fraction | None = None
+    peak: float | None = None
+    container_name: str | None = None
+    encoders: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.encoders is not None and not 1 <= self.encoders <= MOST_PIPELINES:
+            raise ValueError(f"encoders: expected 1 to {MOST_PIPELINES} at a time, got {self.encoders}")
+        if self.part_frames < 1:
+            raise ValueError(f"part-frames: expected at least 1, got {self.part_frames}")
+
+    @property
+    def work(self) -> Path:
+        """The work directory, beside the output."""
+        return self.output.with_name(self.output.name + WORK_SUFFIX)
+
+    @property
+    def partial(self) -> Path:
+        """The name under which the output is written until it is whole."""
+        return temporary_for(self.output)
+
+    @property
+    def container(self) -> str:
+        """As the user named it, else as the output's name ends. Raises ValueError for an ending we cannot write."""
+        if self.container_name is not None:
+            return self.container_name
+        suffix = self.output.suffix.lower()
+        container = mux.IMAGES if suffix in images.WRITTEN else mux.CONTAINERS.get(suffix)
+        if container is None:
+            raise ValueError(
+                f"output: expected a name ending in {', '.join(mux.CONTAINERS)}, or images as in out_%05d.png, "
+                f"got {self.output.name}; --container mkv goes with any name"
+            )
+        return container
+
+    @property
+    def makes_images(self) -> bool:
+        """Whether the output is numbered images instead of a video."""
+        return self.container == mux.IMAGES
+
+
+def check_paths(options: JobOptions) -> None:
+    """Raises ValueError or SourceError for paths that cannot work, before anything is written."""
+    if not options.output.is_dir():
+        _ = options.container
+    if not images.is_series(options.input):
+        check_file(options.input)
+        if options.rate is not None or options.peak is not None:
+            raise ValueError("rate, peak: expected for numbered images only, got a video file; leave them out")
+    paths.check_output(options.output, options.input, work=options.work, overwrite=options.overwrite)

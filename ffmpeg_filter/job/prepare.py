@@ -1,0 +1,233 @@
+"""Everything about a job that is settled before the first frame: plan, encoding, stream mapping, parts, manifest."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av
+
+from ffmpeg_filter.job.journal import Journal, Manifest
+from ffmpeg_filter.job.options import JobOptions
+from ffmpeg_filter.job.source import identity_of
+from ffmpeg_filter.media import images, mux, presets
+from ffmpeg_filter.media.encode import Encoding, hdr_options, try_out
+from ffmpeg_filter.media.ffmpeg import Executable, find_executable
+from ffmpeg_filter.media.source import MediaSource, SourceError
+from vs_iconvsr import weights
+from vs_iconvsr.colorspace import Format, colorimetry_of, output_colorimetry
+from vs_iconvsr.plan import Plan, plan_for
+
+IMAGES_BEGUN = "images"  # the note that images of this job may be among those that exist already
+
+# Of a plan's fingerprint, what belongs to the machine: it may differ between parts with --allow-mixed.
+_MACHINE_KEYS = ("devices", "threads", "torch", "cpu")
+
+# Fixed, because the encoder's bytes depend on it, and the same on every machine that works on a job.
+_ENCODER_THREADS, _ENCODER_THREADS_LARGE, _LARGE_PX = 8, 16, 1440
+
+_IMAGE_BITS = 16
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """A job with everything settled before the first frame. window: the frames to upscale. notes: for the user."""
+
+    options: JobOptions
+    executable: Executable
+    source: MediaSource
+    scale: int
+    plan: Plan
+    encoding: Encoding
+    mapping: mux.StreamMapping
+    manifest: Manifest
+    window: range
+    notes: tuple[str, ...]
+
+    @property
+    def hr_size(self) -> tuple[int, int]:
+        return self.source.video.width * self.scale, self.source.video.height * self.scale
+
+    @property
+    def whole(self) -> bool:
+        """Whether every frame of the source is upscaled, not only those between --start and --duration."""
+        return len(self.window) == self.source.num_frames
+
+    @property
+    def joined_video(self) -> Path:
+        """Where the parts are joined into one video, before it is muxed with the source's other streams."""
+        return self.options.work / f"video.{self.encoding.suffix}"
+
+
+def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
+    """Settles everything as this machine would do it, and tries the encoder with one frame. Writes nothing.
+
+    Raises ValueError, SourceError, FfmpegError, MuxError, WeightsError or OSError, with the remedy.
+    """
+    executable = find_executable(options.ffmpeg)
+    _check_progressive(options, source)
+    window = frame_window(source, options.start_s, options.duration_s)
+    target = _encoder_target(options, source, executable)
+    mapping = mux.stream_mapping(source, options.container)
+    network = weights.load(options.model)
+    plan = plan_for(options.settings, network, source.video.width, source.video.height)
+    encoding, not_coded = _encoding(options, source, executable, target, network.scale)
+    if options.makes_images:
+        _check_images(options, source, encoding, window)
+    mux.check_rotation(source, options.container, executable)
+    try_out(executable, encoding)
+    left = [*mapping.left, *(f"video: {text}" for text in (*target.lost, *not_coded))]
+    if source.chapters and len(window) < source.num_frames and not options.makes_images:
+        left.append(f"chapters ({source.chapters}): only part of the video is upscaled")
+    return PreparedJob(
+        options=options,
+        executable=executable,
+        source=source,
+        scale=network.scale,
+        plan=plan,
+        encoding=encoding,
+        mapping=replace(mapping, left=tuple(left), tag=target.preset.tag),
+        manifest=_manifest(options, source, plan, encoding, executable, window),
+        window=window,
+        notes=source.notes,
+    )
+
+
+def _check_progressive(options: JobOptions, source: MediaSource) -> None:
+    if source.video.interlaced and not (options.deinterlace or options.ignore_interlaced):
+        raise SourceError(
+            f"input: expected progressive video, got interlaced: {options.input}; "
+            "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
+        )
+
+
+def _check_images(options: JobOptions, source: MediaSource, encoding: Encoding, window: range) -> None:
+    """Raises ValueError for images that cannot hold the frames, or would replace some that are not of this job."""
+    images.check_written(options.output, encoding.format.bits, encoding.color.transfer)
+    begun = Journal(options.work, encoding.suffix).read_notes(IMAGES_BEGUN)
+    images.refuse_taken(options.output, window, source, overwrite=options.overwrite or bool(begun))
+
+
+# ---- which frames, in which parts ----
+
+
+def frame_window(source: MediaSource, start_s: float | None, duration_s: float | None) -> range:
+    """The frames shown from start_s on for duration_s, counted from the first frame. Raises ValueError if none is."""
+    origin = source.timeline.time_of(0)
+    begin = start_s or 0.0
+    end = float("inf") if duration_s is None else begin + duration_s
+    if not 0 <= begin < end:
+        raise ValueError(
+            f"start, duration: expected at least 0 and more than 0 seconds, got {start_s} and {duration_s}"
+        )
+    shown = [n for n in range(source.num_frames) if begin <= round(source.timeline.time_of(n) - origin, 6) < end]
+    if not shown:
+        raise ValueError(
+            f"start: expected less than the {source.timeline.seconds:.3f} s that the video has, got {begin:.3f}"
+        )
+    return range(shown[0], shown[-1] + 1)
+
+
+def part_boundaries(window: range, segment: int, part_frames: int) -> tuple[int, ...]:
+    """The first frame of each part, then the end: whole cells of the grid, a function of lengths and settings alone."""
+    cell = max(segment, 1)
+    length = -(-max(part_frames, 1) // cell) * cell
+    return (window.start, *(n for n in range(0, window.stop, length) if n > window.start), window.stop)
+
+
+# ---- how parts are encoded ----
+
+
+@dataclass(frozen=True)
+class _EncoderTarget:
+    """The encoder, the format that it is given, and what of the source's format that loses, in words."""
+
+    name: str
+    preset: presets.Preset
+    format: Format
+    lost: tuple[str, ...] = ()
+
+
+def _encoder_target(options: JobOptions, source: MediaSource, executable: Executable) -> _EncoderTarget:
+    if options.makes_images:
+        return _image_target(options, executable)
+    name, preset = presets.preset_for(options.encoder, source.video.layout.format, options.container, executable)
+    target, lost = presets.target_for(source.video.layout.format, name, preset, options.bits)
+    return _EncoderTarget(name, preset, target, tuple(lost))
+
+
+def _image_target(options: JobOptions, executable: Executable) -> _EncoderTarget:
+    """Images are written at the end; until then their frames are kept in lossless parts, as RGB."""
+    if options.encoder not in ("auto", "ffv1"):
+        raise ValueError(f"encoder: expected none for images, got {options.encoder}; leave it out")
+    rgb = Format("RGB", "integer", options.bits or _IMAGE_BITS)
+    name, preset = presets.preset_for("ffv1", rgb, "mkv", executable)
+    return _EncoderTarget(name, preset, rgb)
+
+
+def _encoding(
+    options: JobOptions, source: MediaSource, executable: Executable, target: _EncoderTarget, scale: int
+) -> tuple[Encoding, tuple[str, ...]]:
+    """The encoding, and what it cannot carry along, in words. Raises ValueError for what the encoder cannot hold."""
+    video, preset = source.video, target.preset
+    width, height = video.width * scale, video.height * scale
+    if width < preset.least_width_px:
+        raise ValueError(
+            f"encoder: expected one for frames {width} px wide, got {target.name}, which needs {preset.least_width_px}"
+        )
+    matrix, lr_format = options.settings.matrix, video.layout.format
+    color, _ = colorimetry_of(video.properties, lr_format, video.width, video.height, matrix=matrix)
+    before, inside, hdr_kept = hdr_options(executable, preset.codec, video.mastering_display, video.content_light)
+    not_coded = f"HDR10 mastering metadata ({target.name} needs ffmpeg 9 for it, or use --encoder x265)"
+    threads = _ENCODER_THREADS if height < _LARGE_PX else _ENCODER_THREADS_LARGE
+    arguments = presets.encoder_arguments(
+        target.name, preset, target.format, crf=options.crf, speed=options.speed, threads=threads, hdr=inside
+    )
+    encoding = Encoding(
+        width=width,
+        height=height,
+        format=target.format,
+        color=output_colorimetry(color, lr_format, target.format, width, height, matrix=matrix),
+        sample_aspect_ratio=video.sample_aspect_ratio,
+        time_base=source.timeline.time_base,
+        arguments=(*arguments, *presets.checked_extra(options.extra)),
+        input_options=tuple(before),
+        suffix=preset.part,
+        full_range_coded=preset.full_range == "coded",
+    )
+    if preset.full_range == "never" and encoding.color.full_range:
+        raise ValueError(
+            f"encoder: expected one that holds full range, as the source has, got {target.name}; use dnxhr-hqx or ffv1"
+        )
+    return encoding, () if hdr_kept else (not_coded,)
+
+
+# ---- what a resumed run must have in common ----
+
+
+def _manifest(
+    options: JobOptions, source: MediaSource, plan: Plan, encoding: Encoding, executable: Executable, window: range
+) -> Manifest:
+    fingerprint = plan.fingerprint()
+    settings: dict[str, Any] = {key: value for key, value in fingerprint.items() if key not in _MACHINE_KEYS}
+    settings |= {
+        "model": weights.fingerprint(options.model),
+        "encoder": " ".join(encoding.arguments),
+        "format": str(encoding.format),
+        "color": repr(encoding.color),
+        "sample aspect ratio": str(encoding.sample_aspect_ratio),
+        "frames": [window.start, window.stop],
+        "part frames": options.part_frames,
+        "deinterlace": options.deinterlace,
+        "peak": source.images.peak if source.images else None,
+    }
+    machine = {key: fingerprint[key] for key in _MACHINE_KEYS if key in fingerprint}
+    machine |= {"ffmpeg": executable.version, "av": av.__version__}
+    return Manifest(
+        source=identity_of(options, source),
+        settings=settings,
+        machine=machine,
+        time_base=str(source.timeline.time_base),
+        pts=source.timeline.pts,
+        last_duration=source.timeline.last_duration,
+        boundaries=part_boundaries(window, plan.segment, options.part_frames),
+    )

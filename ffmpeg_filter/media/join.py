@@ -1,0 +1,109 @@
+"""Parts to one video: their packets copied with exact timestamps."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from ffmpeg_filter.media import ffmpeg
+from ffmpeg_filter.media.encode import container_options
+
+FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
+
+
+class MuxError(Exception):
+    """A video that came out of joining or muxing differently from what went in."""
+
+
+@dataclass(frozen=True)
+class PacketTable:
+    """What the packets of one file's video say: presentation timestamps in decoding order and the codec's header."""
+
+    pts: tuple[int, ...]
+    extradata: bytes | None
+
+    def ranks(self) -> list[int]:
+        """For each packet its place in presentation order."""
+        ranks = [0] * len(self.pts)
+        for rank, position in enumerate(sorted(range(len(self.pts)), key=lambda i: (self.pts[i], i))):
+            ranks[position] = rank
+        return ranks
+
+
+def read_packets(path: Path) -> PacketTable:
+    """Reads the packets of a file that we wrote. Raises MuxError if it cannot be read."""
+    try:
+        with av.open(ffmpeg.safe_name(path)) as container:
+            stream = container.streams.video[0]
+            pts = tuple(p.pts for p in container.demux(stream) if p.size and p.pts is not None)
+            return PacketTable(pts, stream.codec_context.extradata)
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise MuxError(f"{path.name}: cannot be read back: {error}") from error
+
+
+def join_parts(
+    parts: Sequence[Path],
+    pts: Sequence[int],
+    last_duration: int,
+    time_base: Fraction,
+    to: Path,
+    *,
+    rotation: int = 0,
+    full_range: bool = False,
+) -> None:
+    """Copies the packets of all parts into one video with the timestamps of the table, exactly.
+
+    The parts' own timestamps only rank their frames. to: its suffix says the container; written whole or not at all is
+    the caller's care. full_range: tag the video so where its encoder could not. Raises MuxError.
+    """
+    tables = [read_packets(part) for part in parts]
+    _check_joinable(parts, tables, len(pts))
+    delay = max(i - rank for table in tables for i, rank in enumerate(table.ranks()))
+    step = pts[1] - pts[0] if len(pts) > 1 else last_duration
+    decoding = [pts[0] - (delay - i) * step for i in range(delay)] + list(pts)
+    durations = [b - a for a, b in itertools.pairwise(pts)] + [last_duration]
+    # The muxer finds its options by name; the last two words are the container, which `format` says.
+    pairs = container_options(to.suffix[1:], time_base)[2:]
+    options = dict(zip([name[1:] for name in pairs[::2]], pairs[1::2], strict=True)) | {"fflags": "+bitexact"}
+    with av.open(
+        ffmpeg.safe_name(to),
+        "w",
+        format="matroska" if to.suffix == ".mkv" else to.suffix[1:],
+        container_options=options,
+    ) as output:
+        with av.open(ffmpeg.safe_name(parts[0])) as first:
+            stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
+            # The four characters are where ProRes and DNxHR say their profile; the template is without them.
+            stream.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
+        stream.time_base = time_base
+        if full_range:
+            stream.codec_context.color_range = FULL_RANGE
+        if rotation:
+            stream.set_display_rotation(rotation)
+        position = 0
+        for path, table in zip(parts, tables, strict=True):
+            start = position
+            with av.open(ffmpeg.safe_name(path)) as container:
+                packets = (p for p in container.demux(container.streams.video[0]) if p.size)
+                for packet, rank in zip(packets, table.ranks(), strict=True):
+                    frame = start + rank
+                    packet.time_base = time_base
+                    packet.pts, packet.dts, packet.duration = pts[frame], decoding[position], durations[frame]
+                    packet.stream = stream
+                    output.mux(packet)
+                    position += 1
+
+
+def _check_joinable(parts: Sequence[Path], tables: Sequence[PacketTable], num_frames: int) -> None:
+    total = sum(len(table.pts) for table in tables)
+    if total != num_frames:
+        raise MuxError(f"parts: expected {num_frames} frames together, got {total}; pass --restart")
+    for path, table in zip(parts, tables, strict=True):
+        if table.extradata != tables[0].extradata:
+            raise MuxError(
+                f"{path.name}: its codec header differs from that of {parts[0].name}, so they cannot be joined; "
+                "they were encoded with different builds or settings: pass --restart"
+            )

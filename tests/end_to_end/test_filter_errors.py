@@ -1,0 +1,117 @@
+"""What core.iconvsr refuses, how it fails, and that nothing is left running."""
+
+import gc
+import threading
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+
+from tests.end_to_end.noisy_clip import (
+    ARGUMENTS,
+    HEIGHT,
+    NUM_FRAMES,
+    WIDTH,
+    core,
+    digest,
+    make_source,
+)
+
+pytestmark = [pytest.mark.needs_vapoursynth, pytest.mark.usefixtures("two_threads")]
+
+
+def variable_format() -> vs.VideoNode:
+    return core.std.Splice([make_source(), core.std.BlankClip(format=vs.GRAY8, width=8, height=8)], mismatch=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "no_such_model"}, r"^Upscale: .*no_such_model"),
+        ({"segment": -1}, r"^Upscale: segment: expected .* got -1"),
+        ({"context": -1}, r"^Upscale: context: expected .* got -1"),
+        ({"tile": [10, 10]}, r"^Upscale: tile: expected .* got \(10, 10\)"),
+        ({"tile": [100]}, r"^Upscale: tile: expected \[width, height\], got \[100\]"),
+        ({"device": "cuda:7"}, r"^Upscale: device: expected .*cpu.* got cuda:7"),
+        ({"precision": "float8"}, r"^Upscale: precision: expected .* got float8"),
+        ({"dither": "noise"}, r"^Upscale: dither: expected .* got noise"),
+        ({"matrix": "2020cl"}, r"^Upscale: matrix: expected .* got .*2020cl"),
+        ({"matrix": "nonsense"}, r"^Upscale: matrix: expected .* got nonsense"),
+        ({"memory": 0.01}, r"^Upscale: memory: expected at least 0.25 GiB"),
+        ({"sc_threshold": 0.0}, r"^Upscale: sc_threshold: expected .* got 0"),
+        ({"format": 12345}, r"^Upscale: .*format"),
+        ({"halo": -3, "tile": [64, 64]}, r"^Upscale: halo: expected .* got -3"),
+    ],
+)
+def test_a_bad_argument_is_refused_when_the_filter_is_made(
+    tiny_model: Path, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(vs.Error, match=message):
+        core.iconvsr.Upscale(make_source(), **({"model": str(tiny_model)} | arguments))
+
+
+def test_a_clip_of_variable_format_is_refused_with_the_remedy(tiny_model: Path) -> None:
+    with pytest.raises(vs.Error, match=r"^Upscale: clip: expected constant format and size, got .*resize"):
+        core.iconvsr.Upscale(variable_format(), model=str(tiny_model))
+
+
+def test_interlaced_frames_are_refused_with_the_remedy(tiny_model: Path) -> None:
+    clip = core.iconvsr.Upscale(make_source(_FieldBased=2), model=str(tiny_model), **ARGUMENTS)
+    with pytest.raises(vs.Error, match=r"^Upscale: _FieldBased: expected .*deinterlace"):
+        clip.get_frame(0)
+
+
+def test_alpha_is_refused_with_the_remedy(tiny_model: Path) -> None:
+    alpha = core.std.BlankClip(format=vs.GRAY8, width=WIDTH, height=HEIGHT, length=NUM_FRAMES)
+    source = core.std.ClipToProp(make_source(), alpha, prop="_Alpha")
+    clip = core.iconvsr.Upscale(source, model=str(tiny_model), **ARGUMENTS)
+    with pytest.raises(vs.Error, match=r"^Upscale: _Alpha: expected"):
+        clip.get_frame(0)
+
+
+def test_an_error_of_the_source_reaches_the_user_and_the_filter_goes_on(tiny_model: Path, reference: list[str]) -> None:
+    broken = {3}
+
+    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if n in broken:
+            raise RuntimeError("the disk is gone")
+        return f.copy()
+
+    source = make_source()
+    clip = core.iconvsr.Upscale(core.std.ModifyFrame(source, source, fill), model=str(tiny_model), **ARGUMENTS)
+    with pytest.raises(vs.Error, match="the disk is gone"):
+        clip.get_frame(0)
+    broken.clear()
+    assert digest(clip.get_frame(0)) == reference[0]
+
+
+def engine_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("iconvsr-")]
+
+
+def test_starting_and_stopping_leaves_no_thread_behind(tiny_model: Path) -> None:
+    for n in range(12):
+        clip = core.iconvsr.Upscale(make_source(), model=str(tiny_model), **ARGUMENTS)
+        if n % 3:
+            clip.get_frame(n)
+        if n % 3 == 2:
+            futures = [clip.get_frame_async(k) for k in range(n, n + 4)]
+            for future in futures:
+                future.result()
+            del futures
+        del clip
+    gc.collect()
+    for name in engine_threads():
+        next(t for t in threading.enumerate() if t.name == name).join(timeout=10)
+    assert engine_threads() == []
+
+
+def test_models_and_version_are_listed() -> None:
+    version_info = core.iconvsr.Version()
+    assert version_info["version"] == version("vs-iconvsr")
+    assert "cpu" in np.atleast_1d(version_info["devices"])
+    models = core.iconvsr.Models()
+    assert {"iconvsr_reds4", "basicvsr_vimeo90k_bd"} <= set(np.atleast_1d(models["name"]))
+    assert len(models["name"]) == len(models["description"])

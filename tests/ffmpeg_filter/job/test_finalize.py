@@ -1,0 +1,205 @@
+"""What goes along with the upscaled video: sound, subtitles, chapters, covers, rotation, HDR metadata."""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from av.stream import Disposition
+
+from ffmpeg_filter.job.finalize import JobSummary
+from ffmpeg_filter.media.ffmpeg import Executable
+from ffmpeg_filter.media.probe import probe
+
+pytestmark = pytest.mark.needs_ffmpeg
+
+Make = Callable[..., Path]
+Upscaled = Callable[..., JobSummary]
+
+
+@pytest.fixture
+def rich(ffmpeg: Make, tmp_path: Path) -> Make:
+    """A clip with two audio tracks, two subtitle tracks, chapters, tags and, in mkv, an attachment and a cover."""
+
+    def make(name: str) -> Path:
+        (tmp_path / "s.srt").write_text("1\n00:00:00,000 --> 00:00:00,300\nGrüße\n")
+        (tmp_path / "font.ttf").write_bytes(b"no real font")
+        (tmp_path / "m.txt").write_text(
+            ';FFMETADATA1\ntitle=Ein "Titel"\\; mit \\= Zeichen ü\n'
+            "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=eins\n"
+            "[CHAPTER]\nTIMEBASE=1/1000\nSTART=200\nEND=480\ntitle=zwei\n"
+        )
+        ffmpeg("cover.png", "-f", "lavfi", "-i", "color=red:s=16x16", "-frames:v", "1")
+        mkv = name.endswith("mkv")
+        subtitles = "srt" if mkv else "mov_text"
+        inputs = ["-f", "lavfi", "-i", "testsrc2=s=48x32:r=25,format=yuv420p"]
+        inputs += ["-f", "lavfi", "-i", "sine=f=300:d=0.48", "-f", "lavfi", "-i", "sine=f=500:d=0.48"]
+        inputs += ["-i", "s.srt", "-i", "s.srt", "-i", "m.txt"]
+        maps = ["-map", "0", "-map", "1", "-map", "2", "-map", "3", "-map", "4", "-map_metadata", "5"]
+        if mkv:
+            extra = ["-attach", "font.ttf", "-metadata:s:t:0", "mimetype=application/x-truetype-font"]
+            extra += ["-attach", "cover.png", "-metadata:s:t:1", "mimetype=image/png"]
+        else:
+            inputs += ["-i", "cover.png"]
+            extra = ["-map", "6", "-c:v:1", "png", "-disposition:v:1", "attached_pic"]
+        words = ["-metadata:s:a:0", "language=deu", "-metadata:s:a:1", "language=eng", "-disposition:a:1", "default"]
+        words += ["-disposition:a:0", "0", "-metadata:s:s:1", "language=fra", "-metadata:s:v:0", "language=ita"]
+        return ffmpeg(
+            name,
+            *inputs,
+            *maps,
+            "-frames:v:0",
+            "12",
+            "-c:v:0",
+            "libx264",
+            "-c:a",
+            "aac",
+            "-c:s",
+            subtitles,
+            *extra,
+            *words,
+        )
+
+    return make
+
+
+def packets(path: Path, kind: str) -> list[list[bytes]]:
+    with av.open(str(path)) as container:
+        streams = list(getattr(container.streams, kind))
+        found: list[list[bytes]] = [[] for _ in streams]
+        for packet in container.demux(*streams):
+            if packet.size:
+                found[streams.index(packet.stream)].append(bytes(packet))
+    return found
+
+
+@pytest.mark.parametrize("name", ["in.mkv", "in.mp4"])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
+def test_sound_is_copied_bit_for_bit(rich: Make, upscaled: Upscaled, tmp_path: Path, name: str, suffix: str) -> None:
+    source = rich(name)
+    upscaled(source, tmp_path / f"out.{suffix}")
+    assert packets(tmp_path / f"out.{suffix}", "audio") == packets(source, "audio")
+    assert len(packets(source, "audio")) == 2
+
+
+@pytest.mark.parametrize("name", ["in.mkv", "in.mp4"])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
+def test_everything_beside_the_video_is_kept_or_named(
+    rich: Make, upscaled: Upscaled, tmp_path: Path, name: str, suffix: str
+) -> None:
+    source = rich(name)
+    summary = upscaled(source, tmp_path / f"out.{suffix}")
+    left = " ".join(summary.left)
+    with av.open(str(source)) as before, av.open(str(tmp_path / f"out.{suffix}")) as after:
+        german = "ger" if suffix == "mov" else "deu"  # QuickTime has codes of its own
+        assert [s.metadata.get("language") for s in after.streams.audio] == [german, "eng"]
+        assert [bool(s.disposition & Disposition.default) for s in after.streams.audio] == [False, True]
+        assert [s.metadata.get("language") for s in after.streams.subtitles][1] == "fra"
+        assert after.streams.video[0].metadata["language"] == "ita"
+        assert after.metadata["title"] == 'Ein "Titel"; mit = Zeichen ü'
+        assert [c["metadata"]["title"] for c in after.chapters()] == ["eins", "zwei"]
+        assert [c["start"] * c["time_base"] for c in after.chapters()] == [0, Fraction(1, 5)]
+        covers = [s for s in after.streams.video if s.disposition & Disposition.attached_pic]
+        assert len(covers) == (0 if suffix == "mov" else 1)
+        assert ("cover" in left) == (suffix == "mov")
+        if name == "in.mkv":
+            fonts = [s for s in after.streams if s.type == "attachment"]
+            assert len(fonts) == (1 if suffix == "mkv" else 0)
+            assert ("font.ttf" in left) == (suffix != "mkv")
+        assert len(before.streams.audio) == 2
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_dry_run_names_what_will_be_kept_and_leaves_nothing_on_the_disk(
+    rich: Make, upscaled: Upscaled, tmp_path: Path, suffix: str
+) -> None:
+    source = rich("in.mkv")
+    output = tmp_path / f"out.{suffix}"
+    planned = upscaled(source, output, dry_run=True)
+    assert not output.exists()
+    assert not output.with_name(output.name + ".iconvsr").exists()
+    done = upscaled(source, output)
+    assert (planned.kept, planned.left) == (done.kept, done.left)
+
+
+def test_a_preview_names_the_chapters_that_it_leaves_out(rich: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+    summary = upscaled(rich("in.mkv"), tmp_path / "out.mkv", duration_s=0.2, dry_run=True)
+    assert "chapters (2): only part of the video is upscaled" in summary.left
+    assert not any("chapter" in text for text in summary.kept)
+
+
+def test_images_keep_frames_alone(rich: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+    summary = upscaled(rich("in.mkv"), tmp_path / "out_%d.png", speed=None, dry_run=True)
+    assert summary.kept == ("12 frames",)
+    assert any("chapters" in text for text in summary.left)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_the_text_of_subtitles_survives_the_change_of_container(
+    rich: Make, upscaled: Upscaled, tmp_path: Path, suffix: str
+) -> None:
+    upscaled(rich("in.mkv" if suffix == "mp4" else "in.mp4"), tmp_path / f"out.{suffix}")
+    assert "Grüße".encode() in packets(tmp_path / f"out.{suffix}", "subtitles")[0][0]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_rotation_is_written_back(
+    clip: Make, ffmpeg: Make, executable: Executable, upscaled: Upscaled, tmp_path: Path, suffix: str, angle: int
+) -> None:
+    if "display_rotation" not in executable.options:
+        pytest.skip("wants an ffmpeg that can make a turned video")
+    flat = clip("flat.mp4", "-c:v", "libx264", frames=3)
+    source = ffmpeg("in.mp4", "-display_rotation", str(angle), "-i", flat, "-c", "copy")
+    assert probe(source).video.rotation == angle
+    upscaled(source, tmp_path / f"out.{suffix}")
+    assert probe(tmp_path / f"out.{suffix}").video.rotation == angle
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
+@pytest.mark.parametrize("encoder", ["x264", "x265"])
+def test_hdr10_metadata_goes_along_or_is_named(
+    clip: Make, executable: Executable, upscaled: Upscaled, tmp_path: Path, encoder: str, suffix: str
+) -> None:
+    light = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    hdr = ("-pix_fmt", "yuv420p10le", "-x265-params", f"log-level=none:master-display={light}:max-cll=1000,400")
+    source = clip("in.mkv", "-c:v", "libx265", *hdr, size="96x64", frames=4)
+    summary = upscaled(source, tmp_path / f"out.{suffix}", encoder=encoder)
+    after = probe(tmp_path / f"out.{suffix}")
+    if encoder == "x264" and "mastering_display" not in executable.options:
+        assert any("HDR10 mastering metadata" in text for text in summary.left)
+        return
+    assert summary.left == ()
+    assert (after.video.mastering_display, after.video.content_light) == (light, "1000,400")
+
+
+def hdr10_plus_unit() -> bytes:
+    """A NAL unit of HEVC with dynamic metadata of ST 2094-40: one window, nothing in it but a brightness."""
+    fields = [(8, 0xB5), (16, 0x3C), (16, 1), (8, 4), (8, 1), (2, 1), (27, 1000), (1, 0)]  # T.35 codes, then the head
+    fields += [(17, 100), (17, 200), (17, 300), (17, 50), (4, 1), (7, 99), (17, 400), (10, 0), (1, 0), (1, 0), (1, 0)]
+    bits = "".join(format(value, f"0{size}b") for size, value in fields)
+    payload = int(bits.ljust(-len(bits) % 8 + len(bits), "0"), 2).to_bytes(-(-len(bits) // 8))
+    message, unit, zeros = bytes([4, len(payload)]) + payload + b"\x80", bytearray(b"\0\0\0\1\x4e\1"), 0
+    for byte in message:
+        if zeros == 2 and byte <= 3:  # three zeros in a row would look like the start of a unit
+            unit.append(3)
+            zeros = 0
+        unit.append(byte)
+        zeros = zeros + 1 if byte == 0 else 0
+    return bytes(unit)
+
+
+def test_dynamic_metadata_of_hdr_is_named(clip: Make, ffmpeg: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+    coded = ("-c:v", "libx265", "-x265-params", "log-level=none:bframes=0", "-pix_fmt", "yuv420p10le", "-f", "hevc")
+    plain = clip("plain.hevc", *coded, size="64x64", frames=2).read_bytes()
+    slices = [m.start() for m in re.finditer(rb"\x00\x00\x00?\x01[\x02\x26\x28]\x01", plain)]
+    assert len(slices) == 2
+    (tmp_path / "plus.hevc").write_bytes(
+        plain[: slices[0]] + hdr10_plus_unit() + plain[slices[0] : slices[1]] + hdr10_plus_unit() + plain[slices[1] :]
+    )
+    source = ffmpeg("in.mp4", "-r", "25", "-i", "plus.hevc", "-c", "copy")
+    dynamic = ("HDR10+ dynamic metadata: made for the small picture, and not carried to the large one",)
+    assert upscaled(source, tmp_path / "out.mkv", encoder="x265").left == dynamic
+    assert set(dynamic) <= set(upscaled(source, tmp_path / "out_%d.png", speed=None).left)

@@ -1,0 +1,193 @@
+"""What each training command does with its parsed arguments. Each function returns the exit code."""
+
+import argparse
+import math
+import sys
+import time
+from pathlib import Path
+
+from training.data.frames import FrameFolders, open_frames
+from training.data.prepare import Preparation, find_videos, prepare
+from training.data.sequences import open_sequences
+from training.data.synthesise import contact_sheet, synthesise
+from training.degrade import from_sample
+from training.degrade.degradation import Degradation
+from training.evaluate import (
+    BICUBIC,
+    EvaluationProtocol,
+    Upscaler,
+    bicubic_upscaler,
+    evaluate,
+    gt_and_lr,
+    markdown_table,
+    network_upscaler,
+    results_as_json,
+    save_side_by_side,
+)
+from training.export import ModelCard, export
+from training.loop.processes import first_process_first, join_processes, leave_processes
+from training.loop.recipe import Recipe, read_recipe
+from training.loop.run_options import RunOptions, RunStopped
+from training.loop.start import build, starting_network
+from training.loop.train import train
+from vs_iconvsr import weights
+
+CONFIGS = Path(__file__).parent / "configs"
+FEW_SCENES = 10  # fine-tuning on two clips of another kind than the one measured gained nothing: see README.md
+RGB_LAYOUTS = ("reds", "reds4")  # measured in RGB; all others on luma
+
+
+def run_synthesise(arguments: argparse.Namespace) -> int:
+    data = _recipe(arguments).data
+    for name, generator in ((data.train, data.train_generator), (data.held_out, data.held_out_generator)):
+        if generator is not None:
+            folder, image = arguments.data / name, arguments.data / f"{name}.png"
+            synthesise(generator, folder, device=arguments.device)
+            contact_sheet(folder, image)
+            print(f"{folder}: {generator.clips} clips; for a preview, open {image}")
+    return 0
+
+
+def run_prepare(arguments: argparse.Namespace) -> int:
+    preparation = Preparation(
+        frames=arguments.frames,
+        window_px=arguments.window,
+        downscale=arguments.downscale,
+        held_out=arguments.held_out,
+    )
+    scenes = prepare(find_videos(arguments.videos), arguments.out, preparation)
+    for scene in scenes:
+        print(f"{scene.video}: frames {scene.start} to {scene.stop - 1}: {scene.verdict}")
+    kept = sum(scene.verdict == "kept" for scene in scenes)
+    sequences = sum(scene.sequences for scene in scenes)
+    print(f"{kept} of {len(scenes)} scenes kept, {sequences} sequences; see {arguments.out / 'report.html'}")
+    if kept < FEW_SCENES:
+        print(f"{kept} scenes are few: training on them helps footage of the same kind at most")
+    if not any(scene.held_out for scene in scenes):
+        print("no scene is held out: add footage, or validate on the training data: train … --set data.held_out=train")
+    return 0
+
+
+def run_from_sample(arguments: argparse.Namespace) -> int:
+    base = recipe_path(arguments.recipe)
+    scale = build(read_recipe(base)).scale
+    print("measuring, and simulating degradations to compare with: takes a few minutes", flush=True)
+    estimated = from_sample.estimate(arguments.footage, scale=scale)
+    text = from_sample.recipe_text(base.read_text(), estimated, arguments.footage.name)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(text)
+    read_recipe(arguments.out)
+    image = arguments.out.with_suffix(".png")
+    from_sample.write_comparison_image(arguments.footage, estimated, image)
+    print("\n".join(from_sample.report_lines(estimated)))
+    print(f"compare in {image}: your footage on the left, generated clips degraded the same way on the right")
+    print(f"next: python -m training train {arguments.out} --data DATA --out RUN")
+    return 0
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    recipe = _recipe(arguments)
+    options = RunOptions(
+        device=join_processes(arguments.device),
+        workers=arguments.workers,
+        recompute=arguments.recompute,
+        until=time.monotonic() + 60.0 * arguments.minutes if arguments.minutes else math.inf,
+        tensorboard=arguments.tensorboard,
+    )
+    try:
+        with first_process_first():
+            start = starting_network(recipe, arguments.out, arguments.data, options=options)
+        done = train(
+            recipe,
+            arguments.out,
+            train_set=open_sequences(arguments.data / recipe.data.train, recipe.data.layout),
+            held_out_set=open_sequences(arguments.data / recipe.data.held_out, recipe.data.held_out_layout),
+            start=start,
+            options=options,
+        )
+    except RunStopped:
+        done = False
+    leave_processes()
+    if not done:
+        print("stopped and saved; run the same command again to resume", file=sys.stderr)
+    return 0 if done else 3
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    network = weights.load(arguments.model)
+    clips = open_frames(arguments.clips, layout=arguments.layout)
+    protocol = EvaluationProtocol(
+        convention=arguments.convention,
+        channels=arguments.channels or ("rgb" if arguments.layout in RGB_LAYOUTS else "y"),
+        crop_px=arguments.crop,
+        mirrored=arguments.layout == "vimeo90k-test",
+        frames=arguments.frames,
+    )
+    upscalers: dict[str, Upscaler] = {BICUBIC: bicubic_upscaler(network.scale)}
+    upscalers[str(arguments.model)] = network_upscaler(network, device=arguments.device)
+    results = evaluate(upscalers, clips, _degradation(arguments), protocol, scale=network.scale)
+    print(markdown_table(results))
+    if arguments.json:
+        arguments.json.write_text(results_as_json(results))
+    if arguments.pictures:
+        _save_images(arguments, upscalers, clips, network.scale)
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    recipe = _recipe(arguments)
+    figures = arguments.figures.read_text() if arguments.figures else ""
+    gains = export(
+        recipe,
+        arguments.out,
+        arguments.file,
+        card=ModelCard(name=arguments.file.stem, command=_training_command(arguments), figures=figures),
+        held_out_set=open_sequences(arguments.data / recipe.data.held_out, recipe.data.held_out_layout),
+        start=starting_network(recipe, arguments.out, arguments.data),
+        half=arguments.half,
+        force=arguments.force,
+    )
+    print(f"{arguments.file}: held-out gain over bicubic: " + ", ".join(f"{k} {v:+.2f} dB" for k, v in gains.items()))
+    return 0
+
+
+def recipe_path(given: str) -> Path:
+    """The file of a recipe, given by its path or by the name of one of ours."""
+    path, ours = Path(given), CONFIGS / f"{given}.yaml"
+    if path.is_file():
+        return path
+    if not ours.exists():
+        names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+        raise ValueError(f"{given}: expected a recipe's file or one of {names}; found neither")
+    return ours
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    return read_recipe(recipe_path(arguments.recipe), overrides=tuple(arguments.set))
+
+
+def _degradation(arguments: argparse.Namespace) -> Degradation:
+    """From "bi", "bd" …, or "x264:25": BI, then x264 at that CRF, without noise."""
+    if not arguments.degradation.startswith("x264:"):
+        return Degradation(kind=arguments.degradation)
+    return Degradation(kind="x264", crf=(float(arguments.degradation[5:]),) * 2)
+
+
+def _save_images(
+    arguments: argparse.Namespace, upscalers: dict[str, Upscaler], clips: FrameFolders, scale: int
+) -> None:
+    """Write the middle frame of each clip: from each upscaler, then the ground truth."""
+    arguments.pictures.mkdir(parents=True, exist_ok=True)
+    for i, sequence in enumerate(clips.sequences):
+        gt, lr = gt_and_lr(clips, i, _degradation(arguments), scale=scale, frames=arguments.frames)
+        middle = len(gt) // 2
+        hr = [upscale(lr)[middle] for upscale in upscalers.values()]
+        path = arguments.pictures / f"{sequence.name.replace('/', '_')}.png"
+        save_side_by_side([*hr, gt[middle].double()], path)
+        print(f"{path}: {', '.join(upscalers)}, ground truth")
+
+
+def _training_command(arguments: argparse.Namespace) -> str:
+    """The command that trains this run, without the folders of this machine."""
+    overrides = "".join(f" --set {override}" for override in arguments.set)
+    return f"python -m training train {arguments.recipe} --data DATA --out RUN{overrides}"

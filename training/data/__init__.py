@@ -1,0 +1,1 @@
+"""Sequences to train on: prepared from videos, read from data sets, or synthesised."""

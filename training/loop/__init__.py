@@ -1,0 +1,1 @@
+"""A training run: its recipe, start, steps, checkpoints and held-out figures."""
