@@ -20,9 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     let_threads_sleep()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["train"]:  # argparse would take training's options for ours
+    if given[:1] == ["train"]:  # argparse would take the options of training for ours
         train_command.become(given[1:])
-    ours, extra = _split(given)
+    ours, extra = _split_at_dashes(given)
     options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
     if extra and options.command != "upscale":
         print(f"iconvsr: {options.command}: expected nothing after --, got {' '.join(extra)}", file=sys.stderr)
@@ -43,42 +43,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def parser(asked: str = "") -> argparse.ArgumentParser:
-    """Every command and its arguments; those of the command `asked` for are complete.
+def parser(requested: str = "") -> argparse.ArgumentParser:
+    """Every command by name; only the requested one has its arguments.
 
     A command is a module with `add_parser(commands)`, which sets `run`, a function from the options to an exit code.
     Options also hold `say` (print), `stop` (see `stop_on_interrupt`) and `extra` (the words after `--`).
     """
     import vs_iconvsr
 
-    top = argparse.ArgumentParser(prog="iconvsr", description="Upscales video x4 with IconVSR, BasicVSR and relatives.")
+    top = argparse.ArgumentParser(prog="iconvsr", description="Upscales video with IconVSR, BasicVSR and relatives.")
     top.add_argument("--version", action="version", version=f"iconvsr {vs_iconvsr.__version__}")
     top.add_argument(
-        "--log", choices=("debug", "info", "warning"), default="warning", help="how much to tell of the work"
+        "--log", choices=("debug", "info", "warning"), default="warning", help="how much to log (default: %(default)s)"
     )
-    top.add_argument("--traceback", action="store_true", help="where an error came from, for bug reports")
+    top.add_argument("--traceback", action="store_true", help="show where an error came from, for bug reports")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_commands(commands, asked)
+    _add_commands(commands, requested)
     commands.add_parser("train", help="train, finetune, evaluate (python -m training)")
     return top
 
 
 _COMMANDS = {
-    "upscale": "upscale a video file x4, with its sound, subtitles, chapters and timestamps",
-    "pipe": "upscale what comes on standard input to standard output, between two ffmpegs",
-    "compare": "hard moments of a video by several models, on one HTML page with sliders",
-    "vpy": "write a ready VapourSynth script for a video, and say how to encode it",
+    "upscale": "upscale a video file, with its sound, subtitles, chapters and timestamps",
+    "pipe": "upscale from standard input to standard output, between two ffmpegs",
+    "compare": "compare models on difficult moments of a video: an HTML page with sliders",
+    "vpy": "write a VapourSynth script for a video, and print how to encode it",
     "scenes": "list where the scenes of a video start",
-    "models": "list, download, check and convert weights",
-    "bench": "how fast this machine upscales, and with which settings it does so best",
-    "doctor": "what works on this machine, and the remedy where something does not",
+    "models": "list, download, verify, convert and describe weights",
+    "bench": "measure how fast this machine upscales, and with which settings",
+    "doctor": "check this machine, and print a remedy for what does not work",
 }
 
 
-def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", asked: str) -> None:
-    """Only the command that is asked for is imported: most of them bring torch, which takes seconds."""
+def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", requested: str) -> None:
+    """Only the requested command is imported: most of them bring torch, which takes seconds."""
     for name, text in _COMMANDS.items():
-        if name != asked:
+        if name != requested:
             commands.add_parser(name, help=text)
             continue
         module = importlib.import_module(f"ffmpeg_filter.commands.{name}")
@@ -86,8 +86,8 @@ def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         commands.choices[name].set_defaults(run=module.run)
 
 
-def _split(given: list[str]) -> tuple[list[str], list[str]]:
-    """What is before the first lone `--`, and the ffmpeg options behind it."""
+def _split_at_dashes(given: list[str]) -> tuple[list[str], list[str]]:
+    """What is before the first lone `--`, and the ffmpeg options after it."""
     if "--" not in given:
         return given, []
     at = given.index("--")
@@ -115,7 +115,7 @@ def stop_on_interrupt() -> threading.Event:
             raise KeyboardInterrupt
         stop.set()
         print(
-            f"iconvsr: {signal.Signals(number).name}: stopping after this step; again to stop at once",
+            f"iconvsr: {signal.Signals(number).name}: stopping after this step; send it again to stop at once",
             file=sys.stderr,
         )
 

@@ -1,4 +1,4 @@
-"""`iconvsr doctor`: what works on this machine, for people and for programs; asks vspipe and ffmpeg too."""
+"""`iconvsr doctor`: what works on this machine, as text or JSON; runs vspipe and ffmpeg, too."""
 
 import argparse
 import json
@@ -16,20 +16,27 @@ from vs_iconvsr.doctor import FAIL, OK, WARN, Check
 VSPIPE_TIMEOUT_S = 60.0
 ENCODERS = ("libx264", "libx265")
 
-# Options that came after the oldest ffmpeg that works, and what is not kept without them.
+# Options that are newer than the oldest ffmpeg that works, and what is lost without them.
 NEWER = {"display_rotation": "rotation in .mkv", "mastering_display": "HDR10 metadata but by x265"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `doctor`; the namespace then goes to `run`."""
-    parser = subparsers.add_parser("doctor", help="what works on this machine, and the remedy where something does not")
-    parser.add_argument("--json", action="store_true", help="one JSON object: ok, and checks with their remedies")
-    parser.add_argument("--ffmpeg", metavar="PATH", help="the ffmpeg to use instead of the one that is found")
+    parser = subparsers.add_parser(
+        "doctor",
+        help="check this machine, and print a remedy for what does not work",
+        description="Checks Python, VapourSynth, the plugin, torch, memory, models and ffmpeg. Exit code 1 if "
+        "anything fails.",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: ok, and the checks with their remedies"
+    )
+    parser.add_argument("--ffmpeg", metavar="PATH", help="the ffmpeg to check (default: the one that upscale uses)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Says what was found with options.say. Gives exit code 1 if anything failed, else 0."""
+    """Prints the findings with options.say. Exit code 1 if anything failed, else 0."""
     say: Callable[[str], object] = options.say
     found = [
         *doctor.checks(),
@@ -87,7 +94,7 @@ def ffmpeg_check(named: str | None = None) -> Check:
         return Check(
             "ffmpeg", WARN, f"{text}, without {', '.join(absent)}", "choose another with --ffmpeg or --encoder"
         )
-    if missing := [lost for option, lost in NEWER.items() if option not in found.options]:
+    if missing := [loss for option, loss in NEWER.items() if option not in found.options]:
         return Check(
             "ffmpeg",
             WARN,

@@ -1,4 +1,4 @@
-"""`iconvsr models`: which weights there are, fetching, checking, converting and describing them."""
+"""`iconvsr models`: list, download, verify, convert and describe weights."""
 
 import argparse
 import sys
@@ -15,20 +15,20 @@ Say = Callable[[str], object]
 OK = 0
 FAILED = 1
 PROGRESS_EVERY_S = 0.5
-WIDEST = 200  # a recipe in the metadata has thousands of characters
+LONGEST_VALUE = 200  # characters; a recipe in the metadata has thousands
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `models` with its own subcommands; the namespace then goes to `run`."""
     parser = subparsers.add_parser("models", help="list, download, verify, convert and describe weights")
     commands = parser.add_subparsers(dest="models_command", metavar="COMMAND")
-    commands.add_parser("list", help="the models that have a name (the default)")
+    commands.add_parser("list", help="list the models that have a name (the default)")
 
-    download = commands.add_parser("download", help="fetch weights that the authors published")
+    download = commands.add_parser("download", help="download weights that the authors published")
     download.add_argument(
         "name", nargs="+", choices=[*OFFICIAL, "all"], metavar="NAME", help=f"{', '.join(OFFICIAL)}, all"
     )
-    download.add_argument("--mirror", default=BASE_URL, metavar="URL", help="fetch from here (default: %(default)s)")
+    download.add_argument("--mirror", default=BASE_URL, metavar="URL", help="download from here (default: %(default)s)")
     download.add_argument(
         "--stall",
         type=float,
@@ -37,19 +37,21 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="give up when a server sends nothing for S seconds (default: %(default)g)",
     )
 
-    verify = commands.add_parser("verify", help="load weights and check every value of them")
-    verify.add_argument("model", nargs="*", metavar="MODEL", help="names or paths (default: all that are here)")
+    verify = commands.add_parser("verify", help="load weights and check every value")
+    verify.add_argument(
+        "model", nargs="*", metavar="MODEL", help="names or paths (default: all that are on this machine)"
+    )
 
     convert = commands.add_parser("convert", help="write weights of any layout as .safetensors")
     convert.add_argument("source", metavar="IN", help="name or path")
     convert.add_argument("target", type=Path, metavar="OUT.safetensors")
 
-    info = commands.add_parser("info", help="what a weight file holds")
+    info = commands.add_parser("info", help="describe a weight file")
     info.add_argument("model", metavar="MODEL", help="name or path")
 
 
 def run(arguments: argparse.Namespace, *, say: Say | None = None) -> int:
-    """Does what the command line asked for, and gives the exit code. say: takes one line of output at a time."""
+    """Returns the exit code. say: takes one line of output at a time."""
     say = say or (lambda line: sys.stdout.write(line + "\n"))
     match arguments.models_command:
         case "download":
@@ -84,7 +86,7 @@ def download_models(arguments: argparse.Namespace, say: Say) -> int:
 
 
 class Meter:
-    """Says how far a download is, a few times in its course."""
+    """Prints the progress of a download, a few times a second at most."""
 
     def __init__(self, name: str, say: Say) -> None:
         self.name = name
@@ -99,7 +101,7 @@ class Meter:
 
 
 def verify_models(models: list[str], say: Say) -> int:
-    """Every model is tried, whatever the others are."""
+    """Every model is checked, even after one has failed."""
     failures = 0
     for model in models or [model.name for model in weights.available() if model.path]:
         try:
@@ -122,7 +124,7 @@ def print_info(model: str, say: Say) -> None:
         say(f"  {name}: {value}")
     for name, text in info.metadata.items():
         if name not in ("architecture", "hyper_parameters"):
-            say(f"{name}: {text if len(text) <= WIDEST else text[:WIDEST] + '…'}")
+            say(f"{name}: {text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + '…'}")
 
 
 def describe(model: str | Path) -> str:

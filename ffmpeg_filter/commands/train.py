@@ -1,4 +1,4 @@
-"""`iconvsr train …`: python -m training in this process's place, so that Ctrl-C and SIGTERM reach it and it saves."""
+"""`iconvsr train …`: replaces this process with python -m training, so that it gets Ctrl-C and SIGTERM and saves."""
 
 import os
 import sys

@@ -31,6 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command = commands.add_parser(
         "upscale",
         help="upscale a video file, with its sound, subtitles, chapters and timestamps",
+        usage="iconvsr upscale [options] INPUT OUTPUT [-- FFMPEG-OPTIONS]",
         description="Upscales a video, x4 with the default model. Continues an earlier, unfinished run of the same "
         "command.",
         epilog="Options for ffmpeg's encoder may follow after --, for example: -- -tune grain",

@@ -1,123 +1,136 @@
-"""Each option is defined once: both frontends, the plan and the README say what `options` says."""
+"""The options: defined once, and everything that repeats one of them agrees with the definition."""
 
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ffmpeg_filter.commands.arguments import settings_from
-from vs_iconvsr import colorspace, options
+from vs_iconvsr import colorspace, options, scenes, weights
 from vs_iconvsr.engine import PRECISIONS
-from vs_iconvsr.plan import GIB, Settings
-from vs_iconvsr.plugin import arguments as filter_arguments
-from vs_iconvsr.scenes import DEFAULT_THRESHOLD
+from vs_iconvsr.options import Option
+from vs_iconvsr.plan import Settings
 
 ROOT = Path(__file__).parents[2]
 
 
-def parsed(*words: str) -> Settings:
-    """What `iconvsr upscale` makes of these options."""
-    from ffmpeg_filter.cli import parser
+@pytest.mark.needs_vapoursynth
+def test_the_filter_has_the_signature_of_the_options() -> None:
+    import vapoursynth
 
-    return settings_from(parser("upscale").parse_args(["upscale", "in.mkv", "out.mkv", *words]))
+    functions = vapoursynth.core.iconvsr
+    assert functions.Upscale.signature == options.upscale_signature()
+    assert functions.Plan.signature == options.upscale_signature()
+    assert functions.SceneDetect.signature == options.scene_detect_signature()
+
+
+def test_the_order_and_the_types_of_the_filters_arguments_stay() -> None:
+    assert options.upscale_signature() == (
+        "clip:vnode;model:data:opt;device:data:opt;precision:data:opt;segment:int:opt;context:int:opt;tile:int[]:opt;"
+        "halo:int:opt;scene_detect:int:opt;sc_threshold:float:opt;format:int:opt;matrix:data:opt;dither:data:opt;"
+        "memory:float:opt;auto_download:int:opt;"
+    )
+
+
+def test_the_build_needs_the_standard_library_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-S", ROOT / "vs_iconvsr" / "options.py", "signature", tmp_path / "signature.h"]
+    subprocess.run(command, check=True)
+    assert f'#define UPSCALE_ARGUMENTS "{options.upscale_signature()}"\n' in (tmp_path / "signature.h").read_text()
 
 
 @pytest.mark.needs_vapoursynth
-def test_the_filter_is_registered_with_these_arguments() -> None:
-    import vapoursynth as vs
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_native_part_compiles_without_a_warning(tmp_path: Path) -> None:
+    import sysconfig
 
-    plugin = vs.core.iconvsr
-    assert plugin.Upscale.signature == options.upscale_signature()
-    assert plugin.Plan.signature == options.upscale_signature()
-    assert plugin.SceneDetect.signature == options.scene_detect_signature()
-
-
-def test_the_table_in_the_readme_is_generated() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert options.with_table(readme) == readme, "run python -m vs_iconvsr.options table README.md"
-    with pytest.raises(ValueError, match="table: expected a file with the lines"):
-        options.with_table("no table")
-
-
-def test_this_file_is_read_without_torch() -> None:
-    program = "import sys; from vs_iconvsr import options; print('torch' in sys.modules or 'numpy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "False"
-
-
-@pytest.mark.parametrize("option", options.COMMAND, ids=lambda option: option.name)
-def test_the_help_of_the_command_shows_every_option_and_its_default(option: options.Option[object]) -> None:
-    from ffmpeg_filter.cli import parser
-
-    upscale = next(a for a in parser("upscale")._actions if a.dest == "command").choices["upscale"]  # type: ignore[union-attr]
-    action = next(a for a in upscale._actions if a.dest == option.name)  # type: ignore[union-attr]
-    shown = (action.help or "") % {}
-    assert (option.off if option.kind == "bool" else option.help) in shown
-    assert "(default: " in shown
-    if option.kind != "bool":
-        assert option.default_text() in shown
-
-
-def test_without_options_both_frontends_ask_for_the_same() -> None:
-    assert parsed() == filter_arguments.settings_from({}) == Settings()
-
-
-def test_the_same_values_mean_the_same_in_both_frontends() -> None:
-    by_command = parsed(
-        *("--segment", "12", "--context", "2", "--precision", "fp32", "--tile", "128x0", "--halo", "16"),
-        *("--no-scene-detect", "--sc-threshold", "0.5", "--matrix", "709", "--dither", "none", "--memory", "4"),
+    (tmp_path / "signature.h").write_text(options.signature_header())
+    vapoursynth = subprocess.run(
+        [sys.executable, "-m", "vapoursynth", "get-include"], check=True, capture_output=True, text=True
     )
-    by_filter = filter_arguments.settings_from(
-        {
-            "segment": [12],
-            "context": [2],
-            "precision": ["float32"],
-            "tile": [128, 0],
-            "halo": [16],
-            "scene_detect": [0],
-            "sc_threshold": [0.5],
-            "matrix": ["709"],
-            "dither": ["none"],
-            "memory": [4.0],
-        }
-    )
-    assert by_command == by_filter
-    assert by_command.matrix == 1
-    assert by_command.memory_bytes == 4 * GIB
+    folders = [sysconfig.get_paths()["include"], vapoursynth.stdout.strip(), str(tmp_path)]
+    command = ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *(f"-I{folder}" for folder in folders)]
+    subprocess.run([*command, ROOT / "vs_iconvsr" / "plugin" / "native" / "shim.c"], check=True)
 
 
-@pytest.mark.parametrize(("short", "full"), [("fp32", "float32"), ("fp16", "float16"), ("bf16", "bfloat16")])
-def test_short_names_of_precisions_are_accepted_by_both_frontends(short: str, full: str) -> None:
-    assert parsed("--precision", short).precision == full
-    assert filter_arguments.settings_from({"precision": [short]}).precision == full
+def test_the_readme_has_the_table_of_the_options() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert options.with_table(text) == text, "run: python -m vs_iconvsr.options table README.md"
 
 
-@pytest.mark.parametrize(("name", "number"), [("709", 1), ("170m", 6), ("470bg", 5), ("2020ncl", 9), ("6", 6)])
-def test_the_command_takes_the_matrix_names_of_the_filter(name: str, number: int) -> None:
-    assert parsed("--matrix", name).matrix == number
-    assert filter_arguments.settings_from({"matrix": [name]}).matrix == number
+def test_a_file_without_a_place_for_the_table_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^table: expected a file with the lines"):
+        options.with_table("# A document\n")
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("segment", -1, "segment: expected 0 .whole scenes. or at least 1 frame, got -1"),
-        ("context", -1, "context: expected at least 0 frames, got -1"),
-        ("sc_threshold", 1.5, "sc_threshold: expected a share above 0 and up to 1, got 1.5"),
-        ("halo", -2, "halo: expected at least 0 px, got -2"),
-        ("precision", "int8", "precision: expected one of auto, float32, float16, bfloat16, got int8"),
-        ("dither", "noise", "dither: expected one of ordered, none, got noise"),
-        ("memory", float("nan"), "memory: expected at least 0.25 GiB, got nan"),
-        ("matrix", "rec709", "matrix: expected"),
-    ],
-)
-def test_a_value_outside_its_limits_is_refused_by_name(name: str, value: float | str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}"):
-        filter_arguments.settings_from({name: [value]})
-
-
-def test_choices_are_those_of_the_parts_that_know_them() -> None:
+def test_defaults_and_choices_agree_with_what_they_stand_for() -> None:
+    assert options.MODEL.default == weights.DEFAULT_MODEL
     assert options.PRECISION.choices == ("auto", *PRECISIONS)
-    assert options.SC_THRESHOLD.default == DEFAULT_THRESHOLD
-    assert all(colorspace.matrix_named(name) is not None for name in options.MATRIX_NAMES)
+    assert options.DITHER.choices == colorspace.DITHERS
+    assert options.SC_THRESHOLD.default == scenes.DEFAULT_THRESHOLD
+    with pytest.raises(ValueError, match=f"expected one of {', '.join(options.MATRIX_NAMES)} or"):
+        colorspace.matrix_named("no matrix")
+
+
+@pytest.mark.parametrize("option", options.OPTIONS, ids=lambda option: option.name)
+def test_every_default_is_allowed_or_explained(option: Option[object]) -> None:
+    if option.default is None:
+        assert option.unset
+    else:
+        assert option.parse(option.default) == option.default
+
+
+@pytest.mark.parametrize(("short", "name"), [("fp32", "float32"), ("fp16", "float16"), ("bf16", "bfloat16")])
+def test_a_precision_has_a_short_name(short: str, name: str) -> None:
+    assert Settings.from_options({"precision": short}).precision == name
+
+
+@pytest.mark.parametrize("given", ["709", "1", 1])
+def test_a_matrix_is_a_name_or_a_number(given: object) -> None:
+    assert Settings.from_options({"matrix": given}).matrix == 1
+
+
+def test_settings_keep_their_defaults_where_nothing_is_given() -> None:
+    assert Settings.from_options({"tile": None, "model": "light"}) == Settings()
+
+
+def test_memory_is_given_in_gib() -> None:
+    assert Settings.from_options({"memory": 0.5}).memory_bytes == 2**29
+
+
+REFUSED = [
+    (options.SEGMENT, -1, "segment: expected 0 (whole scenes) or at least 1 frame, got -1"),
+    (options.CONTEXT, -1, "context: expected at least 0 frames, got -1"),
+    (options.HALO, -1, "halo: expected at least 0 px, got -1"),
+    (options.THREADS, 0, "threads: expected at least 1, got 0"),
+    (options.SC_THRESHOLD, 0.0, "sc_threshold: expected a share above 0 and up to 1, got 0"),
+    (options.SC_THRESHOLD, 1.5, "sc_threshold: expected a share above 0 and up to 1, got 1.5"),
+    (options.MEMORY, 0.2, "memory: expected at least 0.25 GiB, got 0.2"),
+    (options.MEMORY, float("inf"), "memory: expected at least 0.25 GiB, got inf"),
+    (options.TILE, [100], "tile: expected [width, height], got [100]"),
+    (options.DITHER, "blue", "dither: expected one of ordered, none, got blue"),
+    (options.PRECISION, "fp8", "precision: expected one of auto, float32, float16, bfloat16, got fp8"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), REFUSED)
+def test_a_value_outside_the_limits_is_refused_by_name(option: Option[object], value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        option.parse(value)
+
+
+LOWEST: list[tuple[Callable[[object], object], object]] = [
+    (options.SEGMENT.parse, 0),
+    (options.CONTEXT.parse, 0),
+    (options.HALO.parse, 0),
+    (options.THREADS.parse, 1),
+    (options.SC_THRESHOLD.parse, 1.0),
+    (options.MEMORY.parse, 0.25),
+]
+
+
+@pytest.mark.parametrize(("parse", "value"), LOWEST)
+def test_a_value_at_the_limit_is_taken(parse: Callable[[object], object], value: object) -> None:
+    assert parse(value) == value

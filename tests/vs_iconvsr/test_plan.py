@@ -1,6 +1,7 @@
 """The plan: a pure function of size, network, arguments and kind of device; what cannot be is refused by name."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,7 +59,8 @@ def test_the_description_names_what_shapes_pixels(tiny_network: VideoNetwork) ->
 def test_the_fingerprint_holds_what_shapes_pixels_and_nothing_that_does_not(tiny_network: VideoNetwork) -> None:
     one = plan_for(settings(memory_bytes=4 * GIB), tiny_network, 64, 64).fingerprint()
     assert one == plan_for(settings(memory_bytes=8 * GIB), tiny_network, 64, 64).fingerprint()
-    for change in ({"segment": 9}, {"context": 1}, {"tile": (64, 64)}, {"halo": 1}, {"threads": 1}, {"dither": "none"}):
+    for change in ({"segment": 9}, {"context": 1}, {"tile": (64, 64)}, {"halo": 1}, {"threads": 1}, {"dither": "none"},
+                   {"matrix": 1}, {"sc_threshold": 0.5}, {"scene_detect": False}):  # fmt: skip
         assert plan_for(settings(**change), tiny_network, 64, 64).fingerprint() != one
 
 
@@ -96,3 +98,40 @@ def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> Non
 def test_what_cannot_be_is_refused_by_name(tiny_network: VideoNetwork, change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^{message}: expected .* got"):
         plan_for(settings(**change), tiny_network, 64, 64)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_devices_of_different_models_are_refused_by_name(
+    tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    pretend_gpus(monkeypatch, kind, ["Alpha 1", "Beta 2"])
+    with pytest.raises(ValueError, match=rf"^device: expected .* got {kind}:0 \(Alpha 1\) and {kind}:1 \(Beta 2\)"):
+        plan_for(settings(device=f"{kind}:0,{kind}:1"), tiny_network, 64, 64)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_the_fingerprint_names_the_model_of_the_devices_not_their_number(
+    tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    pretend_gpus(monkeypatch, kind, ["Alpha 1", "Alpha 1"])
+    both = plan_for(settings(device=f"{kind}:0,{kind}:1", precision="float32"), tiny_network, 64, 64)
+    assert both.devices == (f"{kind}:0", f"{kind}:1")
+    assert both.fingerprint()["devices"] == ["Alpha 1"]
+
+
+def test_the_budget_of_a_gpu_is_its_own_memory(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpus(monkeypatch, "xpu", ["Alpha 1"])
+    assert plan_for(settings(device="xpu"), tiny_network, 64, 64).memory_bytes == 16 * GIB
+
+
+def pretend_gpus(monkeypatch: pytest.MonkeyPatch, kind: str, names: list[str]) -> None:
+    """GPUs of these names with 16 GiB each, as far as torch reports them."""
+    module = {"cuda": torch.cuda, "xpu": torch.xpu}[kind]
+    monkeypatch.setattr(module, "is_available", lambda: True)
+    monkeypatch.setattr(module, "device_count", lambda: len(names))
+    monkeypatch.setattr(module, "get_device_name", lambda device: names[torch.device(device).index])
+    monkeypatch.setattr(module, "get_device_properties", lambda _: SimpleNamespace(total_memory=16 * GIB))
+
+
+def test_a_short_name_of_a_precision_is_planned_in_full(tiny_network: VideoNetwork) -> None:
+    assert plan_for(settings(precision="fp32"), tiny_network, 64, 64).precision == "float32"

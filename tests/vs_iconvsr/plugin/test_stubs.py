@@ -1,12 +1,15 @@
 """core.iconvsr completes in editors and is checked by mypy, once the field's usual tool has written its stubs."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
+from vs_iconvsr import options
 
 pytestmark = pytest.mark.needs_vapoursynth
 
@@ -47,6 +50,15 @@ def test_a_users_script_passes(stubs: Path) -> None:
         stubs,
     )
     assert told.startswith("Success"), told
+
+
+def test_the_stubs_have_the_options_of_the_filter(stubs: Path) -> None:
+    text = (stubs / "vapoursynth" / "__init__.pyi").read_text()
+    methods = [line for line in text.splitlines() if "def Upscale(" in line and "auto_download" in line]
+    assert methods
+    for method in methods:
+        names = re.findall(r"(\w+): [^,]+ \| None = None", method)
+        assert names == [option.name for option in options.FILTER], method
 
 
 def test_a_wrong_argument_is_found_before_the_script_runs(stubs: Path) -> None:
