@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ffmpeg_filter.job import finalize
 from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.journal import Journal
 from ffmpeg_filter.media import mux
@@ -72,7 +73,7 @@ def source(clip: Make) -> Path:
             PART_FRAMES,
             id="committing a part, before its sidecar",
         ),
-        pytest.param(mux, "join", crash, BOTH_PARTS, 0, id="joining"),
+        pytest.param(finalize, "join_parts", crash, BOTH_PARTS, 0, id="joining"),
         pytest.param(mux, "check", leave("out.mkv.part"), [*BOTH_PARTS, "video.mov"], 0, id="muxing or checking"),
         pytest.param(
             *(atomic, "write_atomically", crash_at("finished.json", atomic.write_atomically)),

@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 
 from ffmpeg_filter import cli
+from ffmpeg_filter.job import finalize
 from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.journal import Journal, JournalError
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.job.run import run_job
-from ffmpeg_filter.media import mux
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
 from vs_iconvsr import atomic
 from vs_iconvsr.plan import Settings
@@ -169,7 +169,7 @@ def test_a_run_killed_before_it_published_its_output_does_not_take_the_old_one_f
     replace_file = atomic.replace
     for function, double in (
         ((atomic, "replace"), lambda new, path: die() if path == output else replace_file(new, path)),
-        ((mux, "join"), die),  # once more, before there is a partial output again
+        ((finalize, "join_parts"), die),  # once more, before there is a partial output again
     ):
         with monkeypatch.context() as patch:
             patch.setattr(*function, double)
