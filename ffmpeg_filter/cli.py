@@ -1,8 +1,10 @@
 """The `iconvsr` command. The only file that prints; errors of every kind end here, as one line and an exit code."""
 
 import argparse
+import contextlib
 import importlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -114,10 +116,11 @@ def stop_on_interrupt() -> threading.Event:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print(
-            f"iconvsr: {signal.Signals(number).name}: stopping after this step; send it again to stop at once",
-            file=sys.stderr,
-        )
+        name = signal.Signals(number).name
+        text = f"iconvsr: {name}: stopping after this step; send it again to stop at once\n"
+        # Not print: the signal may come while this thread is printing, and Python's streams refuse to be reentered.
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)

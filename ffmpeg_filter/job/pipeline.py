@@ -274,7 +274,7 @@ class PartWriter:
                 self._failure = error if not isinstance(error, QueueClosed) else None
                 self._conveyor.break_off(error)
                 if encoder is not None:
-                    encoder.kill()
+                    encoder.close()
 
     def _await(self, finishing: Future[None]) -> None:
         began = time.monotonic()

@@ -120,14 +120,14 @@ def try_out(executable: Executable, encoding: Encoding) -> None:
         except FfmpegError as error:
             raise FfmpegError(f"encoder: cannot be used so: {error}") from error
         finally:
-            encoder.kill()
+            encoder.close()
 
 
 class FrameEncoder:
     """An ffmpeg process that encodes the frames it is given, in order, into one file.
 
     Frames go through a pipe as NUT, which carries our timestamps; the pipe is bounded, so `put` waits for the encoder.
-    Every way out goes through `finish` or `kill`.
+    Every way out goes through `finish` or `close`, in the thread that puts; only `kill` may come from another one.
     """
 
     def __init__(self, executable: Executable, encoding: Encoding, path: Path) -> None:
@@ -141,7 +141,7 @@ class FrameEncoder:
         try:
             self._open_nut()
         except BaseException:
-            self.kill()
+            self.close()
             raise
 
     @property
@@ -168,11 +168,18 @@ class FrameEncoder:
             self._close_pipe()
             self._child.finish(timeout_s)
         finally:
-            self.kill()
+            self.close()
 
     def kill(self) -> None:
-        """Ends the process, whatever it is at; safe to call more than once."""
+        """Ends the process, whatever it is at, so that `put` and `finish` fail; from any thread, more than once.
+
+        The pipe stays open: another thread may be writing to it, and a closed descriptor could be given to another file.
+        """
         self._child.kill()
+
+    def close(self) -> None:
+        """Ends the process if it still runs and lets go of the pipe; safe to call more than once."""
+        self.kill()
         self._close_pipe()
         with contextlib.suppress(AttributeError, av.FFmpegError, OSError):
             self._nut.close()

@@ -1,4 +1,6 @@
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +11,7 @@ import torch
 
 from ffmpeg_filter.media import ffmpeg as children
 from ffmpeg_filter.media.encode import Encoding, FrameEncoder, hdr_options, try_out
-from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
+from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError, find_executable
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.join import read_packets
 from ffmpeg_filter.media.pixels import pixel_format_of
@@ -178,9 +180,26 @@ def test_killing_an_encoder_leaves_no_process(executable: Executable, tmp_path: 
     chosen = Format("YUV", "integer", 8, 1, 1)
     encoder = FrameEncoder(executable, encoding(chosen), tmp_path / "a.mkv")
     encoder.put(noise(chosen, 0), 0)
-    encoder.kill()
+    encoder.close()
     assert not Path(f"/proc/{encoder.process_id}").exists()
-    encoder.kill()
+    encoder.close()
+
+
+def test_an_encoder_can_be_killed_while_another_thread_writes_to_it(
+    fake_ffmpeg: Callable[[str], str], tmp_path: Path
+) -> None:
+    chosen = Format("YUV", "integer", 8, 1, 1)
+    width, height = 2048, 1024  # more than a pipe holds
+    never_reads = find_executable(fake_ffmpeg("exec sleep 60"))
+    encoder = FrameEncoder(never_reads, encoding(chosen, width=width, height=height), tmp_path / "a.mkv")
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(encoder.put, noise(chosen, 0, width, height), 0)
+        time.sleep(0.5)
+        assert not writing.done()
+        encoder.kill()
+        with pytest.raises(FfmpegError):
+            writing.result(10)
+    encoder.close()
 
 
 def test_an_encoder_that_cannot_start_is_quoted(executable: Executable, tmp_path: Path) -> None:
@@ -188,7 +207,7 @@ def test_an_encoder_that_cannot_start_is_quoted(executable: Executable, tmp_path
     encoder = FrameEncoder(executable, encoding(chosen, ("-c:v", "no_such_codec")), tmp_path / "a.mkv")
     with pytest.raises(FfmpegError, match="no_such_codec"):
         put_many(encoder, noise(chosen, 0))
-    encoder.kill()
+    encoder.close()
 
 
 def put_many(encoder: FrameEncoder, planes: Planes) -> None:
