@@ -173,7 +173,7 @@ class FrameEncoder:
     def kill(self) -> None:
         """Ends the process, whatever it is at, so that `put` and `finish` fail; from any thread, more than once.
 
-        The pipe stays open: another thread may be writing to it, and a closed descriptor could be given to another file.
+        The pipe stays open: another thread may be writing to it, and its descriptor could be given to another file.
         """
         self._child.kill()
 
