@@ -127,7 +127,7 @@ class FrameEncoder:
     """An ffmpeg process that encodes the frames it is given, in order, into one file.
 
     Frames go through a pipe as NUT, which carries our timestamps; the pipe is bounded, so `put` waits for the encoder.
-    Every way out goes through `finish` or `close`, in the thread that puts; only `kill` may come from another one.
+    Every way out goes through `finish` or `close`, by one thread at a time; only `kill` may come from another one.
     """
 
     def __init__(self, executable: Executable, encoding: Encoding, path: Path) -> None:

@@ -151,6 +151,9 @@ class Kept:
         def kill(self) -> None:
             self.kept.killed.append(self.part)
 
+        def close(self) -> None:
+            self.kill()
+
 
 PARTS = [Part(0, range(2)), Part(2, range(4, 6))]
 

@@ -92,6 +92,9 @@ class Shelf:
         def kill(self) -> None:
             self.shelf.killed += 1
 
+        def close(self) -> None:
+            self.kill()
+
 
 def decode(first: int) -> Iterator[DecodedFrame]:
     for n in itertools.count(first):
