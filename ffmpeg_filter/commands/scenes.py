@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ffmpeg_filter.commands.arguments import add_option, help_with_default
-from ffmpeg_filter.media.decode import Damage, pictures
+from ffmpeg_filter.media.decode import Damage, decode_frames
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import options as upscaling
@@ -44,7 +44,7 @@ def starts(source: MediaSource, threshold: float) -> Iterator[int]:
     yield 0
     window: deque[Tensor] = deque(maxlen=scenes.BEFORE + 1 + scenes.AFTER)
     last = -1
-    for decoded in pictures(source, 0, Damage(), ignore_interlaced=True):
+    for decoded in decode_frames(source, 0, Damage(), ignore_interlaced=True):
         window.append(scenes.signature(decoded.planes, source.video.layout.format))
         last = decoded.index
         if last >= scenes.AFTER and _is_cut(window, last - scenes.AFTER, last, threshold):

@@ -74,6 +74,16 @@ def test_an_unknown_option_is_named() -> None:
         ffmpeg.input("x").video.iconvsr(modell="light")
 
 
+def test_options_have_the_units_and_limits_of_the_command(source: Path, tiny_model: Path, tmp_path: Path) -> None:
+    video = ffmpeg.input(str(source)).video
+    options = {"model": str(tiny_model), **FAST}
+    with pytest.raises(ValueError, match=r"memory: expected at least 0\.25 GiB, got 0\.1"):
+        ffmpeg_filter.run(ffmpeg.output(video.iconvsr(**options, memory=0.1), str(tmp_path / "out.mkv")))
+    wide = video.iconvsr(**options, memory=1, matrix="709")
+    assert ffmpeg_filter.run(ffmpeg.output(wide, str(tmp_path / "out.mkv"), vcodec="ffv1")) == 14
+    assert probe(tmp_path / "out.mkv").video.properties["_Matrix"] == 1
+
+
 def test_a_graph_without_the_node_is_refused(source: Path, tmp_path: Path) -> None:
     out = ffmpeg.output(ffmpeg.input(str(source)), str(tmp_path / "out.mkv"))
     with pytest.raises(ValueError, match="expected one iconvsr node, got 0"):

@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 
-from ffmpeg_filter.media.decode import Damage, pictures
+from ffmpeg_filter.media.decode import Damage, decode_frames
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.probe import probe
@@ -63,7 +63,7 @@ def test_a_pipe_gives_the_pixels_of_a_session_that_knows_its_length(
     delivered, out = piped(source)
     assert delivered.frames == frames
     known = probe(source)
-    here = list(pictures(known, 0, Damage()))
+    here = list(decode_frames(known, 0, Damage()))
     with (
         Session(
             weights.load(tiny_model),

@@ -74,7 +74,9 @@ def source(clip: Make) -> Path:
             id="committing a part, before its sidecar",
         ),
         pytest.param(finalize, "join_parts", crash, BOTH_PARTS, 0, id="joining"),
-        pytest.param(mux, "check", leave("out.mkv.part"), [*BOTH_PARTS, "video.mov"], 0, id="muxing or checking"),
+        pytest.param(
+            mux, "check_output", leave("out.mkv.part"), [*BOTH_PARTS, "video.mov"], 0, id="muxing or checking"
+        ),
         pytest.param(
             *(atomic, "write_atomically", crash_at("finished.json", atomic.write_atomically)),
             [*BOTH_PARTS, "video.mov"],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ffmpeg_filter.media import decode
-from ffmpeg_filter.media.decode import Damage, DecodedFrame, pictures
+from ffmpeg_filter.media.decode import Damage, DecodedFrame, decode_frames
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import MediaSource, SourceError
@@ -22,7 +22,7 @@ def equal(a: DecodedFrame, b: DecodedFrame) -> bool:
 
 
 def read(source: MediaSource, first: int = 0, **options: bool) -> list[DecodedFrame]:
-    return list(pictures(source, first, Damage(), **options))
+    return list(decode_frames(source, first, Damage(), **options))
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_an_interlaced_frame_that_the_samples_missed_is_refused(clip: Make) -> N
 def test_frames_that_do_not_come_repeat_their_neighbour(clip: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     source = probe(clip("in.mkv", "-c:v", "ffv1", frames=8))
     whole = read(source)
-    numbered = decode._numbered
+    numbered = decode._indexed_frames
 
     def gappy(*arguments: object, **options: bool) -> object:
         return ((n, f) for n, f in numbered(*arguments, **options) if n not in (0, 3, 4, 7))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decode, "_numbered", gappy)
+    monkeypatch.setattr(decode, "_indexed_frames", gappy)
     damage = Damage()
-    shown = list(pictures(source, 0, damage))
+    shown = list(decode_frames(source, 0, damage))
     assert [p.index for p in shown] == list(range(8))
     assert damage.missing == [0, 3, 4, 7]
     for n, stand_in in ((0, 1), (3, 2), (4, 2), (7, 6)):
@@ -84,7 +84,9 @@ def test_frames_that_do_not_come_repeat_their_neighbour(clip: Make, monkeypatch:
 def test_a_change_of_size_that_the_probe_missed_is_refused_by_frame(
     clip: Make, ffmpeg: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffmpeg_filter.media.probe._refuse_changes", lambda *_: None)  # it looks at a few frames only
+    monkeypatch.setattr(
+        "ffmpeg_filter.media.probe._check_constant_size", lambda *_: None
+    )  # it looks at a few frames only
     small = clip("small.ts", "-c:v", "mpeg2video", frames=5)
     large = clip("large.ts", "-c:v", "mpeg2video", frames=5, size="96x64")
     both = ffmpeg("both.mkv", "-i", f"concat:{small}|{large}", "-c", "copy")

@@ -103,16 +103,16 @@ def test_a_finished_file_with_a_frame_less_is_found(clip: Make) -> None:
     short = clip("short.mkv", "-c:v", "libx264", frames=4)
     keep = mux.stream_mapping(source, "mkv")
     with pytest.raises(MuxError, match="output: expected 5 frames, got 4"):
-        mux.check(short, source, keep, "mkv", range(5), 48, 32)
+        mux.check_output(short, source, keep, "mkv", range(5), 48, 32)
 
 
 def test_a_finished_file_of_another_pixel_shape_is_told(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", "-vf", "setsar=2"))
     flat = probe(clip("flat.mkv", "-c:v", "libx264", "-vf", "setsar=1"))
     keep = mux.stream_mapping(source, "mkv")
-    assert mux.check(source.path, source, keep, "mkv", range(12), 48, 32) == []
-    assert mux.check(flat.path, source, keep, "mkv", range(12), 48, 32) == [
-        "output: expected pixels of the shape 2, got 1"
+    assert mux.check_output(source.path, source, keep, "mkv", range(12), 48, 32) == []
+    assert mux.check_output(flat.path, source, keep, "mkv", range(12), 48, 32) == [
+        "output: expected a pixel aspect ratio of 2, got 1"
     ]
 
 
@@ -120,4 +120,4 @@ def test_a_finished_file_of_another_rate_is_found(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", frames=5))
     fast = clip("fast.mkv", "-c:v", "libx264", frames=5, rate="26")
     with pytest.raises(MuxError, match=r"expected the source's timestamps, got some that are off by \d+ µs"):
-        mux.check(fast, source, mux.stream_mapping(source, "mkv"), "mkv", range(5), 48, 32)
+        mux.check_output(fast, source, mux.stream_mapping(source, "mkv"), "mkv", range(5), 48, 32)
