@@ -53,11 +53,11 @@ def checks(*, plugin: Path | None = None) -> list[Check]:
         ("torch", torch_version),
     ]
     on_torch = [("CUDA", cuda), ("devices", devices), ("memory", memory), ("models", models)]
-    found = [guarded(name, check) for name, check in first]
-    return found if found[-1].status == FAIL else found + [guarded(name, check) for name, check in on_torch]
+    found = [run_check(name, check) for name, check in first]
+    return found if found[-1].status == FAIL else found + [run_check(name, check) for name, check in on_torch]
 
 
-def guarded(name: str, check: Callable[[], Check]) -> Check:
+def run_check(name: str, check: Callable[[], Check]) -> Check:
     """The check, or what stopped it as a failed one."""
     try:
         return check()

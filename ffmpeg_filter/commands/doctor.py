@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> int:
     say: Callable[[str], object] = options.say
     found = [
         *doctor.checks(),
-        doctor.guarded("vspipe", vspipe),
-        doctor.guarded("ffmpeg", lambda: ffmpeg_check(options.ffmpeg)),
+        doctor.run_check("vspipe", vspipe),
+        doctor.run_check("ffmpeg", lambda: ffmpeg_check(options.ffmpeg)),
     ]
     well = doctor.all_well(found)
     if options.json:

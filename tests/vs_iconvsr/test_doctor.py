@@ -143,7 +143,7 @@ def test_a_check_that_breaks_is_a_failed_check() -> None:
     def broken() -> Check:
         raise RuntimeError("the roof")
 
-    check = doctor.guarded("roof", broken)
+    check = doctor.run_check("roof", broken)
     assert (check.name, check.status, check.detail) == ("roof", FAIL, "RuntimeError: the roof")
 
 

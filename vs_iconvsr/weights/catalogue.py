@@ -110,7 +110,7 @@ class ModelInfo:
 
 def available() -> list[ModelInfo]:
     """All names that `load` knows, the default first. Reads the bundled files, but of the official ones only names."""
-    files = sorted(bundled().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
+    files = sorted(bundled_files().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
     own = [ModelInfo(name, "bundled", "comes with vs_iconvsr", path, sha256_of(path)) for name, path in files]
     return own + [
         ModelInfo(
@@ -125,7 +125,7 @@ def available() -> list[ModelInfo]:
     ]
 
 
-def bundled() -> dict[str, Path]:
+def bundled_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
@@ -145,13 +145,13 @@ def locate(model: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(model, str):
         return Path(model)
-    if path := bundled().get(model):
+    if path := bundled_files().get(model):
         return path
     if official := OFFICIAL.get(model):
-        return located_official(official)
+        return locate_official(official)
     if is_path(model):
         return Path(model).expanduser()
-    names = [*bundled(), *OFFICIAL]
+    names = [*bundled_files(), *OFFICIAL]
     close = difflib.get_close_matches(model, names, 1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise WeightsError(
@@ -164,7 +164,7 @@ def is_path(model: str) -> bool:
     return model.endswith(SUFFIXES) or any(separator in model for separator in separators) or Path(model).is_file()
 
 
-def located_official(official: Official) -> Path:
+def locate_official(official: Official) -> Path:
     path = models_directory() / official.file_name
     if not path.is_file():
         raise WeightsError(

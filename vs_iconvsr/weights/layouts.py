@@ -72,7 +72,7 @@ NAMES = (
 )
 
 # Keys that identify other networks, for the message.
-STRANGERS = (
+OTHER_NETWORKS = (
     (r"backbone\.|deform_align\.", "BasicVSR++"),
     (r"image_cleaning\.|basicvsr\.", "RealBasicVSR"),
     (r"rdb1\.|RRDB_trunk|model\.1\.sub\.", "an ESRGAN or Real-ESRGAN (RRDBNet)"),
@@ -83,7 +83,7 @@ STRANGERS = (
 
 
 @dataclass(frozen=True)
-class Recognised:
+class RecognizedNetwork:
     """A network found in a file. keys: our name of each tensor → its key in the file's table."""
 
     architecture: str
@@ -93,28 +93,28 @@ class Recognised:
     keys: Mapping[str, str]
 
 
-def recognise(file: WeightFile) -> Recognised:
+def recognize(file: WeightFile) -> RecognizedNetwork:
     """Which network the file holds, every key and shape compared. Raises WeightsError otherwise."""
     try:
         if "architecture" in file.metadata:
-            return recognise_ours(file)
-        return recognise_foreign(file)
+            return recognize_ours(file)
+        return recognize_foreign(file)
     except (WeightsError, ValueError) as error:
         raise WeightsError(f"{file.path}: {error}") from error
 
 
-def recognise_ours(file: WeightFile) -> Recognised:
+def recognize_ours(file: WeightFile) -> RecognizedNetwork:
     architecture = file.metadata["architecture"]
     if architecture not in ARCHITECTURES:
         raise WeightsError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
     stated = json.loads(file.metadata.get("hyper_parameters", "{}"))
     table = file.tables.get("", {})
-    hyper_parameters = checked_hyper_parameters(architecture, stated)
-    compare(table, architecture, hyper_parameters)
-    return Recognised(architecture, hyper_parameters, "vs_iconvsr", "", {key: key for key in table})
+    hyper_parameters = parse_hyper_parameters(architecture, stated)
+    check_shapes(table, architecture, hyper_parameters)
+    return RecognizedNetwork(architecture, hyper_parameters, "vs_iconvsr", "", {key: key for key in table})
 
 
-def recognise_foreign(file: WeightFile) -> Recognised:
+def recognize_foreign(file: WeightFile) -> RecognizedNetwork:
     for dictionary, prefix, layout in PLACES:
         table = file.tables.get(dictionary, {})
         keys = {our_name(key.removeprefix(prefix)): key for key in table if key.startswith(prefix)}
@@ -126,10 +126,10 @@ def recognise_foreign(file: WeightFile) -> Recognised:
         if architecture == "EDVRFeatureExtractor":
             keys = {name: key for name, key in keys.items() if not BEYOND_EXTRACTOR.match(name)}
             shapes = {name: table[key] for name, key in keys.items()}
-        hyper_parameters = checked_hyper_parameters(architecture, inferred(architecture, shapes))
-        compare(shapes, architecture, hyper_parameters)
-        return Recognised(architecture, hyper_parameters, layout, dictionary, keys)
-    raise WeightsError(stranger({key for table in file.tables.values() for key in table}))
+        hyper_parameters = parse_hyper_parameters(architecture, infer_hyper_parameters(architecture, shapes))
+        check_shapes(shapes, architecture, hyper_parameters)
+        return RecognizedNetwork(architecture, hyper_parameters, layout, dictionary, keys)
+    raise WeightsError(describe_unknown({key for table in file.tables.values() for key in table}))
 
 
 def our_name(name: str) -> str:
@@ -149,7 +149,7 @@ def architecture_of(shapes: Table) -> str | None:
     return None
 
 
-def inferred(architecture: str, shapes: Table) -> dict[str, int]:
+def infer_hyper_parameters(architecture: str, shapes: Table) -> dict[str, int]:
     """The arguments of the network that has these shapes; keyframe_stride leaves no trace and is as published."""
 
     def side(key: str, dim: int) -> int:
@@ -165,11 +165,11 @@ def inferred(architecture: str, shapes: Table) -> dict[str, int]:
         return {
             "num_frames": side("fusion.feat_fusion.conv.weight", 1) // max(channels, 1),
             "channels": channels,
-            "num_blocks": counted(shapes, r"feature_extraction\.(\d+)\."),
+            "num_blocks": count_blocks(shapes, r"feature_extraction\.(\d+)\."),
         }
     arguments = {
         "mid_channels": side("backward_resblocks.main.0.weight", 0),
-        "num_blocks": counted(shapes, r"backward_resblocks\.main\.2\.(\d+)\."),
+        "num_blocks": count_blocks(shapes, r"backward_resblocks\.main\.2\.(\d+)\."),
         "scale": 4
         if "upsample2.upsample_conv.weight" in shapes
         else 2
@@ -184,12 +184,12 @@ def inferred(architecture: str, shapes: Table) -> dict[str, int]:
     return arguments
 
 
-def counted(names: Iterable[str], pattern: str) -> int:
+def count_blocks(names: Iterable[str], pattern: str) -> int:
     """One more than the largest number that the pattern finds."""
     return 1 + max((int(found[1]) for name in names if (found := re.match(pattern, name))), default=-1)
 
 
-def checked_hyper_parameters(architecture: str, stated: object) -> dict[str, int]:
+def parse_hyper_parameters(architecture: str, stated: object) -> dict[str, int]:
     if not isinstance(stated, dict):
         raise WeightsError(f"hyper_parameters: expected a JSON object, got {stated!r}")
     for name, value in stated.items():
@@ -198,7 +198,7 @@ def checked_hyper_parameters(architecture: str, stated: object) -> dict[str, int
     return dict(stated)
 
 
-def compare(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int]) -> None:
+def check_shapes(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int]) -> None:
     """Raises WeightsError that names what is missing, unexpected and misshapen. Takes no memory for the network."""
     expected = expected_shapes(architecture, hyper_parameters)
     missing = [name for name in expected if name not in shapes and name not in constants(architecture)]
@@ -209,7 +209,7 @@ def compare(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int
         if name in expected and expected[name] != shape
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-    faults = [f"{kind}: {some(names)}" for kind, names in kinds if names]
+    faults = [f"{kind}: {shorten(names)}" for kind, names in kinds if names]
     if faults:
         arguments = ", ".join(f"{name}={value}" for name, value in hyper_parameters.items())
         raise WeightsError(f"does not fit {architecture}({arguments}); {'; '.join(faults)}")
@@ -237,15 +237,15 @@ def constants(architecture: str) -> dict[str, Tensor]:
     return {prefix + "mean": torch.tensor(MEAN).view(1, 3, 1, 1), prefix + "std": torch.tensor(STD).view(1, 3, 1, 1)}
 
 
-def stranger(keys: set[str]) -> str:
+def describe_unknown(keys: set[str]) -> str:
     if not keys:
         return "holds no tensors"
-    for pattern, network in STRANGERS:
+    for pattern, network in OTHER_NETWORKS:
         if any(re.search(pattern, key) for key in keys):
-            return f"expected IconVSR, BasicVSR or LightVSR, got what looks like {network}: {some(sorted(keys), 3)}"
-    return f"expected IconVSR, BasicVSR or LightVSR, got an unknown network: {some(sorted(keys), 3)}"
+            return f"expected IconVSR, BasicVSR or LightVSR, got what looks like {network}: {shorten(sorted(keys), 3)}"
+    return f"expected IconVSR, BasicVSR or LightVSR, got an unknown network: {shorten(sorted(keys), 3)}"
 
 
-def some(names: Sequence[str], most: int = 6) -> str:
+def shorten(names: Sequence[str], most: int = 6) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -15,8 +15,8 @@ from vs_iconvsr.weights.errors import WeightsError
 
 LIMIT_BYTES = 8 * 2**20  # a full-size IconVSR's is 0.1 MB, with the state of its optimizer 0.3 MB
 LIMIT_OPCODES = 100_000  # with the state of its optimizer such a file takes 50,000
-MOST_DIMENSIONS = 8
-MOST_ITEMS = 2**48
+MAX_DIMENSIONS = 8
+MAX_ITEMS = 2**48
 
 STORAGE_ITEM_BYTES = {
     "torch.DoubleStorage": 8,
@@ -105,10 +105,10 @@ class PickleMachine:
         elif opcode in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif opcode in ("GLOBAL", "INST"):
-            self.stack.append(named(argument))
+            self.stack.append(imported_name(argument))
         elif opcode == "STACK_GLOBAL":
             name, module = self.stack.pop(), self.stack.pop()
-            self.stack.append(named(f"{module} {name}"))
+            self.stack.append(imported_name(f"{module} {name}"))
         elif opcode not in ("PROTO", "FRAME", "STOP"):
             handler = getattr(self, "on_" + opcode.lower(), None)
             if handler is None:
@@ -167,7 +167,7 @@ class PickleMachine:
         word, kind, key, _, num_items = parts[:5]
         if word != "storage" or expect(kind, ImportedName).text not in STORAGE_ITEM_BYTES:
             raise DamagedError("a reference to something other than a storage")
-        if not 0 <= expect(num_items, int) < MOST_ITEMS or (len(parts) > 5 and parts[5] is not None):
+        if not 0 <= expect(num_items, int) < MAX_ITEMS or (len(parts) > 5 and parts[5] is not None):
             raise DamagedError("a storage of negative or astronomic size, or a view of one")
         self.stack.append(Storage(kind.text, expect(key, str), num_items))
 
@@ -200,7 +200,7 @@ PUSH_FRESH: dict[str, Callable[[], Any]] = {
 }
 
 
-def named(argument: str) -> ImportedName:
+def imported_name(argument: str) -> ImportedName:
     """genops gives 'module name'. Raises WeightsError for whatever is no part of a tensor."""
     name = ".".join(argument.split(" ", 1))
     if name not in HARMLESS:
@@ -212,9 +212,9 @@ def named(argument: str) -> ImportedName:
 
 
 def stored_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
-    if not len(expect(shape, tuple)) == len(expect(strides, tuple)) <= MOST_DIMENSIONS:
+    if not len(expect(shape, tuple)) == len(expect(strides, tuple)) <= MAX_DIMENSIONS:
         raise DamagedError(f"a tensor of {len(shape)} dimensions and {len(strides)} strides")
-    if not all(0 <= expect(number, int) < MOST_ITEMS for number in (offset, *shape, *strides)):
+    if not all(0 <= expect(number, int) < MAX_ITEMS for number in (offset, *shape, *strides)):
         raise DamagedError("a tensor of negative or astronomic size")
     end = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True)) + 1
     if math.prod(shape) and end > expect(storage, Storage).num_items:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vs_iconvsr import weights
-from vs_iconvsr.weights.catalogue import DEFAULT_MODEL, OFFICIAL, bundled, locate, models_directory
+from vs_iconvsr.weights.catalogue import DEFAULT_MODEL, OFFICIAL, bundled_files, locate, models_directory
 
 
 @pytest.fixture
@@ -74,14 +74,14 @@ def test_a_file_may_be_named_with_or_without_a_directory(tmp_path: Path, monkeyp
 def test_everything_available_can_be_told_apart(models: Path) -> None:
     (models / OFFICIAL["spynet"].file_name).touch()
     available = {model.name: model for model in weights.available()}
-    assert set(available) == {*bundled(), *OFFICIAL}
+    assert set(available) == {*bundled_files(), *OFFICIAL}
     assert available["spynet"].path == models / OFFICIAL["spynet"].file_name
     assert available["iconvsr_reds4"].path is None
     assert available["iconvsr_reds4"].origin == "official"
 
 
 def test_the_default_model_comes_with_us_and_loads() -> None:
-    if DEFAULT_MODEL not in bundled():
+    if DEFAULT_MODEL not in bundled_files():
         pytest.skip("the default model is not trained yet")
     assert weights.available()[0].name == DEFAULT_MODEL
     assert weights.load(DEFAULT_MODEL).scale == 4
