@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if extra and options.command != "upscale":
         print(f"iconvsr: {options.command}: expected nothing after --, got {' '.join(extra)}", file=sys.stderr)
         return EXIT_FAILED
-    options.extra, options.say, options.stop = extra, print, stop_on_interrupt
+    options.extra, options.print_line, options.stop = extra, print, stop_on_interrupt
     try:
         logging.basicConfig(level=_level(options), format="%(levelname)s %(name)s: %(message)s")
         run: Callable[[argparse.Namespace], int] = options.run
@@ -49,7 +49,7 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
     """Every command by name; only the requested one has its arguments.
 
     A command is a module with `add_parser(commands)`, which sets `run`, a function from the options to an exit code.
-    Options also hold `say` (print), `stop` (see `stop_on_interrupt`) and `extra` (the words after `--`).
+    Options also hold `print_line` (print), `stop` (see `stop_on_interrupt`) and `extra` (the words after `--`).
     """
     import vs_iconvsr
 

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     moments = _frame_numbers(options.frames, source.num_frames) if options.frames else None
     text = compare(source, models, settings_from(options), progress_for("auto", sys.stderr), moments=moments)
     write_atomically(page, text.encode())
-    options.say(str(page))
+    options.print_line(str(page))
     return 0
 
 

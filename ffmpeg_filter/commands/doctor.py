@@ -36,8 +36,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the findings with options.say. Exit code 1 if anything failed, else 0."""
-    say: Callable[[str], object] = options.say
+    """Prints the findings with options.print_line. Exit code 1 if anything failed, else 0."""
+    print_line: Callable[[str], object] = options.print_line
     found = [
         *doctor.checks(),
         doctor.run_check("vspipe", vspipe),
@@ -45,12 +45,12 @@ def run(options: argparse.Namespace) -> int:
     ]
     well = doctor.all_well(found)
     if options.json:
-        say(json.dumps({"ok": well, "checks": [asdict(check) for check in found]}, indent=2))
+        print_line(json.dumps({"ok": well, "checks": [asdict(check) for check in found]}, indent=2))
         return 0 if well else 1
     for check in found:
-        say(f"{check.status:4}  {check.name}: {check.detail}")
+        print_line(f"{check.status:4}  {check.name}: {check.detail}")
         if check.remedy:
-            say(f"      → {check.remedy}")
+            print_line(f"      → {check.remedy}")
     return 0 if well else 1
 
 

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     source = probe(options.input)
     for frame in starts(source, threshold):
         time_s = source.timeline.time_of(frame) - source.timeline.time_of(0)
-        options.say(json.dumps({"frame": frame, "time_s": time_s}) if options.json else f"{frame}\t{time_s:.3f}")
+        options.print_line(json.dumps({"frame": frame, "time_s": time_s}) if options.json else f"{frame}\t{time_s:.3f}")
     return 0
 
 

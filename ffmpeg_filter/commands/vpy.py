@@ -51,5 +51,5 @@ def run(options: argparse.Namespace) -> int:
     executable = find_executable(options.ffmpeg)
     generated = generate_script(probe(options.input), executable, script, output, model=options.model)
     write_atomically(script, generated.text.encode())
-    options.say(generated.command)
+    options.print_line(generated.command)
     return 0

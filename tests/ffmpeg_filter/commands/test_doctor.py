@@ -20,7 +20,7 @@ def asked(*words: str) -> tuple[int, list[str]]:
     top = argparse.ArgumentParser()
     doctor_command.add_parser(top.add_subparsers())
     options, lines = top.parse_args(["doctor", *words]), []
-    options.say = lines.append
+    options.print_line = lines.append
     return options.run(options), lines
 
 

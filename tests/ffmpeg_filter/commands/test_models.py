@@ -31,7 +31,7 @@ def said(*arguments: str) -> tuple[int, list[str]]:
     parser = argparse.ArgumentParser()
     models_command.add_parser(parser.add_subparsers())
     lines: list[str] = []
-    code = models_command.run(parser.parse_args(["models", *arguments]), say=lines.append)
+    code = models_command.run(parser.parse_args(["models", *arguments]), print_line=lines.append)
     return code, lines
 
 

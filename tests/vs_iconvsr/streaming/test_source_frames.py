@@ -55,6 +55,6 @@ def test_without_scene_detection_nothing_is_judged_and_no_frame_starts_a_scene()
 def test_the_least_recently_needed_frames_outside_protected_ranges_go_first() -> None:
     source = SourceFrames(20, detects=False)
     arrive(source, *range(6))
-    assert source.absent([0, 1, 9]) == [9]
+    assert source.missing([0, 1, 9]) == [9]
     assert source.evict(3, [range(3, 4)]) == [2, 4, 5]
     assert [n for n in range(6) if n in source] == [0, 1, 3]
