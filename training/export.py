@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from training.loop.start import build
 from vs_iconvsr import weights
 from vs_iconvsr.networks.propagation import VideoNetwork
 
-LICENCE = "Apache-2.0"
+LICENSE = "Apache-2.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class ModelCard:
     name: str
     command: str
     figures: str = ""
-    licence: str = LICENCE
+    license: str = LICENSE
 
 
 class NoImprovementError(ValueError):
@@ -63,9 +64,17 @@ def export(
             f"got {ours:+.3f} dB; nothing was written; train on more high-quality scenes of the kind that it is for, "
             "or pass --force to export it anyway"
         )
-    provenance = {
+    provenance = _provenance(card, recipe, folder, gains)
+    weights.save(network, path, provenance=provenance, half=half)
+    path.with_suffix(".md").write_text(card_text(card, network, recipe, gains, provenance))
+    return gains
+
+
+def _provenance(card: ModelCard, recipe: Recipe, folder: Path, gains: Mapping[str, float]) -> dict[str, str]:
+    """The metadata of the weight file."""
+    return {
         "name": card.name,
-        "licence": card.licence,
+        "licence": card.license,  # the spelling of the bundled files
         "command": card.command,
         "recipe": as_json(recipe),
         "recipe_sha256": fingerprint(recipe),
@@ -74,9 +83,6 @@ def export(
         "torch": torch.__version__,
         "vs_iconvsr": _version(),
     }
-    weights.save(network, path, provenance=provenance, half=half)
-    path.with_suffix(".md").write_text(card_text(card, network, recipe, gains, provenance))
-    return gains
 
 
 def load_trained(recipe: Recipe, folder: Path) -> VideoNetwork:
@@ -107,7 +113,7 @@ def card_text(
     lines = [
         f"# {card.name}",
         "",
-        f"{type(network).__name__}, x{network.scale}, {parameters:,} parameters. Licence: {card.licence}.",
+        f"{type(network).__name__}, x{network.scale}, {parameters:,} parameters. License: {card.license}.",
         "",
         f"- Made by: `{card.command}`",
         f"- Training data: {_data_line(recipe)}",

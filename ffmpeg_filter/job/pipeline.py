@@ -145,6 +145,11 @@ class FrameReader:
             if picture.index == n:
                 return picture
 
+    def fetch(self, n: int) -> Fetched:
+        """Frame n as a session takes it, see `iterate`."""
+        frame = self.get(n)
+        return Fetched(frame.planes, frame.properties)
+
     def close(self) -> None:
         if self._queue is not None and self._thread is not None:
             self._queue.abort()
@@ -303,10 +308,6 @@ def run_pipeline(
     Closes everything it was given, whatever happens. Raises Interrupted, or what first went wrong.
     """
 
-    def fetch(n: int) -> Fetched:
-        frame = reader.get(n)
-        return Fetched(frame.planes, frame.properties)
-
     def frames() -> Iterator[int]:
         for part in parts:
             writer.begin(part)
@@ -316,7 +317,7 @@ def run_pipeline(
     watch = threading.Thread(target=_close_on_stop, args=(session, should_stop, done), name="stop", daemon=True)
     watch.start()
     try:
-        for _, hr in iterate(session, fetch, frames()):
+        for _, hr in iterate(session, reader.fetch, frames()):
             writer.put(hr.planes)
             on_frame(hr)
             if should_stop():
