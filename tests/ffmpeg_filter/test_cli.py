@@ -80,7 +80,7 @@ def test_the_log_file_holds_the_exact_commands(clip: Make, command: Command, tmp
     assert "kept: 12 frames" in log.read_text()
     assert "libx264" not in err
     command(tmp_path / "in.mkv", tmp_path / "out.mkv", "--log-file", log)
-    assert "ended by: output: it exists already" in log.read_text()
+    assert "ended by: output: expected a new file, got one that exists" in log.read_text()
 
 
 def test_options_after_two_dashes_go_to_the_encoder(clip: Make, command: Command, tmp_path: Path) -> None:
@@ -211,7 +211,10 @@ def test_output_that_is_a_link_to_the_input(clip: Make, command: Command, tmp_pa
 def test_output_exists(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     (tmp_path / "out.mkv").write_text("precious")
-    failed(command(source, tmp_path / "out.mkv"), r"output: it exists already: .*out\.mkv; pass --overwrite")
+    failed(
+        command(source, tmp_path / "out.mkv"),
+        r"output: expected a new file, got one that exists: .*out\.mkv; pass --overwrite",
+    )
     assert (tmp_path / "out.mkv").read_text() == "precious"
     assert command(source, tmp_path / "out.mkv", "--overwrite")[0] == 0
     assert probe(tmp_path / "out.mkv").num_frames == 12

@@ -82,5 +82,5 @@ def test_a_script_that_exists_is_not_replaced(clip: Make, capsys: pytest.Capture
     source = clip("in.mkv", "-c:v", "libx264")
     source.with_name("in.mkv.vpy").write_text("mine")
     assert cli.main(["vpy", str(source)]) == 1
-    assert "script: it exists already" in capsys.readouterr().err
+    assert "script: expected a new file, got one that exists" in capsys.readouterr().err
     assert source.with_name("in.mkv.vpy").read_text() == "mine"

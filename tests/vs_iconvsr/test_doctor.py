@@ -82,7 +82,7 @@ def test_a_core_without_us_says_why_vapoursynth_refused(tmp_path: Path, monkeypa
 
 def test_an_old_python_fails_with_the_version_needed() -> None:
     check = doctor.python_version((3, 11, 4))
-    assert (check.status, check.remedy) == (FAIL, "make an environment with Python 3.12")
+    assert (check.status, check.remedy) == (FAIL, "create an environment with Python 3.12")
     assert check.detail.startswith("3.11.4 on ")
     assert check.detail.endswith("expected 3.12 or newer")
 
@@ -116,7 +116,7 @@ def test_the_doctor_comes_without_torch() -> None:
 
 def test_without_vapoursynth_the_namespace_check_points_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vapoursynth", None)
-    assert doctor.namespace_answers().remedy == "see the check named VapourSynth"
+    assert doctor.namespace_answers().remedy == "see the VapourSynth check"
     assert doctor.plugin_loads().status == FAIL
 
 

@@ -133,7 +133,7 @@ def test_an_old_ffmpeg_works_and_what_it_cannot_keep_is_named(
     monkeypatch.setattr(children, "find_executable", lambda _: old)
     found = doctor_command.ffmpeg_check()
     assert found.status == WARN
-    assert "works, but cannot keep rotation in .mkv and HDR10 metadata but by x265" in found.detail
+    assert "works, but cannot write rotation in .mkv and HDR10 metadata (except with x265)" in found.detail
     assert "5.1 is the oldest that works" in found.remedy
 
 

@@ -35,8 +35,8 @@ def test_a_name_must_leave_room_for_that_of_the_work_directory(checked: Callable
     ("name", "message"),
     [
         ("in.mkv", "expected another file than the input, got the same"),
-        ("no/out.mkv", r"expected an existing folder, got .*/no; make it first: mkdir -p"),
-        ("there.mkv", r"it exists already: .*there\.mkv; pass --overwrite"),
+        ("no/out.mkv", r"expected an existing folder, got .*/no; create it first: mkdir -p"),
+        ("there.mkv", r"expected a new file, got one that exists: .*there\.mkv; pass --overwrite"),
         ("folder", r"expected a file name, got a folder: .*folder; name the file: .*folder/OUT\.mkv"),
         ("fifo.mkv", r"expected a file name, got a pipe or a device: .*fifo\.mkv; see iconvsr pipe"),
         ("blocked.mkv", r"expected .*blocked\.mkv\.iconvsr for the parts, got a file of that name; move it away"),

@@ -88,7 +88,7 @@ def test_pictures_hold_the_values_of_the_frames(clip: Make, upscaled: Upscaled, 
 
 def test_pictures_that_exist_are_not_replaced(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     (tmp_path / "out_000.png").write_text("mine")
-    with pytest.raises(ValueError, match=r"it exists already: .*out_000\.png; pass --overwrite"):
+    with pytest.raises(ValueError, match=r"expected new images, got one that exists: .*out_000\.png; pass --overwrite"):
         upscaled(clip("in.mkv", "-c:v", "ffv1"), tmp_path / "out_%03d.png", speed=None)
 
 
@@ -168,7 +168,9 @@ def test_any_picture_in_the_way_is_found_before_the_work(
 ) -> None:
     folder = series()
     (tmp_path / "out_0012.png").write_text("mine")
-    with pytest.raises(ValueError, match=r"it exists already: .*out_0012\.png; pass --overwrite"):
+    with pytest.raises(
+        ValueError, match=r"expected new images, got one that exists: .*out_0012\.png; pass --overwrite"
+    ):
         upscaled(folder, tmp_path / "out_%04d.png", rate=Fraction(24), speed=None)
     with pytest.raises(ValueError, match=r"expected other names than those of the input, got the same: .*shot_0005"):
         upscaled(folder, folder / "shot_%04d.png", rate=Fraction(24), speed=None, overwrite=True)
