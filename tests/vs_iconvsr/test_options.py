@@ -132,5 +132,5 @@ LOWEST: list[tuple[Callable[[object], object], object]] = [
 
 
 @pytest.mark.parametrize(("parse", "value"), LOWEST)
-def test_a_value_at_the_limit_is_taken(parse: Callable[[object], object], value: object) -> None:
+def test_a_value_at_the_limit_is_accepted(parse: Callable[[object], object], value: object) -> None:
     assert parse(value) == value

@@ -36,14 +36,14 @@ def said(*arguments: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("list",)])
-def test_the_list_tells_what_is_here_and_where(arguments: tuple[str, ...], models: Path) -> None:
+def test_the_list_shows_what_is_installed_and_where(arguments: tuple[str, ...], models: Path) -> None:
     code, lines = said(*arguments)
     assert code == 0
     assert any(line.startswith("iconvsr_reds4 ") and "not downloaded" in line for line in lines)
     assert lines[-1] == f"Downloads are stored in {models}"
 
 
-def test_info_tells_network_layout_and_hash(theirs: Path) -> None:
+def test_info_prints_network_layout_and_hash(theirs: Path) -> None:
     code, lines = said("info", str(theirs))
     assert code == 0
     assert "layout: MMagic, PyTorch" in lines
