@@ -1,4 +1,4 @@
-"""Which network a table of keys and shapes belongs to: names in all layouts, hyper-parameters, strict comparison."""
+"""Which network a table of keys and shapes belongs to: key names, hyper-parameters, strict comparison."""
 
 import json
 import re
@@ -150,7 +150,7 @@ def architecture_of(shapes: Table) -> str | None:
 
 
 def infer_hyper_parameters(architecture: str, shapes: Table) -> dict[str, int]:
-    """The arguments of the network that has these shapes; keyframe_stride leaves no trace and is as published."""
+    """The arguments of the network with these shapes; keyframe_stride leaves no trace and is assumed as published."""
 
     def side(key: str, dim: int) -> int:
         shape = shapes.get(key, ())
@@ -185,7 +185,7 @@ def infer_hyper_parameters(architecture: str, shapes: Table) -> dict[str, int]:
 
 
 def count_blocks(names: Iterable[str], pattern: str) -> int:
-    """One more than the largest number that the pattern finds."""
+    """The largest number that the pattern finds, plus one."""
     return 1 + max((int(found[1]) for name in names if (found := re.match(pattern, name))), default=-1)
 
 
@@ -199,7 +199,7 @@ def parse_hyper_parameters(architecture: str, stated: object) -> dict[str, int]:
 
 
 def check_shapes(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int]) -> None:
-    """Raises WeightsError that names what is missing, unexpected and misshapen. Takes no memory for the network."""
+    """Raises WeightsError naming what is missing, unexpected and misshapen. Allocates no memory for the network."""
     expected = expected_shapes(architecture, hyper_parameters)
     missing = [name for name in expected if name not in shapes and name not in constants(architecture)]
     unexpected = [f"{name} {list(shapes[name])}" for name in shapes if name not in expected]
@@ -222,15 +222,15 @@ def expected_shapes(architecture: str, hyper_parameters: Mapping[str, int]) -> d
 
 
 def build(architecture: str, hyper_parameters: Mapping[str, int]) -> AnyNetwork:
-    """The network with fresh weights. Raises WeightsError for arguments that it does not take."""
+    """The network with initial weights. Raises WeightsError for arguments that it does not accept."""
     try:
         return ARCHITECTURES[architecture](**hyper_parameters)
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"no such {architecture}: {error}") from error
+        raise WeightsError(f"{architecture}: {error}") from error
 
 
 def constants(architecture: str) -> dict[str, Tensor]:
-    """Tensors that some files leave out because they never change: SPyNet's mean and standard deviation of images."""
+    """Tensors that some files omit because they never change: SPyNet's mean and standard deviation of images."""
     prefix = {"SPyNet": "", "BasicVSR": "spynet.", "IconVSR": "spynet."}.get(architecture)
     if prefix is None:
         return {}

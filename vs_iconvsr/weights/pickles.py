@@ -1,7 +1,7 @@
 """What a PyTorch pickle would build, read from its opcodes: nothing is unpickled, called, imported or allocated.
 
 torch.load(weights_only=True) comes after this and only for what passed: it refuses foreign code as well, but it
-believes the sizes that a file states, and it cannot say in a user's words what is wrong.
+trusts the sizes that a file states, and its errors do not tell a user what is wrong.
 """
 
 import io
@@ -65,14 +65,14 @@ class StoredTensor:
 
 
 class DamagedError(ValueError):
-    """The opcodes make no sense; the caller knows the file's name and why that may be."""
+    """The opcodes make no sense; the caller knows the name of the file and the likely cause."""
 
 
 def read(stream: io.BytesIO) -> Any:
-    """The object of the next pickle in the stream, which is left behind its end.
+    """The object of the next pickle in the stream, which is left after its end.
 
-    Plain values are themselves; a tensor is a StoredTensor. Raises WeightsError where the pickle names anything that is
-    no part of a tensor, and DamagedError where it makes no sense.
+    Plain values are themselves; a tensor is a StoredTensor. Raises WeightsError if the pickle names anything that is
+    not part of a tensor, and DamagedError if it makes no sense.
     """
     machine = PickleMachine()
     try:
@@ -159,7 +159,7 @@ class PickleMachine:
             target[expect(key, str, int)] = value
 
     def on_build(self) -> None:
-        self.stack.pop()  # attributes of an OrderedDict, which nobody needs: the versions of its modules
+        self.stack.pop()  # attributes of an OrderedDict, which are not needed: the versions of its modules
         expect(self.stack[-1], dict)
 
     def on_binpersid(self) -> None:
@@ -201,12 +201,12 @@ PUSH_FRESH: dict[str, Callable[[], Any]] = {
 
 
 def imported_name(argument: str) -> ImportedName:
-    """genops gives 'module name'. Raises WeightsError for whatever is no part of a tensor."""
+    """genops gives 'module name'. Raises WeightsError for anything that is not part of a tensor."""
     name = ".".join(argument.split(" ", 1))
     if name not in HARMLESS:
         raise WeightsError(
-            f"expected tensors only, got a pickle that runs {name!r} when it is opened. Nothing of it was run. "
-            "If you trust where it comes from, have its tensors saved alone: torch.save({'state_dict': ...}, ...)"
+            f"expected tensors only, got a pickle that runs {name!r} when it is loaded; nothing was run; if you "
+            "trust its source, ask for a file with the tensors alone: torch.save({'state_dict': ...}, ...)"
         )
     return ImportedName(name)
 
