@@ -154,7 +154,7 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         dither=settings.dither,
         matrix=settings.matrix,
         working_bytes=network.working_values * largest_px * value_bytes + 12 * width * height * network.scale**2,
-        frame_bytes=(network.carried_channels * value_bytes + 3 * 4) * total_px,
+        frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
     )
 
 
