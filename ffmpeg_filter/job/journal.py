@@ -165,18 +165,6 @@ class Journal:
         atomic.replace(temporary, self.part(number))
         atomic.write_atomically(_sidecar(self.part(number)), json.dumps(sidecar).encode())
 
-    def adopt(self, number: int, frames: int, maker: "Journal") -> None:
-        """Moves in a part that was committed to the journal `maker`, on the same file system, and removes that one.
-
-        Raises JournalError if it is not whole.
-        """
-        if not maker.is_done(number, frames):
-            raise JournalError(f"{maker.folder}: expected a whole part {number}, got none")
-        maker.part(number).replace(self.part(number))
-        _sidecar(maker.part(number)).replace(_sidecar(self.part(number)))
-        atomic.sync(self.folder)
-        maker.remove()
-
     def remove(self) -> None:
         """Deletes the work directory of a finished job; last of all the note that it is finished."""
         for path in self.folder.iterdir():
