@@ -18,7 +18,11 @@ from vs_iconvsr import weights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0 when done, 1 after an error (reported on one line), 3 if stopped after saving."""
+    """Run one command.
+
+    Returns 0 when done, 1 after an error (reported on one line), 3 if stopped after saving, 130 if interrupted before
+    there was anything to save.
+    """
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if parsed.threads:
@@ -28,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TrainingError, FlowGateError, weights.WeightsError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("training: interrupted", file=sys.stderr)
+        return 130
     return code
 
 

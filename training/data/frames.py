@@ -31,6 +31,9 @@ class FrameFolders:
     def __len__(self) -> int:
         return len(self.sequences)
 
+    def name(self, i: int) -> str:
+        return str(self.sequences[i].frames[0].parent)
+
     def shape(self, i: int) -> tuple[int, int, int]:
         sequence = self.sequences[i]
         with Image.open(sequence.frames[0]) as first:
