@@ -61,6 +61,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
         window_px=arguments.window,
         downscale=arguments.downscale,
         held_out=arguments.held_out,
+        most_gib=arguments.most_gib,
     )
     with folders.writing(arguments.out):
         scenes = prepare(find_videos(arguments.videos), arguments.out, preparation)

@@ -50,7 +50,7 @@ def load_batches[T](source: Batches[T], steps: range, options: RunOptions) -> It
     if options.workers == 0:
         yield from (source[step] for step in steps)
         return
-    loader = torch.utils.data.DataLoader(
+    loader: torch.utils.data.DataLoader[T] = torch.utils.data.DataLoader(
         source,  # type: ignore[arg-type]  # it needs less than its annotation demands
         batch_size=None,
         sampler=steps,
