@@ -18,13 +18,14 @@ PLANNER = tuple(
 ARROWS = {
     "vs_iconvsr": (),
     "vs_iconvsr.atomic": (),
+    "vs_iconvsr.locks": (),
     "vs_iconvsr.openmp": (),
     "vs_iconvsr.options": (),
     "vs_iconvsr.segments": (),
     "vs_iconvsr.networks": ("vs_iconvsr.networks",),
     "vs_iconvsr.colorspace": ("vs_iconvsr.colorspace",),
     "vs_iconvsr.scenes": ("vs_iconvsr.colorspace", "vs_iconvsr.scenes"),
-    "vs_iconvsr.weights": ("vs_iconvsr.networks", "vs_iconvsr.weights", "vs_iconvsr.atomic"),
+    "vs_iconvsr.weights": ("vs_iconvsr.networks", "vs_iconvsr.weights", "vs_iconvsr.atomic", "vs_iconvsr.locks"),
     "vs_iconvsr.engine": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.engine"),
     "vs_iconvsr.plan": (
         "vs_iconvsr.networks",
@@ -56,6 +57,7 @@ ARROWS = {
         "vs_iconvsr.scenes",
         "vs_iconvsr.colorspace",
         "vs_iconvsr.atomic",
+        "vs_iconvsr.locks",
         "training",
     ),
 }

@@ -18,7 +18,11 @@ from vs_iconvsr import weights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0 when done, 1 after an error (reported on one line), 3 if stopped after saving."""
+    """Run one command.
+
+    Returns 0 when done, 1 after an error (reported on one line), 3 if stopped after saving, 130 if interrupted before
+    there was anything to save.
+    """
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if parsed.threads:
@@ -28,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TrainingError, FlowGateError, weights.WeightsError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("training: interrupted", file=sys.stderr)
+        return 130
     return code
 
 
@@ -60,13 +67,16 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", type=Path, nargs="+", help="video files, or folders that contain them")
-    parser.add_argument("--out", type=Path, required=True, help="data folder to create")
+    parser.add_argument("--out", type=Path, required=True, help="data folder to create, or to add to")
     parser.add_argument("--frames", type=int, default=Preparation.frames, help="frames per sequence")
     parser.add_argument("--window", type=int, default=Preparation.window_px, metavar="PX", help="size of these frames")
     parser.add_argument(
         "--downscale", type=int, default=1, metavar="N", help="shrink N times first, for footage that is soft"
     )
     parser.add_argument("--held-out", type=float, default=Preparation.held_out, help="share of scenes for validation")
+    parser.add_argument(
+        "--most-gib", type=float, default=Preparation.most_gib, metavar="GIB", help="room for all sequences on the disk"
+    )
     parser.set_defaults(run=commands.run_prepare)
 
 

@@ -1,11 +1,13 @@
 """What each training command does with its parsed arguments. Each function returns the exit code."""
 
 import argparse
+import contextlib
 import math
 import sys
 import time
 from pathlib import Path
 
+from training import folders
 from training.data.frames import FrameFolders, open_frames
 from training.data.prepare import Preparation, find_videos, prepare
 from training.data.sequences import open_sequences
@@ -25,8 +27,8 @@ from training.evaluate import (
     save_side_by_side,
 )
 from training.export import ModelCard, export
-from training.loop.processes import first_process_first, join_processes, leave_processes
-from training.loop.recipe import Recipe, read_recipe
+from training.loop.processes import first_process_first, is_first_process, join_processes, leave_processes
+from training.loop.recipe import Data, Recipe, read_recipe
 from training.loop.run_options import RunOptions, RunStopped
 from training.loop.start import build, starting_network
 from training.loop.train import train
@@ -39,13 +41,18 @@ RGB_LAYOUTS = ("reds", "reds4")  # measured in RGB; all others on luma
 
 def run_synthesise(arguments: argparse.Namespace) -> int:
     data = _recipe(arguments).data
+    with folders.writing(arguments.data):
+        _synthesise(data, arguments)
+    return 0
+
+
+def _synthesise(data: Data, arguments: argparse.Namespace) -> None:
     for name, generator in ((data.train, data.train_generator), (data.held_out, data.held_out_generator)):
         if generator is not None:
             folder, image = arguments.data / name, arguments.data / f"{name}.png"
             synthesise(generator, folder, device=arguments.device)
             contact_sheet(folder, image)
             print(f"{folder}: {generator.clips} clips; for a preview, open {image}")
-    return 0
 
 
 def run_prepare(arguments: argparse.Namespace) -> int:
@@ -54,8 +61,10 @@ def run_prepare(arguments: argparse.Namespace) -> int:
         window_px=arguments.window,
         downscale=arguments.downscale,
         held_out=arguments.held_out,
+        most_gib=arguments.most_gib,
     )
-    scenes = prepare(find_videos(arguments.videos), arguments.out, preparation)
+    with folders.writing(arguments.out):
+        scenes = prepare(find_videos(arguments.videos), arguments.out, preparation)
     for scene in scenes:
         print(f"{scene.video}: frames {scene.start} to {scene.stop - 1}: {scene.verdict}")
     kept = sum(scene.verdict == "kept" for scene in scenes)
@@ -94,10 +103,20 @@ def run_train(arguments: argparse.Namespace) -> int:
         until=time.monotonic() + 60.0 * arguments.minutes if arguments.minutes else math.inf,
         tensorboard=arguments.tensorboard,
     )
+    only_run = folders.writing(arguments.out) if is_first_process() else contextlib.nullcontext()
+    with only_run, folders.reading(arguments.data):
+        done = _train(recipe, arguments, options)
+    leave_processes()
+    if not done:
+        print("stopped and saved; run the same command again to resume", file=sys.stderr)
+    return 0 if done else 3
+
+
+def _train(recipe: Recipe, arguments: argparse.Namespace, options: RunOptions) -> bool:
     try:
         with first_process_first():
             start = starting_network(recipe, arguments.out, arguments.data, options=options)
-        done = train(
+        return train(
             recipe,
             arguments.out,
             train_set=open_sequences(arguments.data / recipe.data.train, recipe.data.layout),
@@ -106,11 +125,7 @@ def run_train(arguments: argparse.Namespace) -> int:
             options=options,
         )
     except RunStopped:
-        done = False
-    leave_processes()
-    if not done:
-        print("stopped and saved; run the same command again to resume", file=sys.stderr)
-    return 0 if done else 3
+        return False
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:

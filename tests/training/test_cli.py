@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from training.cli import main
+from training.folders import writing
 from vs_iconvsr import weights
 
 RECIPE = """
@@ -85,6 +86,16 @@ def test_a_time_limit_has_its_own_exit_code_and_the_same_command_resumes(recipe:
     assert main(["train", *common, "--out", str(run), "--minutes", "0.0001"]) == 3
     assert (run / "last.pt").exists()
     assert main(["train", *common, "--out", str(run), "--recompute"]) == 0
+
+
+def test_a_second_run_in_one_folder_is_refused_on_one_line(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with writing(tmp_path / "run"):
+        assert main(["train", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "expected a folder that no other command uses" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("layout", "shown"), [("reds4", "RGB"), ("vid4", "Y"), ("udm10", "Y"), ("vimeo90k-test", "Y")])

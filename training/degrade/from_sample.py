@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.data.examine import COMBING_LIMIT, combing
 from training.data.frames import open_frames
-from training.data.prepare import COMBING_LIMIT, combing, frames_of
 from training.data.synthesise import Generator, clips
+from training.data.videos import frames_of
 from training.degrade.codecs import TREE_CRF, stream_quantiser
 from training.degrade.degradation import Degradation, degrade
 from training.degrade.measures import WINDOW_PX, detail, measure

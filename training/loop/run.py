@@ -149,6 +149,7 @@ class TrainingRun:
         if state is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.rank == 0:
+                self._set_aside_results()
                 (self.folder / "recipe.json").write_text(as_json(self.recipe) + "\n")
             return
         # Parsed as a recipe, so that keys which did not exist yet have their default values.
@@ -207,6 +208,14 @@ class TrainingRun:
             self.step,
         )
         self.metrics.write(self.step, rolled_back_from=failed)
+
+    def _set_aside_results(self) -> None:
+        """A run without a checkpoint begins again; weights that an earlier one left are renamed, not written over."""
+        best, before = (self.folder / name for name in ("average.safetensors", "average.before.safetensors"))
+        if best.exists():
+            best.replace(before)
+            logger.warning("%s: expected a checkpoint beside the best weights, got none; kept as %s", best, before.name)
+        self.metrics.discard_after(-1)
 
     def _gains(self, sequences: Sequences) -> dict[str, float]:
         return held_out.gains(

@@ -25,9 +25,6 @@ def train(
     On a CPU with one process, a run that was killed and resumed gives the same bits as one that was not.
     """
     run = TrainingRun(recipe, folder, start, options)
-    run.resume()
-    if run.step == 0:
-        run.measure_start(held_out_set)
     source = BatchSource(
         train_set,
         recipe.patches,
@@ -39,6 +36,9 @@ def train(
     )
     total, watch = recipe.optimiser.steps, recipe.watch
     with stop_requests(options) as stop_requested:
+        run.resume()
+        if run.step == 0:
+            run.measure_start(held_out_set)
         while run.step < total:
             for batch in run.clock.count_waiting(load_batches(source, range(run.step, total), options)):
                 if not run.learn(batch):

@@ -141,6 +141,24 @@ def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(clips: Path, tmp_p
     assert _step(tmp_path) == 3
 
 
+def test_a_run_whose_checkpoints_are_damaged_stops_and_keeps_its_best_weights(clips: Path, tmp_path: Path) -> None:
+    run(recipe(steps=6), clips, tmp_path)
+    best = (tmp_path / "average.safetensors").read_bytes()
+    for name in (checkpoint.LAST, checkpoint.PREVIOUS):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:500])
+    with pytest.raises(
+        TrainingError, match=r"expected a checkpoint that can be read, got damaged ones: last\.pt, prev"
+    ):
+        run(recipe(steps=6), clips, tmp_path)
+    assert (tmp_path / "average.safetensors").read_bytes() == best
+
+
+def test_best_weights_without_a_checkpoint_are_kept_under_another_name(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "average.safetensors").write_bytes(b"of an earlier run")
+    run(recipe(steps=1), clips, tmp_path)
+    assert (tmp_path / "average.before.safetensors").read_bytes() == b"of an earlier run"
+
+
 def test_sigterm_saves_and_stops(clips: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(command(recipe(steps=100_000), clips, tmp_path), cwd=Path(__file__).parents[3])
     deadline = time.monotonic() + 60
