@@ -95,7 +95,8 @@ def _forward_branch(tiles: Sequence[TileState], segment: Segment, tiled: TiledNe
             tile.forward(n - first)
             yield None
     for n in segment.kept:
-        hr = torch.empty(3, scale * tiled.height, scale * tiled.width, device=tiled.device)
+        size = (3, scale * tiled.height, scale * tiled.width)
+        hr = torch.empty(size, dtype=torch.float32, device=tiled.device)
         for i, tile in enumerate(tiles):
             tile.forward(n - first)
             tile.paste(hr, n - first)
