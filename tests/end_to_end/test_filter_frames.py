@@ -149,3 +149,15 @@ def test_another_format_and_matrix_are_delivered_on_request(plain_model: Path) -
     assert (frame.props["_Matrix"], frame.props["_Range"]) == (9, 0)
     for plane in range(3):
         assert abs(int(np.asarray(frame[plane])[8, 8]) - int(np.asarray(expected[plane])[2, 2])) <= 1
+
+
+@pytest.mark.parametrize("target", [vs.YUV420P8, vs.YUV444P16, vs.YUV422PS, vs.RGB24, vs.RGBS])
+@pytest.mark.parametrize("source", [vs.GRAY8, vs.GRAY16, vs.GRAYS])
+def test_a_gray_clip_stays_without_color_in_any_format(tiny_model: Path, source: int, target: int) -> None:
+    gray = make_source(num_frames=2).std.ShufflePlanes(0, vs.GRAY).resize.Point(format=source)
+    frame = core.iconvsr.Upscale(gray, model=str(tiny_model), format=target).get_frame(1)
+    planes = [np.asarray(frame[plane]) for plane in range(3)]
+    neutral = 0 if frame.format.sample_type == vs.FLOAT else 1 << (frame.format.bits_per_sample - 1)
+    expected = planes[0] if frame.format.color_family == vs.RGB else neutral
+    assert np.ptp(planes[0]) > 0
+    assert all((plane == expected).all() for plane in planes[1:])

@@ -62,9 +62,9 @@ def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype) 
         key: value.to(device, dtype if value.is_floating_point() else value.dtype)
         for key, value in network.state_dict().items()
     }
-    copy = type(network)(**network.hyper_parameters).eval().requires_grad_(False)
+    with torch.device("meta"):  # no initial weights: they would shift a caller's random numbers
+        copy = type(network)(**network.hyper_parameters).eval().requires_grad_(False)
     copy.load_state_dict(state, assign=True)
-    copy.to(device)
     if uses_fast_convolutions(device, dtype):
         fast.use_fast_convolutions(copy)
     return copy

@@ -163,11 +163,16 @@ class Converter:
         height, width = rgb.shape[-2:]
         color = colorspace.output_colorimetry(frame.color, self.source, self.target, width, height, matrix=self.matrix)
         with torch.inference_mode():
-            planes = colorspace.from_rgb(rgb, self.target, color, dither=self.dither)
-            planes = tuple(plane.cpu() for plane in planes)
+            planes = tuple(plane.cpu() for plane in self._planes(rgb, frame.color.matrix, color))
         properties: dict[str, int | None] = dict.fromkeys(colorspace.COLOR_PROPERTIES)
         properties |= colorspace.properties_of(color, self.target)
         if self.marks_cuts and not frame.is_marked:
             properties |= {scenes.PREV: int(starts), scenes.NEXT: int(ends)}
         properties["IconVSRSegmentStart"] = segment
         return HrFrame(planes, color, properties, segment, frame.user_data)
+
+    def _planes(self, rgb: Tensor, source_matrix: int, color: Colorimetry) -> Planes:
+        """A GRAY source has no color: what the network adds of it is taken away."""
+        if self.source.family == "GRAY":
+            return colorspace.gray_from_rgb(rgb, self.target, color, matrix=source_matrix, dither=self.dither)
+        return colorspace.from_rgb(rgb, self.target, color, dither=self.dither)

@@ -234,7 +234,11 @@ def constants(architecture: str) -> dict[str, Tensor]:
     prefix = {"SPyNet": "", "BasicVSR": "spynet.", "IconVSR": "spynet."}.get(architecture)
     if prefix is None:
         return {}
-    return {prefix + "mean": torch.tensor(MEAN).view(1, 3, 1, 1), prefix + "std": torch.tensor(STD).view(1, 3, 1, 1)}
+    values = {"mean": MEAN, "std": STD}
+    return {
+        prefix + name: torch.tensor(value, dtype=torch.float32, device="cpu").view(1, 3, 1, 1)
+        for name, value in values.items()
+    }
 
 
 def describe_unknown(keys: set[str]) -> str:
