@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ffmpeg_filter.job.queue import events as do
 from ffmpeg_filter.job.queue.events import Action, Begin, Entry, Found, QueueRules
-from ffmpeg_filter.job.queue.machine import QueueMachine
+from ffmpeg_filter.job.queue.machine import POLL_S, QueueMachine
 
 RULES = QueueRules(settings={"model": "m", "crf": "16"})
 
@@ -131,6 +131,16 @@ def test_a_source_that_changed_between_scan_and_job_is_known_as_the_job_read_it(
     machine.handle(do.Published("/shelf/a.mkv", 8, 100, 1.0))
     again = QueueMachine(machine.entries, RULES).handle(scanned(found("a.mkv", 12), existing=frozenset({"a.mkv"})))
     assert isinstance(again[0], do.Skip)
+
+
+def test_a_watching_queue_does_not_report_a_file_again_that_changed_between_scan_and_job() -> None:
+    machine = QueueMachine((), replace(RULES, settle_s=0))
+    machine.handle(scanned(found("a.mkv")))
+    machine.handle(do.Begun("/shelf/a.mkv", found("a.mkv", 12).identity))
+    machine.handle(do.Published("/shelf/a.mkv", 8, 100, 1.0))
+    again = machine.handle(scanned(found("a.mkv", 12), existing=frozenset({"a.mkv"})))
+    assert again == [do.WaitAndScan(POLL_S)]
+    assert (machine.counts().done, machine.counts().skipped) == (1, 0)
 
 
 # ---- stopping and failing ----
