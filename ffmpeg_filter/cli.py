@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from ffmpeg_filter.commands import train as train_command
+from ffmpeg_filter.commands.arguments import CommandParser
 from vs_iconvsr.openmp import let_threads_sleep
 
 EXIT_FAILED = 1
@@ -53,7 +54,8 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
     """
     import vs_iconvsr
 
-    top = argparse.ArgumentParser(prog="iconvsr", description="Upscales video with IconVSR, BasicVSR and relatives.")
+    description = "Upscales video with IconVSR, BasicVSR and relatives."
+    top: argparse.ArgumentParser = CommandParser(prog="iconvsr", description=description)
     top.add_argument("--version", action="version", version=f"iconvsr {vs_iconvsr.__version__}")
     top.add_argument(
         "--log", choices=("debug", "info", "warning"), default="warning", help="how much to log (default: %(default)s)"
@@ -66,7 +68,7 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
 
 
 _COMMANDS = {
-    "upscale": "upscale a video file, with its sound, subtitles, chapters and timestamps",
+    "upscale": "upscale video files, with their sound, subtitles, chapters and timestamps",
     "pipe": "upscale from standard input to standard output, between two ffmpegs",
     "compare": "compare models on difficult moments of a video: an HTML page with sliders",
     "vpy": "write a VapourSynth script for a video, and print how to encode it",

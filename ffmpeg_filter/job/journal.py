@@ -64,13 +64,10 @@ class Journal:
     def hold(self) -> Iterator[Self]:
         """Creates the folder and locks it for this block. Raises JournalError if another process works in it."""
         self.folder.mkdir(exist_ok=True)
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(locks.hold(self.folder / LOCK))
-            except BlockingIOError as error:
-                raise JournalError(
-                    f"{self.folder}: another run works on this output; wait for it, or choose another output"
-                ) from error
+        refusal = JournalError(
+            f"{self.folder}: another run works on this output; wait for it, or choose another output"
+        )
+        with locks.hold(self.folder / LOCK, refusal):
             try:
                 yield self
             finally:
