@@ -18,6 +18,7 @@ PLANNER = tuple(
 ARROWS = {
     "vs_iconvsr": (),
     "vs_iconvsr.atomic": (),
+    "vs_iconvsr.extras": (),
     "vs_iconvsr.openmp": (),
     "vs_iconvsr.options": (),
     "vs_iconvsr.segments": (),
@@ -56,6 +57,7 @@ ARROWS = {
         "vs_iconvsr.scenes",
         "vs_iconvsr.colorspace",
         "vs_iconvsr.atomic",
+        "vs_iconvsr.extras",
         "training",
     ),
 }

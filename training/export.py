@@ -141,6 +141,6 @@ def _check_recipe(recipe: Recipe, folder: Path) -> None:
 
 def _version() -> str:
     try:
-        return importlib.metadata.version("vs-iconvsr")
+        return importlib.metadata.version("vapoursynth-iconvsr")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"

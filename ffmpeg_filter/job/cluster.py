@@ -52,7 +52,7 @@ class Cluster:
 
     def __init__(self, address: str, progress: Progress, stop: threading.Event) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise JobError("cluster: expected the package ray, got none; install it: pip install 'vs-iconvsr[cluster]'")
+            raise JobError("cluster: expected the package ray, found none; pip install 'vapoursynth-iconvsr[cluster]'")
         self._address, self._progress, self._stop = address, progress, stop
         self._connected = False
         self._left_out: dict[str, str] = {}  # a node's id: its name and why

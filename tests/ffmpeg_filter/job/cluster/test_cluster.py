@@ -80,13 +80,13 @@ def ray() -> Iterator[Any]:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("RAY_health_check_failure_threshold", "2")
         environment.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves them on a busy machine
-        yield pytest.importorskip("ray", reason="ray is not installed: pip install 'vs-iconvsr[cluster]'")
+        yield pytest.importorskip("ray", reason="ray is not installed: pip install 'vapoursynth-iconvsr[cluster]'")
 
 
 def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(
-        JobError, match=r"cluster: expected the package ray, got none.*pip install 'vs-iconvsr\[cluster\]'"
+        JobError, match=r"cluster: expected the package ray, found none; pip install 'vapoursynth-iconvsr\[cluster\]'"
     ):
         Cluster("auto", Recorder(), threading.Event())
 
