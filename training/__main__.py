@@ -6,7 +6,7 @@ from vs_iconvsr.extras import with_extra_named
 
 if __name__ == "__main__":
     try:
-        from training.cli import main
+        from .cli import main
     except ImportError as error:
         sys.exit(f"training: {with_extra_named(error)}")
     sys.exit(main())

@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from training.degrade.resize import imresize, to_bytes
-from training.metrics import luma
 from vs_iconvsr import scenes
 from vs_iconvsr.atomic import open_atomically
 from vs_iconvsr.colorspace import Format, usual_matrix
+
+from ..degrade.resize import imresize, to_bytes
+from ..metrics import luma
 
 logger = logging.getLogger(__name__)
 

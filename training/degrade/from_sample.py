@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.frames import open_frames
-from training.data.prepare import COMBING_LIMIT, combing, frames_of
-from training.data.synthesise import Generator, clips
-from training.degrade.codecs import TREE_CRF, stream_quantiser
-from training.degrade.degradation import Degradation, degrade
-from training.degrade.measures import WINDOW_PX, detail, measure
-from training.degrade.regression import PARTS, Estimate, StrengthRegression
-from training.metrics import luma
+from ..data.frames import open_frames
+from ..data.prepare import COMBING_LIMIT, combing, frames_of
+from ..data.synthesise import Generator, clips
+from ..metrics import luma
+from .codecs import TREE_CRF, stream_quantiser
+from .degradation import Degradation, degrade
+from .measures import WINDOW_PX, detail, measure
+from .regression import PARTS, Estimate, StrengthRegression
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from training.loop.run_options import TrainingError
 from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.extras import with_extra_named
+
+from .run_options import TrainingError
 
 FILE = "metrics.jsonl"
 
