@@ -13,6 +13,7 @@ from types import FrameType
 
 from ffmpeg_filter.commands import train as train_command
 from ffmpeg_filter.commands.arguments import CommandParser
+from vs_iconvsr.extras import with_extra_named
 from vs_iconvsr.openmp import let_threads_sleep
 
 EXIT_FAILED = 1
@@ -26,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["train"]:  # argparse would take the options of training for ours
         train_command.become(given[1:])
     ours, extra = _split_at_dashes(given)
-    options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
+    try:
+        options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
+    except ImportError as error:
+        print(f"iconvsr: {_one_line(error)}", file=sys.stderr)
+        return EXIT_FAILED
     if extra and options.command != "upscale":
         print(f"iconvsr: {options.command}: expected nothing after --, got {' '.join(extra)}", file=sys.stderr)
         return EXIT_FAILED
@@ -103,6 +108,7 @@ def _level(options: argparse.Namespace) -> int:
 
 
 def _one_line(error: Exception) -> str:
+    error = with_extra_named(error) if isinstance(error, ImportError) else error
     text = " ".join(str(error).split()) or type(error).__name__
     expected = (ValueError, OSError, MemoryError)
     named = type(error).__module__.startswith(("ffmpeg_filter", "vs_iconvsr"))

@@ -20,6 +20,7 @@ OLDEST_PYTHON = (3, 12)
 OLDEST_VAPOURSYNTH = 74
 LITTLE_MEMORY_GIB = 4
 GIB = 2**30
+REINSTALL = "pip install --force-reinstall --no-deps vapoursynth-iconvsr"
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -96,14 +97,14 @@ def plugin_loads(plugin: Path | None = None) -> Check:
     path = plugin or installed_plugin()
     if path is None or not path.is_file():
         where = path or "vapoursynth/plugins/iconvsr"
-        return Check("plugin", FAIL, f"{where}: no such file", "pip install --force-reinstall --no-deps vs-iconvsr")
+        return Check("plugin", FAIL, f"{where}: no such file", REINSTALL)
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return Check("plugin", FAIL, f"{path} cannot be opened: {error}", _remedy_for(str(error)))
     if not hasattr(library, "VapourSynthPluginInit2"):
         cause = "is a library, but no VapourSynth plugin (VapourSynthPluginInit2 is missing)"
-        return Check("plugin", FAIL, f"{path} {cause}", "pip install --force-reinstall --no-deps vs-iconvsr")
+        return Check("plugin", FAIL, f"{path} {cause}", REINSTALL)
     return Check("plugin", OK, str(path))
 
 
@@ -124,7 +125,7 @@ def namespace_answers(plugin: Path | None = None) -> Check:
             "core.iconvsr",
             FAIL,
             f"does not get through to Python: {error}",
-            "start Python or vspipe from the environment that vs-iconvsr is installed in",
+            "start Python or vspipe from the environment that vapoursynth-iconvsr is installed in",
         )
     return Check("core.iconvsr", OK, ", ".join(sorted(function.name for function in core.iconvsr.functions())))
 
@@ -195,7 +196,7 @@ def models() -> Check:
             "models",
             FAIL,
             f"the default, {weights.DEFAULT_MODEL}, does not load: {error}",
-            "pip install --force-reinstall --no-deps vs-iconvsr",
+            REINSTALL,
         )
     here = [model.name for model in weights.available() if model.path]
     absent = [model.name for model in weights.available() if not model.path]
@@ -235,7 +236,10 @@ def _refusal(core: Any, path: Path) -> str:
 
 def _remedy_for(error: str) -> str:
     if "GLIBC" in error:
-        return "this system's C library is older than the wheel's: pip install --no-binary vs-iconvsr vs-iconvsr"
+        return (
+            "this system's C library is older than the wheel's: "
+            "pip install --no-binary vapoursynth-iconvsr vapoursynth-iconvsr"
+        )
     if "undefined symbol: Py" in error:
         return "it was opened outside Python, or by one older than 3.12: use the environment it is installed in"
-    return "pip install --force-reinstall --no-deps vs-iconvsr"
+    return REINSTALL

@@ -18,7 +18,9 @@ def hold(path: Path, refusal: Exception | None = None) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise refusal or error from error
+            if refusal is None:
+                raise
+            raise refusal from error
         yield
 
 

@@ -116,7 +116,9 @@ class Journal:
         except ValueError as error:
             raise JournalError(f"{path}: damaged; pass --restart to start over") from error
         if values.pop("format", None) != FORMAT:
-            raise JournalError(f"{path}: written by another version of vs-iconvsr; pass --restart to start over")
+            raise JournalError(
+                f"{path}: written by another version of vapoursynth-iconvsr; pass --restart to start over"
+            )
         values["pts"], values["boundaries"] = tuple(values["pts"]), tuple(values["boundaries"])
         return Manifest(**values)
 

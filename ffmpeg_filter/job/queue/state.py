@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.queue.events import Entry
-from vs_iconvsr import atomic, weights
+from vs_iconvsr import atomic, locks, weights
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -67,7 +67,7 @@ class StateFile:
             raise QueueError(f"{self.path}: damaged; move it away to begin anew (outputs are kept)") from error
         if found != FORMAT:
             raise QueueError(
-                f"{self.path}: expected {FORMAT}, got {found}, of another version of vs-iconvsr; "
+                f"{self.path}: expected {FORMAT}, got {found}, of another version of vapoursynth-iconvsr; "
                 "choose another output folder, or move that file away (outputs are kept)"
             )
         return tuple(entries)
