@@ -51,7 +51,17 @@ def test_the_native_part_compiles_without_a_warning(tmp_path: Path) -> None:
         [sys.executable, "-m", "vapoursynth", "get-include"], check=True, capture_output=True, text=True
     )
     folders = [sysconfig.get_paths()["include"], vapoursynth.stdout.strip(), str(tmp_path)]
-    command = ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *(f"-I{folder}" for folder in folders)]
+    command = [
+        "cc",
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsyntax-only",
+        "-DVERSION_MAJOR=0",
+        "-DVERSION_MINOR=1",
+        *(f"-I{folder}" for folder in folders),
+    ]
     subprocess.run([*command, ROOT / "vs_iconvsr" / "plugin" / "native" / "shim.c"], check=True)
 
 
