@@ -1,4 +1,4 @@
-"""The `iconvsr` command. The only file that prints; errors of every kind end here, as one line and an exit code."""
+"""The `iconvsr` command. The only file that prints; every error ends here, as one line and an exit code."""
 
 import argparse
 import contextlib
@@ -65,22 +65,22 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
     top.add_argument(
         "--log", choices=("debug", "info", "warning"), default="warning", help="how much to log (default: %(default)s)"
     )
-    top.add_argument("--traceback", action="store_true", help="show where an error came from, for bug reports")
+    top.add_argument("--traceback", action="store_true", help="print the traceback of an error, for bug reports")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_commands(commands, requested)
-    commands.add_parser("train", help="train, finetune, evaluate (python -m training)")
+    commands.add_parser("train", help="train, fine-tune and evaluate models: the same as python -m training")
     return top
 
 
 _COMMANDS = {
     "upscale": "upscale video files, with their sound, subtitles, chapters and timestamps",
-    "pipe": "upscale from standard input to standard output, between two ffmpegs",
+    "pipe": "upscale standard input to standard output, between two ffmpeg processes",
     "compare": "compare models on difficult moments of a video: an HTML page with sliders",
-    "vpy": "write a VapourSynth script for a video, and print how to encode it",
+    "vpy": "write a VapourSynth script for a video and print the command that encodes it",
     "scenes": "list where the scenes of a video start",
-    "models": "list, download, verify, convert and describe weights",
+    "models": "list, download, verify, convert and describe weight files",
     "bench": "measure how fast this machine upscales, and with which settings",
-    "doctor": "check this machine, and print a remedy for what does not work",
+    "doctor": "check this machine and print a remedy for what does not work",
 }
 
 

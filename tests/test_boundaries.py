@@ -138,7 +138,7 @@ def test_imports_follow_the_arrows(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in modules() if name.startswith("vs_iconvsr.networks")])
-def test_networks_know_torch_only(module: str) -> None:
+def test_networks_import_torch_only(module: str) -> None:
     for name in imports(module):
         assert within(name, (*NETWORKS_MAY_USE, "vs_iconvsr.networks")), f"{module} must not import {name}"
 

@@ -1,4 +1,4 @@
-"""`iconvsr models`: list, download, verify, convert and describe weights."""
+"""`iconvsr models`: list, download, verify, convert and describe weight files."""
 
 import argparse
 import sys
@@ -20,38 +20,42 @@ LONGEST_VALUE = 200  # characters; a recipe in the metadata has thousands
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `models` with its own subcommands; the namespace then goes to `run`."""
-    parser = subparsers.add_parser("models", help="list, download, verify, convert and describe weights")
+    parser = subparsers.add_parser(
+        "models",
+        help="list, download, verify, convert and describe weight files",
+        description="Lists, downloads, verifies, converts and describes weight files. Without COMMAND: list.",
+    )
     commands = parser.add_subparsers(dest="models_command", metavar="COMMAND")
-    commands.add_parser("list", help="list the models that have a name (the default)")
+    commands.add_parser("list", help="list bundled and official models (default)")
 
-    download = commands.add_parser("download", help="download weights that the authors published")
+    download = commands.add_parser("download", help="download the authors' published weights")
     download.add_argument(
         "name", nargs="+", choices=[*OFFICIAL, "all"], metavar="NAME", help=f"{', '.join(OFFICIAL)}, all"
     )
-    download.add_argument("--mirror", default=BASE_URL, metavar="URL", help="download from here (default: %(default)s)")
+    download.add_argument(
+        "--mirror", default=BASE_URL, metavar="URL", help="where to download from (default: %(default)s)"
+    )
     download.add_argument(
         "--stall",
         type=float,
         default=STALL_S,
         metavar="S",
-        help="give up when a server sends nothing for S seconds (default: %(default)g)",
+        help="give up if the server sends nothing for S seconds (default: %(default)g)",
     )
 
-    verify = commands.add_parser("verify", help="load weights and check every value")
-    verify.add_argument(
-        "model", nargs="*", metavar="MODEL", help="names or paths (default: all that are on this machine)"
-    )
+    verify = commands.add_parser("verify", help="load weight files and check every value")
+    verify.add_argument("model", nargs="*", metavar="MODEL", help="names or paths (default: all that are installed)")
 
-    convert = commands.add_parser("convert", help="write weights of any layout as .safetensors")
-    convert.add_argument("source", metavar="IN", help="name or path")
-    convert.add_argument("target", type=Path, metavar="OUT.safetensors")
+    convert = commands.add_parser("convert", help="convert a weight file of any layout to .safetensors")
+    convert.add_argument("source", metavar="IN", help="name or path of a model")
+    convert.add_argument("target", type=Path, metavar="OUT.safetensors", help="the file to write")
 
     info = commands.add_parser("info", help="describe a weight file")
-    info.add_argument("model", metavar="MODEL", help="name or path")
+    info.add_argument("model", metavar="MODEL", help="name or path of a model")
 
 
 def run(arguments: argparse.Namespace, *, print_line: PrintLine | None = None) -> int:
-    """Returns the exit code. print_line: takes one line of output at a time."""
+    """Returns the exit code. print_line: called with each line of output."""
     print_line = print_line or (lambda line: sys.stdout.write(line + "\n"))
     match arguments.models_command:
         case "download":
@@ -72,10 +76,10 @@ def list_models(print_line: PrintLine) -> None:
     models = weights.available()
     width = max(len(model.name) for model in models)
     for model in models:
-        state = "bundled" if model.origin == "bundled" else "here" if model.path else "to download"
+        state = "bundled" if model.origin == "bundled" else "downloaded" if model.path else "not downloaded"
         default = " (default)" if model.name == weights.DEFAULT_MODEL else ""
-        print_line(f"{model.name:{width}}  {state:11}  {model.description}{default}")
-    print_line(f"Downloaded models lie in {weights.models_directory()}")
+        print_line(f"{model.name:{width}}  {state:14}  {model.description}{default}")
+    print_line(f"Downloads are stored in {weights.models_directory()}")
 
 
 def download_models(arguments: argparse.Namespace, print_line: PrintLine) -> int:
@@ -103,15 +107,15 @@ class Meter:
 
 
 def verify_models(models: list[str], print_line: PrintLine) -> int:
-    """Every model is checked, even after one has failed."""
+    """Checks every model, even after one has failed."""
     failures = 0
     for model in models or [model.name for model in weights.available() if model.path]:
         try:
             weights.verify(model)
-            print_line(f"{model}: good, {describe(model)}")
+            print_line(f"{model}: OK, {describe(model)}")
         except weights.WeightsError as error:
             failures += 1
-            print_line(f"{model}: BAD: {error}")
+            print_line(f"{model}: FAILED: {error}")
     return FAILED if failures else OK
 
 

@@ -247,7 +247,9 @@ def check_not_taken(output: Path, frames: Sequence[int], source: MediaSource, *,
         if path.resolve() in own:
             raise ValueError(f"output: expected other names than those of the input, got the same: {path}")
         if path.exists() and not overwrite:
-            raise ValueError(f"output: it exists already: {path}; pass --overwrite to replace pictures")
+            raise ValueError(
+                f"output: expected new images, got one that exists: {path}; pass --overwrite to replace it"
+            )
 
 
 def check_format(output: Path, bits: int, transfer: int) -> None:

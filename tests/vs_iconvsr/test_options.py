@@ -115,8 +115,8 @@ REFUSED = [
     (options.CONTEXT, -1, "context: expected at least 0 frames, got -1"),
     (options.HALO, -1, "halo: expected at least 0 px, got -1"),
     (options.THREADS, 0, "threads: expected at least 1, got 0"),
-    (options.SC_THRESHOLD, 0.0, "sc_threshold: expected a share above 0 and up to 1, got 0"),
-    (options.SC_THRESHOLD, 1.5, "sc_threshold: expected a share above 0 and up to 1, got 1.5"),
+    (options.SC_THRESHOLD, 0.0, "sc_threshold: expected a share above 0 and at most 1, got 0"),
+    (options.SC_THRESHOLD, 1.5, "sc_threshold: expected a share above 0 and at most 1, got 1.5"),
     (options.MEMORY, 0.2, "memory: expected at least 0.25 GiB, got 0.2"),
     (options.MEMORY, float("inf"), "memory: expected at least 0.25 GiB, got inf"),
     (options.TILE, [100], "tile: expected [width, height], got [100]"),
@@ -142,5 +142,5 @@ LOWEST: list[tuple[Callable[[object], object], object]] = [
 
 
 @pytest.mark.parametrize(("parse", "value"), LOWEST)
-def test_a_value_at_the_limit_is_taken(parse: Callable[[object], object], value: object) -> None:
+def test_a_value_at_the_limit_is_accepted(parse: Callable[[object], object], value: object) -> None:
     assert parse(value) == value

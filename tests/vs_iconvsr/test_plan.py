@@ -23,7 +23,7 @@ def test_a_plan_does_not_ask_what_is_free(tiny_network: VideoNetwork) -> None:
     del ballast
 
 
-def test_the_usual_budget_is_a_power_of_two_of_gib(tiny_network: VideoNetwork) -> None:
+def test_the_default_budget_is_a_power_of_two_of_gib(tiny_network: VideoNetwork) -> None:
     gib = plan_for(settings(), tiny_network, 64, 64).memory_bytes // GIB
     assert gib & (gib - 1) == 0
 
@@ -64,12 +64,12 @@ def test_the_fingerprint_holds_what_shapes_pixels_and_nothing_that_does_not(tiny
         assert plan_for(settings(**change), tiny_network, 64, 64).fingerprint() != one
 
 
-def test_threads_follow_the_usual_variable(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_follow_omp_num_threads(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert plan_for(settings(threads=None), tiny_network, 64, 64).threads == 3
 
 
-def test_auto_takes_the_best_device_and_the_cpu_is_always_there() -> None:
+def test_auto_selects_the_best_device_and_the_cpu_is_always_available() -> None:
     assert plan.devices_here()[-1] == "cpu"
     assert [str(device) for device in plan.devices_named("auto")] == plan.devices_here()[:1]
     assert plan.devices_named("cpu,cpu") == [torch.device("cpu")] * 2
@@ -95,7 +95,9 @@ def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> Non
         ({"memory_bytes": 1000}, "memory"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(tiny_network: VideoNetwork, change: dict[str, object], message: str) -> None:
+def test_impossible_values_are_refused_by_name(
+    tiny_network: VideoNetwork, change: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=rf"^{message}: expected .* got"):
         plan_for(settings(**change), tiny_network, 64, 64)
 

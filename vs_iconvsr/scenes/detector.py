@@ -58,7 +58,7 @@ def is_cut(signatures: Sequence[Tensor], at: int, *, threshold: float = DEFAULT_
     ValueError unless it is above 0 and at most 1.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"sc_threshold: expected a share above 0 and up to 1, got {threshold}")
+        raise ValueError(f"sc_threshold: expected a share above 0 and at most 1, got {threshold}")
     if at < 1:
         return False
     before, after = signatures[max(at - BEFORE, 0) : at], signatures[at : at + AFTER + 1]

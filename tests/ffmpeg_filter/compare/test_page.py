@@ -241,7 +241,7 @@ def mean_of(frame: av.VideoFrame) -> torch.Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(pixels, 4)
 
 
-def test_what_every_model_would_say_is_said_once(clip: Make, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_warning_common_to_all_models_is_printed_once(clip: Make, tiny_model: Path, tmp_path: Path) -> None:
     twin = tmp_path / "twin.safetensors"
     twin.write_bytes(tiny_model.read_bytes())
     said = io.StringIO()
@@ -255,13 +255,13 @@ def test_the_time_of_a_moment_is_given_to_a_tenth_of_a_second(clip: Make) -> Non
     assert "<h2>0:01.8 (frame 9): motion</h2>" in page(source, [Moment(9, "motion")], [Rendering("a", (b"",), 4, None)])
 
 
-def test_an_unknown_model_ends_it_before_the_work(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_ends_the_comparison_before_the_work(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", str(clip("in.mkv", "-c:v", "libx264")), "--models", "bicubic,nonesuch"]) == 1
     assert "nonesuch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", ["12", "-1", "a", "0,,1"])
-def test_frames_that_are_not_there_are_refused(clip: Make, capsys: pytest.CaptureFixture[str], words: str) -> None:
+def test_invalid_frame_numbers_are_refused(clip: Make, capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert cli.main(["compare", str(clip("in.mkv", "-c:v", "libx264")), f"--frames={words}"]) == 1
     assert "frames: expected numbers from 0 to 11" in capsys.readouterr().err
 

@@ -140,7 +140,7 @@ def test_a_crash_while_rewrapping_leaves_a_file_that_the_next_run_replaces(
     assert not work.exists()
 
 
-def test_a_crash_while_images_are_written_has_them_all_written_again(
+def test_after_a_crash_while_writing_images_all_are_written_again(
     source: Path, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, work = tmp_path / "out_%d.png", tmp_path / "out_%d.png.iconvsr"

@@ -24,7 +24,7 @@ PLANES = (torch.zeros(1, 1),)
 # ---- queue ----
 
 
-def test_a_conveyor_keeps_the_order_and_ends() -> None:
+def test_a_queue_keeps_the_order_and_ends() -> None:
     queue: BoundedQueue[int] = BoundedQueue(2)
     giver = threading.Thread(target=lambda: ([queue.put(n) for n in range(100)], queue.end()))
     giver.start()
@@ -32,7 +32,7 @@ def test_a_conveyor_keeps_the_order_and_ends() -> None:
     giver.join()
 
 
-def test_a_full_conveyor_holds_the_giver_up() -> None:
+def test_a_full_queue_blocks_the_producer() -> None:
     queue: BoundedQueue[int] = BoundedQueue(1)
     queue.put(0)
     second = threading.Event()
@@ -44,7 +44,7 @@ def test_a_full_conveyor_holds_the_giver_up() -> None:
     giver.join()
 
 
-def test_a_broken_conveyor_wakes_both_ends_and_names_the_first_cause() -> None:
+def test_a_broken_queue_wakes_both_ends_and_names_the_first_cause() -> None:
     queue: BoundedQueue[int] = BoundedQueue(1)
     queue.put(0)
     causes: list[BaseException | None] = []
@@ -100,7 +100,7 @@ def test_going_back_or_far_ahead_starts_the_decoder_again(counted: Counted) -> N
     feed.close()
 
 
-def test_what_the_decoder_raises_reaches_who_asked() -> None:
+def test_an_error_of_the_decoder_reaches_the_caller() -> None:
     def decode(first: int) -> Iterator[DecodedFrame]:
         yield DecodedFrame(first, PLANES, {})
         raise OSError("the disk is gone")

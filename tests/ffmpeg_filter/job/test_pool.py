@@ -188,7 +188,7 @@ def test_a_second_encoder_begins_where_it_would_pay(
 
 
 @pytest.mark.parametrize(("watched", "enough"), [("_WATCH_S", 0.0), ("_WATCH_FRAMES", 3)])
-def test_nobody_judges_by_the_first_seconds_or_frames(
+def test_no_second_encoder_starts_in_the_first_seconds_or_frames(
     monkeypatch: pytest.MonkeyPatch, watched: str, enough: float
 ) -> None:
     monkeypatch.setattr(pool, watched, enough)

@@ -38,7 +38,7 @@ def read(source: MediaSource, first: int = 0, **options: bool) -> list[DecodedFr
     ],
 )
 @pytest.mark.parametrize("first", [1, 6, 7, 8, 13, 24])
-def test_starting_in_the_middle_gives_the_same_pictures(
+def test_starting_in_the_middle_gives_the_same_frames(
     clip: Make, name: str, options: tuple[str, ...], first: int
 ) -> None:
     source = probe(clip(name, *options, frames=25, size="96x64"))
@@ -64,7 +64,7 @@ def test_an_interlaced_frame_that_the_samples_missed_is_refused(clip: Make) -> N
     assert len(read(source, ignore_interlaced=True)) == source.num_frames
 
 
-def test_frames_that_do_not_come_repeat_their_neighbour(clip: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_frames_repeat_their_neighbor(clip: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     source = probe(clip("in.mkv", "-c:v", "ffv1", frames=8))
     whole = read(source)
     numbered = decode._indexed_frames
@@ -120,7 +120,7 @@ def test_packed_formats_are_unpacked_without_loss(pixels: str, planar: str) -> N
         assert all(torch.equal(a, b) for a, b in zip(back, planes_of(whole), strict=True))
 
 
-def test_padding_behind_the_lines_is_not_picture() -> None:
+def test_padding_after_each_row_is_not_read() -> None:
     frame = av.VideoFrame(47, 33, "yuv420p")
     for plane in frame.planes:
         plane.update(b"\x07" * plane.buffer_size)

@@ -36,7 +36,7 @@ def series(clip: Make, tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("suffix", "pixels"), [("png", "rgb24"), ("png", "rgb48be"), ("tif", "rgb48le"), ("jpg", "yuvj420p")]
 )
-def test_a_folder_of_pictures_becomes_a_video_of_the_rate_given(
+def test_a_folder_of_images_becomes_a_video_of_the_given_rate(
     series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, suffix: str, pixels: str
 ) -> None:
     upscaled(series(suffix, pixels), tmp_path / "out.mp4", rate=Fraction(24000, 1001))
@@ -47,7 +47,7 @@ def test_a_folder_of_pictures_becomes_a_video_of_the_rate_given(
     assert (after.video.width, after.video.height) == (192, 128)
 
 
-def test_pictures_give_the_pixels_of_a_video(
+def test_images_give_the_pixels_of_a_video(
     series: Callable[..., Path], ffmpeg: Make, upscaled: Upscaled, tmp_path: Path
 ) -> None:
     folder = series()
@@ -61,7 +61,7 @@ def test_pictures_give_the_pixels_of_a_video(
 
 
 @pytest.mark.parametrize(("suffix", "bits"), [("png", 16), ("png", 8), ("tif", 16), ("dpx", 16), ("exr", 16)])
-def test_a_video_becomes_pictures(clip: Make, upscaled: Upscaled, tmp_path: Path, suffix: str, bits: int) -> None:
+def test_a_video_becomes_images(clip: Make, upscaled: Upscaled, tmp_path: Path, suffix: str, bits: int) -> None:
     source = clip("in.mkv", "-c:v", "ffv1")
     summary = upscaled(source, tmp_path / f"out_%03d.{suffix}", bits=bits, speed=None)
     names = sorted(p.name for p in tmp_path.glob("out_*"))
@@ -76,7 +76,7 @@ def layout_bits(frame: av.VideoFrame) -> int:
     return frame.format.components[0].bits
 
 
-def test_pictures_hold_the_values_of_the_frames(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+def test_images_hold_the_values_of_the_frames(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "ffv1", "-pix_fmt", "gbrp12le", frames=4)
     upscaled(source, tmp_path / "out_%d.png", speed=None)
     upscaled(source, tmp_path / "out.mkv", speed=None, encoder="ffv1", bits=16)
@@ -86,9 +86,9 @@ def test_pictures_hold_the_values_of_the_frames(clip: Make, upscaled: Upscaled, 
             assert all(torch.equal(a, b) for a, b in zip(picture, planes_of(frame), strict=True))
 
 
-def test_pictures_that_exist_are_not_replaced(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+def test_existing_images_are_not_replaced(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     (tmp_path / "out_000.png").write_text("mine")
-    with pytest.raises(ValueError, match=r"it exists already: .*out_000\.png; pass --overwrite"):
+    with pytest.raises(ValueError, match=r"expected new images, got one that exists: .*out_000\.png; pass --overwrite"):
         upscaled(clip("in.mkv", "-c:v", "ffv1"), tmp_path / "out_%03d.png", speed=None)
 
 
@@ -101,7 +101,7 @@ def test_a_gap_is_an_error_that_names_it(series: Callable[..., Path]) -> None:
         images.find_images(folder)
 
 
-def test_two_series_in_a_folder_are_told_apart(series: Callable[..., Path]) -> None:
+def test_two_series_in_one_folder_are_distinguished(series: Callable[..., Path]) -> None:
     folder = series()
     (folder / "other_0001.png").touch()
     with pytest.raises(SourceError, match="expected one series of pictures, got several"):
@@ -116,7 +116,7 @@ def test_a_rate_is_asked_for(series: Callable[..., Path], upscaled: Upscaled, tm
         upscaled(series(), tmp_path / "out.mkv")
 
 
-def test_a_broken_picture_is_named(series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path) -> None:
+def test_a_broken_image_is_named(series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path) -> None:
     folder = series()
     (folder / "shot_0012.png").write_bytes(b"no picture")
     with pytest.raises(SourceError, match=r"shot_0012\.png"):
@@ -151,9 +151,7 @@ def test_every_kind_of_picture_is_lossless(suffix: str, bits: int, tmp_path: Pat
     assert all(torch.equal(a, b) for a, b in zip(planes, planes_of(images.read_image(path)), strict=True))
 
 
-def test_pictures_keep_their_numbers_and_the_aspect_of_their_pixels(
-    clip: Make, upscaled: Upscaled, tmp_path: Path
-) -> None:
+def test_images_keep_their_numbers_and_pixel_aspect_ratio(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     clip("in/100%%_%04d.png", "-start_number", "1001", "-vf", "setsar=2", frames=3)
     upscaled(tmp_path / "in", tmp_path / "out_%05d.png", rate=Fraction(24), speed=None)
@@ -163,19 +161,21 @@ def test_pictures_keep_their_numbers_and_the_aspect_of_their_pixels(
     assert probe(tmp_path / "out.mkv").video.sample_aspect_ratio == 2
 
 
-def test_any_picture_in_the_way_is_found_before_the_work(
+def test_an_existing_image_anywhere_is_found_before_the_work(
     series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
 ) -> None:
     folder = series()
     (tmp_path / "out_0012.png").write_text("mine")
-    with pytest.raises(ValueError, match=r"it exists already: .*out_0012\.png; pass --overwrite"):
+    with pytest.raises(
+        ValueError, match=r"expected new images, got one that exists: .*out_0012\.png; pass --overwrite"
+    ):
         upscaled(folder, tmp_path / "out_%04d.png", rate=Fraction(24), speed=None)
     with pytest.raises(ValueError, match=r"expected other names than those of the input, got the same: .*shot_0005"):
         upscaled(folder, folder / "shot_%04d.png", rate=Fraction(24), speed=None, overwrite=True)
     assert not (tmp_path / "out_%04d.png.iconvsr").exists()
 
 
-def test_a_run_that_ended_while_it_wrote_pictures_goes_on(
+def test_a_run_that_ended_while_writing_images_resumes(
     series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
 ) -> None:
     folder, output, obstacle = series(), tmp_path / "out_%04d.png", tmp_path / "out_0009.png"
@@ -188,7 +188,7 @@ def test_a_run_that_ended_while_it_wrote_pictures_goes_on(
     assert len(list(tmp_path.glob("out_00*.png"))) == 12
 
 
-def test_two_pictures_of_one_number_and_two_places_for_it_are_refused(series: Callable[..., Path]) -> None:
+def test_two_images_of_one_number_and_two_number_patterns_are_refused(series: Callable[..., Path]) -> None:
     folder = series()
     (folder / "shot_7.png").touch()
     with pytest.raises(SourceError, match=r"expected one picture of each number, got shot_"):
@@ -198,7 +198,7 @@ def test_two_pictures_of_one_number_and_two_places_for_it_are_refused(series: Ca
 
 
 @pytest.mark.parametrize("suffix", ["png", "exr"])
-def test_one_picture_becomes_one_picture(
+def test_one_image_becomes_one_image(
     clip: Make, lit: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, suffix: str
 ) -> None:
     if suffix == "png":
@@ -288,7 +288,7 @@ def test_the_curve_and_its_inverse_meet() -> None:
         (-0.25, r"expected light from 0 to 1, got as low as -0\.25; pass --peak 1 to clip it at 0"),
     ],
 )
-def test_light_that_models_do_not_know_is_refused_before_the_work(
+def test_light_outside_0_to_1_is_refused_before_the_work(
     lit: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, level: float, message: str
 ) -> None:
     folder = lit([torch.full((8, 16), v) for v in (0.5, level, 0.5)])
@@ -327,6 +327,8 @@ def test_hdr_video_does_not_become_exr(clip: Make, upscaled: Upscaled, tmp_path:
         upscaled(source, tmp_path / "out_%d.exr", speed=None, bits=8)
 
 
-def test_peak_is_for_light_alone(series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path) -> None:
+def test_peak_is_refused_for_images_without_linear_light(
+    series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="peak: expected none for pictures that hold no linear light, got 4"):
         upscaled(series(), tmp_path / "out.mkv", rate=Fraction(24), peak=4.0)

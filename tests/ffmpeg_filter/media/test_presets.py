@@ -76,7 +76,7 @@ def test_an_ffmpeg_without_the_encoder_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("nvenc")])
-def test_a_hardware_encoder_without_its_hardware_is_found_by_trial_in_seconds(name: str) -> None:
+def test_a_trial_finds_a_hardware_encoder_without_its_hardware_in_seconds(name: str) -> None:
     found = find_executable()
     if Path("/dev/nvidia0").exists() or PRESETS[name].codec not in found.encoders:
         pytest.skip("wants an ffmpeg with NVENC on a machine without")

@@ -27,7 +27,7 @@ HOSTILE_NAMES = [
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_hostile_name_is_only_a_name(clip: Make, tmp_path: Path, name: str) -> None:
+def test_a_hostile_file_name_is_treated_as_a_name_only(clip: Make, tmp_path: Path, name: str) -> None:
     hostile = tmp_path / name
     clip("plain.mkv", "-c:v", "libx264", frames=3).rename(hostile)
     source = probe(hostile)
@@ -35,7 +35,7 @@ def test_a_hostile_name_is_only_a_name(clip: Make, tmp_path: Path, name: str) ->
     assert len(list(decode_frames(source, 0, Damage()))) == 3
 
 
-def test_a_name_that_is_no_unicode_is_only_a_name(clip: Make, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_unicode_works(clip: Make, tmp_path: Path) -> None:
     hostile = Path(str(tmp_path) + "/\udcff\udcfe.mkv")
     clip("plain.mkv", "-c:v", "libx264", frames=3).rename(hostile)
     assert probe(hostile).num_frames == 3
@@ -80,14 +80,14 @@ def test_edit_lists_and_negative_starts_give_the_frames_that_are_shown(ffmpeg: M
     assert not damage
 
 
-def test_time_that_runs_backwards_is_found(clip: Make, tmp_path: Path) -> None:
+def test_timestamps_that_run_backwards_are_refused(clip: Make, tmp_path: Path) -> None:
     once = clip("once.ts", "-c:v", "libx264").read_bytes()
     (tmp_path / "twice.ts").write_bytes(once * 2)
     with pytest.raises(DiscontinuityError, match="timestamps jump backwards 1 time"):
         probe(tmp_path / "twice.ts")
 
 
-def test_pictures_of_vp8_that_are_never_shown_do_not_count(clip: Make) -> None:
+def test_vp8_frames_that_are_never_shown_are_not_counted(clip: Make) -> None:
     hidden = ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-b:v", "200k")
     source = probe(clip("in.webm", *hidden, frames=40))
     with av.open(str(source.path)) as container:

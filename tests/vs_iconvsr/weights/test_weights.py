@@ -118,7 +118,7 @@ def test_basicsr_edvr_files_load(tmp_path: Path) -> None:
     assert_equal(weights.load_part(path), edvr)
 
 
-def test_a_part_is_no_network_and_a_network_no_part(tmp_path: Path) -> None:
+def test_a_part_does_not_load_as_a_network_nor_a_network_as_a_part(tmp_path: Path) -> None:
     part = write(tmp_path / "part.pth", SPyNet(channels=4).state_dict())
     with pytest.raises(weights.WeightsError, match="expected a whole network, got a SPyNet alone"):
         weights.load(part)
@@ -173,7 +173,7 @@ def test_saving_leaves_no_part_file_and_other_programs_can_read_it(tmp_path: Pat
     assert all(torch.equal(read[key], value) for key, value in network.state_dict().items())
 
 
-def test_metadata_tells_format_network_and_provenance(tmp_path: Path) -> None:
+def test_metadata_records_format_network_and_provenance(tmp_path: Path) -> None:
     network = small_basicvsr()
     weights.save(network, tmp_path / "own.safetensors", provenance={"origin": "test"})
     metadata = weights.info(tmp_path / "own.safetensors").metadata
@@ -200,7 +200,7 @@ def test_what_could_not_be_loaded_again_is_not_saved(
 
 
 @pytest.mark.parametrize("layout", ["mmagic", "basicsr"])
-def test_converting_round_trips_exactly_and_says_from_what(layout: str, tmp_path: Path) -> None:
+def test_converting_round_trips_exactly_and_records_the_source(layout: str, tmp_path: Path) -> None:
     network = small_iconvsr(temporal_padding=3)
     source = write(tmp_path / "theirs.pth", LAYOUTS[layout](network.state_dict()))
     weights.convert(source, tmp_path / "ours.safetensors")
