@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vs_iconvsr import weights
-from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL
+from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL, OFFICIAL_TERMS
 from vs_iconvsr.weights.download import STALL_S
 
 Say = Callable[[str], object]
@@ -76,6 +76,7 @@ def list_models(say: Say) -> None:
         default = " (default)" if model.name == weights.DEFAULT_MODEL else ""
         say(f"{model.name:{width}}  {state:11}  {model.description}{default}")
     say(f"Downloaded models lie in {weights.models_directory()}")
+    say(OFFICIAL_TERMS)
 
 
 def download_models(arguments: argparse.Namespace, say: Say) -> int:

@@ -40,7 +40,8 @@ def test_the_list_tells_what_is_here_and_where(arguments: tuple[str, ...], model
     code, lines = said(*arguments)
     assert code == 0
     assert any(line.startswith("iconvsr_reds4 ") and "to download" in line for line in lines)
-    assert lines[-1] == f"Downloaded models lie in {models}"
+    assert lines[-2] == f"Downloaded models lie in {models}"
+    assert "free for non-commercial and research use only" in lines[-1]
 
 
 def test_info_tells_network_layout_and_hash(theirs: Path) -> None:
