@@ -227,6 +227,18 @@ THREADS = Option[int | None](
     help="CPU threads for each operation",
     in_filter=False,
 )
+CLEANING = Option[int | None](
+    name="cleaning",
+    kind="int",
+    default=None,
+    unset="the model's own: 1 as published",
+    metavar="N",
+    at_least=1,
+    at_most=3,
+    expected="1, 2 or 3 passes",
+    help="passes over each frame, 1 to 3, that remove noise and compression first; for RealBasicVSR only",
+    cost="more passes are smoother, and each takes time",
+)
 
 OPTIONS: tuple[Option[Any], ...] = (
     MODEL,
@@ -244,6 +256,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     MEMORY,
     AUTO_DOWNLOAD,
     THREADS,
+    CLEANING,
 )
 """In the order of the filter's arguments, on which scripts may rely."""
 

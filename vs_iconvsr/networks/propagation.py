@@ -46,6 +46,7 @@ class VideoNetwork(nn.Module, ABC):
     carried_channels: channels of the features carried along time, for memory plans.
     passes: in their order; the last one goes forward, and hr frames leave as it goes.
     upsampled: the passes, by name, whose features `upsample` takes; the last one is among them.
+    cleaning: how often `prepare` cleans frames (RealBasicVSR), one of hyper_parameters; 0 for networks that do not.
     """
 
     hyper_parameters: dict[str, int]
@@ -53,6 +54,7 @@ class VideoNetwork(nn.Module, ABC):
     carried_channels: int
     passes: tuple[Pass, ...]
     upsampled: tuple[str, ...]
+    cleaning: int = 0
 
     def forward(self, lr: Tensor) -> Tensor:
         """lr (n, t, 3, h, w), RGB in [0, 1] → hr (n, t, 3, scale*h, scale*w), unclamped; any t, h, w >= 1.

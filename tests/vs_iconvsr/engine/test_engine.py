@@ -200,6 +200,17 @@ def test_a_tile_with_a_halo_as_large_as_the_frame_is_the_whole_frame(tiny_networ
     assert torch.equal(drained(tiled.propagate(segment, lambda n: lr[n], strategy=MemoryStrategy.KEEP)), whole)
 
 
+@pytest.mark.parametrize("cleaning", [1, 3])
+def test_frames_are_cleaned_as_often_as_the_plan_says(cleaning: int) -> None:
+    arguments = {"mid_channels": 8, "num_blocks": 1, "cleaning_blocks": 1, "flow_channels": 2}
+    lr = sequence(2, 6, 7)[0]
+    made = upscaler(filled(RealBasicVSR(**arguments, cleaning=2)), lr, cleaning=cleaning)
+    assert made.network.hyper_parameters["cleaning"] == cleaning
+    hr = drained(made.propagate(Segment(range(2), range(2)), lr.__getitem__, strategy=MemoryStrategy.KEEP))
+    expected = filled(RealBasicVSR(**arguments, cleaning=cleaning))(lr[None])[0]
+    torch.testing.assert_close(hr, expected, atol=5e-5, rtol=0)
+
+
 def test_the_callers_network_stays_as_it_is(tiny_network: VideoNetwork, lr: Tensor) -> None:
     made = upscaler(tiny_network, lr)
     assert made.network is not tiny_network

@@ -17,6 +17,9 @@ def test_the_published_files_are_known_by_address_and_hash() -> None:
     assert list(OFFICIAL) == [
         *("iconvsr_reds4", "iconvsr_vimeo90k_bi", "iconvsr_vimeo90k_bd"),
         *("basicvsr_reds4", "basicvsr_vimeo90k_bi", "basicvsr_vimeo90k_bd"),
+        *("basicvsrpp_reds4", "basicvsrpp_vimeo90k_bi", "basicvsrpp_vimeo90k_bd", "basicvsrpp_ntire_vsr"),
+        *(f"basicvsrpp_ntire_decompress{track}" for track in (1, 2, 3)),
+        *("realbasicvsr", "realbasicvsr_wogan"),
         *("spynet", "edvrm_reds", "edvrm_vimeo90k"),
     ]
     assert OFFICIAL["iconvsr_reds4"].address == "iconvsr/iconvsr_reds4_20210413-9e09d621.pth"
