@@ -75,7 +75,10 @@ def list_models(say: Say) -> None:
         state = "bundled" if model.origin == "bundled" else "here" if model.path else "to download"
         default = " (default)" if model.name == weights.DEFAULT_MODEL else ""
         say(f"{model.name:{width}}  {state:11}  {model.description}{default}")
-    say(f"Downloaded models lie in {weights.models_directory()}")
+    try:
+        say(f"Downloaded models lie in {weights.models_directory()}")
+    except weights.WeightsError as error:
+        say(str(error))
 
 
 def download_models(arguments: argparse.Namespace, say: Say) -> int:
