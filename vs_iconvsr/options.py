@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 type Kind = Literal["int", "float", "str", "bool", "size"]
 
 MIN_MEMORY_GIB = 0.25
+MAX_MEMORY_GIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +206,8 @@ MEMORY = Option[float | None](
     unit="GiB",
     metavar="GIB",
     at_least=MIN_MEMORY_GIB,
-    expected=f"at least {MIN_MEMORY_GIB:g} GiB",
+    at_most=MAX_MEMORY_GIB,
+    expected=f"at least {MIN_MEMORY_GIB:g} GiB and at most {MAX_MEMORY_GIB} GiB",
     help="memory budget of the device; determines the tile size",
 )
 AUTO_DOWNLOAD = Option(

@@ -79,7 +79,10 @@ def list_models(print_line: PrintLine) -> None:
         state = "bundled" if model.origin == "bundled" else "downloaded" if model.path else "not downloaded"
         default = " (default)" if model.name == weights.DEFAULT_MODEL else ""
         print_line(f"{model.name:{width}}  {state:14}  {model.description}{default}")
-    print_line(f"Downloads are stored in {weights.models_directory()}")
+    try:
+        print_line(f"Downloads are stored in {weights.models_directory()}")
+    except weights.WeightsError as error:
+        print_line(str(error))
     print_line(OFFICIAL_TERMS)
 
 

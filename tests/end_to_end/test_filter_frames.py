@@ -1,6 +1,7 @@
 """What core.iconvsr delivers: properties, colors, formats, sizes, what it logs."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,3 +162,24 @@ def test_a_gray_clip_stays_without_color_in_any_format(tiny_model: Path, source:
     expected = planes[0] if frame.format.color_family == vs.RGB else neutral
     assert np.ptp(planes[0]) > 0
     assert all((plane == expected).all() for plane in planes[1:])
+
+
+@pytest.mark.parametrize("mark", [1, 2, 255, -1])
+@pytest.mark.parametrize("name", ["_SceneChangePrev", "_SceneChangeNext"])
+def test_any_value_but_0_marks_a_cut_as_for_vapoursynths_own_filters(tiny_model: Path, name: str, mark: int) -> None:
+    source = make_source(num_frames=6).std.SetFrameProps(**{name: 0})
+    marked = 4 if name == "_SceneChangePrev" else 3
+    source = source[:marked] + source[marked].std.SetFrameProps(**{name: mark}) + source[marked + 1 :]
+    clip = core.iconvsr.Upscale(source, model=str(tiny_model), segment=0, context=0)
+    assert [frame.props["IconVSRSegmentStart"] for frame in clip.frames(close=True)] == [0, 0, 0, 0, 4, 4]
+
+
+def test_the_last_frames_of_an_endless_clip_come_without_a_byte_for_each_of_the_others(tiny_model: Path) -> None:
+    def resident_mib() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    endless = make_source(num_frames=1).std.Loop()
+    for clip in (core.iconvsr.SceneDetect(endless), core.iconvsr.Upscale(endless, model=str(tiny_model), segment=4)):
+        before = resident_mib()
+        clip.get_frame(endless.num_frames - 1)
+        assert resident_mib() - before < 200

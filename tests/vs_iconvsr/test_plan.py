@@ -163,3 +163,13 @@ def pretend_gpus(monkeypatch: pytest.MonkeyPatch, kind: str, names: list[str]) -
 
 def test_a_short_name_of_a_precision_is_planned_in_full(tiny_network: VideoNetwork) -> None:
     assert plan_for(settings(precision="fp32"), tiny_network, 64, 64).precision == "float32"
+
+
+@pytest.mark.parametrize("gib", [0.25, 0.5, 1.5, 2.5, 16])
+def test_the_budget_is_printed_as_it_was_given(tiny_network: VideoNetwork, gib: float) -> None:
+    assert plan_for(settings(memory_bytes=round(gib * GIB)), tiny_network, 64, 64).describe().endswith(f" {gib} GiB")
+
+
+def test_a_precision_that_the_device_has_no_arithmetic_for_is_refused(tiny_network: VideoNetwork) -> None:
+    with pytest.raises(ValueError, match=r"^precision: expected float32 on the CPU, .* got bfloat16"):
+        plan_for(settings(precision="bfloat16"), tiny_network, 64, 64)

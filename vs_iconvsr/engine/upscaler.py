@@ -39,13 +39,7 @@ class Upscaler:
     """
 
     def __init__(self, network: VideoNetwork, device: torch.device, shape: Shape) -> None:
-        if shape.precision not in PRECISIONS:
-            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {shape.precision}")
-        if device.type == "cpu" and shape.precision != "float32":
-            raise ValueError(
-                f"precision: expected float32 on the CPU, which multiplies other types about 100 times slower, "
-                f"got {shape.precision}"
-            )
+        check_precision(shape.precision, device)
         self.device = device
         self.shape = shape
         self.dtype = PRECISIONS[shape.precision]
@@ -58,6 +52,17 @@ class Upscaler:
         """Begins a segment. lr_frame(n) → (3, h, w) RGB in [0, 1] of frame n on the device, for n in segment.read."""
         tiled = TiledNetwork(self.network, self.device, self.shape.width, self.shape.height, self.tiles)
         return Propagation(tiled, segment, lr_frame, strategy)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises ValueError for one that is not of PRECISIONS or that the device has no fast arithmetic for."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision}")
+    if device.type == "cpu" and precision != "float32":
+        raise ValueError(
+            f"precision: expected float32 on the CPU, which multiplies other types about 100 times slower, "
+            f"got {precision}"
+        )
 
 
 def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype, cleaning: int) -> VideoNetwork:

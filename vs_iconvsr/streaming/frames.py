@@ -41,7 +41,7 @@ class SourceFrame:
     def marks(self) -> CutMarks:
         """What the frame's own properties say of cuts."""
         starts, ends = (self.properties.get(name) for name in (scenes.PREV, scenes.NEXT))
-        return CutMarks(None if starts is None else starts == 1, None if ends is None else ends == 1)
+        return CutMarks(None if starts is None else starts != 0, None if ends is None else ends != 0)
 
     @property
     def is_marked(self) -> bool:
@@ -142,10 +142,13 @@ class Converter:
     warn: Callable[[str], None]
 
     def read(self, n: int, planes: Planes, properties: Mapping[str, int], user_data: object) -> SourceFrame:
-        """Source frame n, and warnings on the way. Raises ValueError for a frame that cannot be upscaled."""
-        color, warnings = colorspace.colorimetry_of(
-            properties, self.source, self.width, self.height, matrix=self.matrix
-        )
+        """Source frame n, and warnings on the way. Raises ValueError, naming it, for one that cannot be upscaled."""
+        try:
+            color, warnings = colorspace.colorimetry_of(
+                properties, self.source, self.width, self.height, matrix=self.matrix
+            )
+        except ValueError as error:
+            raise ValueError(f"source frame {n}: {error}") from error
         if n % CHECK_RANGE_EVERY == 0:
             warnings = [*warnings, *colorspace.range_warnings(planes[0], self.source, color)]
         for text in warnings:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -337,3 +338,11 @@ def test_no_length_of_its_header_makes_a_safetensors_file_something_else(first_b
     weights.save(network, path, provenance={"note": "x" * missing})
     assert path.read_bytes()[0] == first_byte  # 0x80 begins a pickle, too: one file in 32 was taken for one
     assert isinstance(weights.load(path), BasicVSR)
+
+
+def test_a_path_that_is_not_unicode_loads_in_every_container(tmp_path: Path) -> None:
+    network = small_basicvsr()
+    written = [tmp_path / "our.safetensors", write(tmp_path / "mm.pth", mmagic(network.state_dict()))]
+    weights.save(network, written[0], provenance={})
+    for path in written:
+        assert_equal(weights.load(path.rename(path.with_stem(os.fsdecode(b"caf\xe9")))), network)
