@@ -73,6 +73,10 @@ NAMES = (
 
 # Keys that identify other networks, for the message.
 STRANGERS = (
+    (
+        r"flow_network\.|tail_last\.",
+        "LightVSR without its settings, as runs used to leave it; export the run: python -m training export",
+    ),
     (r"backbone\.|deform_align\.", "BasicVSR++"),
     (r"image_cleaning\.|basicvsr\.", "RealBasicVSR"),
     (r"rdb1\.|RRDB_trunk|model\.1\.sub\.", "an ESRGAN or Real-ESRGAN (RRDBNet)"),
@@ -129,6 +133,11 @@ def recognise_foreign(file: WeightFile) -> Recognised:
         hyper_parameters = checked_hyper_parameters(architecture, inferred(architecture, shapes))
         compare(shapes, architecture, hyper_parameters)
         return Recognised(architecture, hyper_parameters, layout, dictionary, keys)
+    if {"network", "average"} <= file.tables.keys():
+        raise WeightsError(
+            "expected a network, got the checkpoint of a training run; give average.safetensors beside it, or export "
+            "the run: python -m training export RECIPE --data DATA --out RUN --file FILE.safetensors"
+        )
     raise WeightsError(stranger({key for table in file.tables.values() for key in table}))
 
 
@@ -140,6 +149,8 @@ def our_name(name: str) -> str:
 
 
 def architecture_of(shapes: Table) -> str | None:
+    if any(name.startswith("flow_network.") for name in shapes):
+        return None  # a LightVSR: its keys do not say all of its arguments
     if "forward_resblocks.main.0.weight" in shapes:
         return "IconVSR" if "backward_fusion.weight" in shapes or "edvr.conv_first.weight" in shapes else "BasicVSR"
     if "pcd_alignment.cas_dcnpack.weight" in shapes:
