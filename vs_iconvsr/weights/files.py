@@ -173,12 +173,9 @@ def read_storage(archive: zipfile.ZipFile, root: str, storage: pickles.Storage) 
     kind = STORAGE_TYPES[storage.kind]
     if not storage.num_items:
         return torch.empty(0, dtype=kind)
-    content = bytearray(storage.size_bytes)
     with archive.open(f"{root}data/{storage.key}") as file:
-        if file.readinto(content) != len(content):
-            raise EOFError(f"tensor data {storage.key!r} ends early")
-        file.read()  # to the end, where its checksum is compared
-    return torch.frombuffer(content, dtype=kind)
+        content = bytearray(file.read())
+    return torch.frombuffer(content, dtype=kind, count=storage.num_items)
 
 
 def damaged_archive(path: Path, error: Exception) -> WeightsError:
