@@ -28,7 +28,7 @@ from .evaluate import (
     results_as_json,
     save_side_by_side,
 )
-from .export import ModelCard, export
+from .export import ModelCard, check_destination, export
 from .loop.processes import first_process_first, is_first_process, join_processes, leave_processes
 from .loop.recipe import Data, Recipe, read_recipe
 from .loop.run_options import RunOptions, RunStopped
@@ -130,6 +130,10 @@ def _train(recipe: Recipe, arguments: argparse.Namespace, options: RunOptions) -
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
+    for place in (arguments.json, arguments.pictures and arguments.pictures / "clip"):
+        if place:  # now, not after the work
+            place.parent.mkdir(parents=True, exist_ok=True)
+    degradation = _degradation(arguments)
     network = weights.load(arguments.model)
     clips = open_frames(arguments.clips, layout=arguments.layout)
     protocol = EvaluationProtocol(
@@ -141,7 +145,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     )
     upscalers: dict[str, Upscaler] = {BICUBIC: bicubic_upscaler(network.scale)}
     upscalers[str(arguments.model)] = network_upscaler(network, device=arguments.device)
-    results = evaluate(upscalers, clips, _degradation(arguments), protocol, scale=network.scale)
+    results = evaluate(upscalers, clips, degradation, protocol, scale=network.scale)
     print(markdown_table(results))
     if arguments.json:
         arguments.json.write_text(results_as_json(results))
@@ -152,12 +156,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 def run_export(arguments: argparse.Namespace) -> int:
     recipe = _recipe(arguments)
-    figures = arguments.figures.read_text() if arguments.figures else ""
+    check_destination(arguments.file, recipe)
+    card = ModelCard(
+        name=arguments.file.stem,
+        command=_training_command(arguments),
+        figures=arguments.figures.read_text() if arguments.figures else "",
+        license=arguments.license,
+    )
     gains = export(
         recipe,
         arguments.out,
         arguments.file,
-        card=ModelCard(name=arguments.file.stem, command=_training_command(arguments), figures=figures),
+        card=card,
         held_out_set=open_sequences(arguments.data / recipe.data.held_out, recipe.data.held_out_layout),
         start=starting_network(recipe, arguments.out, arguments.data),
         half=arguments.half,
@@ -184,9 +194,14 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 def _degradation(arguments: argparse.Namespace) -> Degradation:
     """From "bi", "bd" …, or "x264:25": BI, then x264 at that CRF, without noise."""
-    if not arguments.degradation.startswith("x264:"):
-        return Degradation(kind=arguments.degradation)
-    return Degradation(kind="x264", crf=(float(arguments.degradation[5:]),) * 2)
+    kind, colon, crf = arguments.degradation.partition(":")
+    if not colon:
+        return Degradation(kind=kind)
+    try:
+        value = float(crf if kind == "x264" else "none but x264 has one")
+    except ValueError as error:
+        raise ValueError(f"degradation: expected x264:CRF, such as x264:25, got {arguments.degradation!r}") from error
+    return Degradation(kind=kind, crf=(value, value))
 
 
 def _save_images(

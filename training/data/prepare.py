@@ -204,7 +204,7 @@ def _write(record: VideoRecord, excerpts: list[Excerpt], folder: Path, preparati
             )
         ).encode()
     ).hexdigest()
-    if record.written == plan:
+    if record.written == plan and len(record.files(folder)) == sum(scene.sequences for scene in record.scenes):
         return record
     for file in record.files(folder):
         file.unlink()

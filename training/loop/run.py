@@ -1,17 +1,17 @@
 """The state of a training run, all of which a checkpoint holds, and what changes it."""
 
+import copy
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vs_iconvsr.atomic import write_atomically
+from vs_iconvsr import weights
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 from ..data.sequences import Batch, Sequences
@@ -137,8 +137,16 @@ class TrainingRun:
         logger.info("step %d, held out, over bicubic: %s%s", self.step, _format_gains(gains), improvement)
         if mean > self.best_gain:
             self.best_gain = mean
-            tensors = {name: value.cpu().contiguous() for name, value in self.average.items()}
-            write_atomically(self.folder / "average.safetensors", safetensors.torch.save(tensors))
+            self._save_best()
+
+    def _save_best(self) -> None:
+        """The averaged weights as a file that loads as a model."""
+        averaged = copy.deepcopy(self.network)
+        averaged.load_state_dict(self.average)
+        provenance = {
+            "training": f"step {self.step}, not exported: held-out gain {self.best_gain:+.3f} dB over bicubic"
+        }
+        weights.save(averaged, self.folder / "average.safetensors", provenance=provenance)
 
     def save(self) -> None:
         if self.rank == 0:

@@ -85,6 +85,10 @@ NAMES = (
 
 # Keys that identify other networks, for the message.
 OTHER_NETWORKS = (
+    (
+        r"flow_network\.|tail_last\.",
+        "LightVSR without its settings, as runs used to leave it; export the run: python -m training export",
+    ),
     (r"rdb1\.|RRDB_trunk|model\.1\.sub\.", "an ESRGAN or Real-ESRGAN (RRDBNet)"),
     (r"^body\.\d+\.weight$", "a compact Real-ESRGAN (SRVGGNet)"),
     (r"relative_position_bias_table", "a SwinIR or VRT"),
@@ -139,6 +143,11 @@ def recognize_foreign(file: WeightFile) -> RecognizedNetwork:
         hyper_parameters = parse_hyper_parameters(architecture, infer_hyper_parameters(architecture, shapes))
         check_shapes(shapes, architecture, hyper_parameters)
         return RecognizedNetwork(architecture, hyper_parameters, layout, dictionary, keys)
+    if {"network", "average"} <= file.tables.keys():
+        raise WeightsError(
+            "expected a network, got the checkpoint of a training run; give average.safetensors beside it, or export "
+            "the run: python -m training export RECIPE --data DATA --out RUN --file FILE.safetensors"
+        )
     raise WeightsError(describe_unknown({key for table in file.tables.values() for key in table}))
 
 
@@ -150,6 +159,8 @@ def our_name(name: str) -> str:
 
 
 def architecture_of(shapes: Table) -> str | None:
+    if any(name.startswith("flow_network.") for name in shapes):
+        return None  # a LightVSR: its keys do not say all of its arguments
     if "image_cleaning.0.main.0.weight" in shapes:
         return "RealBasicVSR"
     if "deform_align.backward_1.weight" in shapes:
