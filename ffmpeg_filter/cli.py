@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from ffmpeg_filter.commands import train as train_command
+from ffmpeg_filter.commands.arguments import CommandParser
+from vs_iconvsr.extras import with_extra_named
 from vs_iconvsr.openmp import let_threads_sleep
 
 EXIT_FAILED = 1
@@ -25,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["train"]:  # argparse would take the options of training for ours
         train_command.become(given[1:])
     ours, extra = _split_at_dashes(given)
-    options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
+    try:
+        options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
+    except ImportError as error:
+        print(f"iconvsr: {_one_line(error)}", file=sys.stderr)
+        return EXIT_FAILED
     if extra and options.command != "upscale":
         print(f"iconvsr: {options.command}: expected nothing after --, got {' '.join(extra)}", file=sys.stderr)
         return EXIT_FAILED
@@ -53,7 +59,8 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
     """
     import vs_iconvsr
 
-    top = argparse.ArgumentParser(prog="iconvsr", description="Upscales video with IconVSR, BasicVSR and relatives.")
+    description = "Upscales video with IconVSR, BasicVSR and relatives."
+    top: argparse.ArgumentParser = CommandParser(prog="iconvsr", description=description)
     top.add_argument("--version", action="version", version=f"iconvsr {vs_iconvsr.__version__}")
     top.add_argument(
         "--log", choices=("debug", "info", "warning"), default="warning", help="how much to log (default: %(default)s)"
@@ -66,7 +73,7 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
 
 
 _COMMANDS = {
-    "upscale": "upscale a video file, with its sound, subtitles, chapters and timestamps",
+    "upscale": "upscale video files, with their sound, subtitles, chapters and timestamps",
     "pipe": "upscale standard input to standard output, between two ffmpeg processes",
     "compare": "compare models on difficult moments of a video: an HTML page with sliders",
     "vpy": "write a VapourSynth script for a video and print the command that encodes it",
@@ -101,6 +108,7 @@ def _level(options: argparse.Namespace) -> int:
 
 
 def _one_line(error: Exception) -> str:
+    error = with_extra_named(error) if isinstance(error, ImportError) else error
     text = " ".join(str(error).split()) or type(error).__name__
     expected = (ValueError, OSError, MemoryError)
     named = type(error).__module__.startswith(("ffmpeg_filter", "vs_iconvsr"))

@@ -20,6 +20,7 @@ OLDEST_PYTHON = (3, 12)
 OLDEST_VAPOURSYNTH = 74
 LITTLE_MEMORY_GIB = 4
 GIB = 2**30
+REINSTALL = "pip install --force-reinstall --no-deps vapoursynth-iconvsr"
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -98,14 +99,14 @@ def plugin_loads(plugin: Path | None = None) -> Check:
     path = plugin or installed_plugin()
     if path is None or not path.is_file():
         where = path or "vapoursynth/plugins/iconvsr"
-        return Check("plugin", FAIL, f"{where}: no such file", "pip install --force-reinstall --no-deps vs-iconvsr")
+        return Check("plugin", FAIL, f"{where}: no such file", REINSTALL)
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return Check("plugin", FAIL, f"{path} cannot be opened: {error}", _remedy_for(str(error)))
     if not hasattr(library, "VapourSynthPluginInit2"):
         cause = "is a library, but not a VapourSynth plugin (VapourSynthPluginInit2 is missing)"
-        return Check("plugin", FAIL, f"{path} {cause}", "pip install --force-reinstall --no-deps vs-iconvsr")
+        return Check("plugin", FAIL, f"{path} {cause}", REINSTALL)
     return Check("plugin", OK, str(path))
 
 
@@ -126,7 +127,7 @@ def namespace_answers(plugin: Path | None = None) -> Check:
             "core.iconvsr",
             FAIL,
             f"cannot call into Python: {error}",
-            "start Python or vspipe from the environment in which vs-iconvsr is installed",
+            "start Python or vspipe from the environment in which vapoursynth-iconvsr is installed",
         )
     return Check("core.iconvsr", OK, ", ".join(sorted(function.name for function in core.iconvsr.functions())))
 
@@ -197,7 +198,7 @@ def models() -> Check:
             "models",
             FAIL,
             f"the default model, {weights.DEFAULT_MODEL}, does not load: {error}",
-            "pip install --force-reinstall --no-deps vs-iconvsr",
+            REINSTALL,
         )
     here = [model.name for model in weights.available() if model.path]
     absent = [model.name for model in weights.available() if not model.path]
@@ -238,9 +239,12 @@ def _refusal(core: Any, path: Path) -> str:
 
 def _remedy_for(error: str) -> str:
     if "GLIBC" in error:
-        return "this system's C library is too old for the wheel: pip install --no-binary vs-iconvsr vs-iconvsr"
+        return (
+            "this system's C library is too old for the wheel: "
+            "pip install --no-binary vapoursynth-iconvsr vapoursynth-iconvsr"
+        )
     if "undefined symbol: Py" in error:
         return (
             "it was loaded outside Python, or by a Python older than 3.12: use the environment in which it is installed"
         )
-    return "pip install --force-reinstall --no-deps vs-iconvsr"
+    return REINSTALL

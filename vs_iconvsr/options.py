@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 type Kind = Literal["int", "float", "str", "bool", "size"]
 
 MIN_MEMORY_GIB = 0.25
+MAX_MEMORY_GIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +206,8 @@ MEMORY = Option[float | None](
     unit="GiB",
     metavar="GIB",
     at_least=MIN_MEMORY_GIB,
-    expected=f"at least {MIN_MEMORY_GIB:g} GiB",
+    at_most=MAX_MEMORY_GIB,
+    expected=f"at least {MIN_MEMORY_GIB:g} GiB and at most {MAX_MEMORY_GIB} GiB",
     help="memory budget of the device; determines the tile size",
 )
 AUTO_DOWNLOAD = Option(
@@ -227,6 +229,18 @@ THREADS = Option[int | None](
     help="CPU threads for each operation",
     in_filter=False,
 )
+CLEANING = Option[int | None](
+    name="cleaning",
+    kind="int",
+    default=None,
+    unset="the model's own: 1 as published",
+    metavar="N",
+    at_least=1,
+    at_most=3,
+    expected="1, 2 or 3 passes",
+    help="passes over each frame, 1 to 3, that remove noise and compression first; for RealBasicVSR only",
+    cost="more passes are smoother, and each takes time",
+)
 
 OPTIONS: tuple[Option[Any], ...] = (
     MODEL,
@@ -244,6 +258,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     MEMORY,
     AUTO_DOWNLOAD,
     THREADS,
+    CLEANING,
 )
 """In the order of the filter's arguments, on which scripts may rely."""
 

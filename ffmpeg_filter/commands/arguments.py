@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vs_iconvsr import options
@@ -11,6 +12,21 @@ if TYPE_CHECKING:
     from vs_iconvsr.plan import Settings
 
 type ArgumentTarget = argparse.ArgumentParser | argparse._ArgumentGroup
+
+PATHS = "paths"
+"""The positional argument that takes any number of paths."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command. Its PATHS, if it has them, may stand before, between and after options."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        parsed, rest = super().parse_known_args(args, namespace)
+        if hasattr(parsed, PATHS):  # argparse takes those in front of the next option, and leaves the others over
+            paths = [word for word in rest if word == "-" or not word.startswith("-")]
+            rest = [word for word in rest if word not in paths]
+            setattr(parsed, PATHS, [*getattr(parsed, PATHS), *map(Path, paths)])
+        return parsed, rest
 
 
 def add_upscaling_arguments(command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vs_iconvsr import weights
-from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL
+from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL, OFFICIAL_TERMS
 from vs_iconvsr.weights.download import STALL_S
 
 PrintLine = Callable[[str], object]
@@ -79,7 +79,11 @@ def list_models(print_line: PrintLine) -> None:
         state = "bundled" if model.origin == "bundled" else "downloaded" if model.path else "not downloaded"
         default = " (default)" if model.name == weights.DEFAULT_MODEL else ""
         print_line(f"{model.name:{width}}  {state:14}  {model.description}{default}")
-    print_line(f"Downloads are stored in {weights.models_directory()}")
+    try:
+        print_line(f"Downloads are stored in {weights.models_directory()}")
+    except weights.WeightsError as error:
+        print_line(str(error))
+    print_line(OFFICIAL_TERMS)
 
 
 def download_models(arguments: argparse.Namespace, print_line: PrintLine) -> int:

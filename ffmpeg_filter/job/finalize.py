@@ -1,7 +1,7 @@
 """From finished parts to the finished output: joined and muxed, or written as images; checked, published, summed up."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ class JobSummary:
     @property
     def fps(self) -> float:
         return self.upscaled / self.seconds if self.seconds > 0 else 0.0
+
+
+type Published = Callable[[JobSummary], None]
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,12 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
 # ---- the end of a job ----
 
 
-def publish(prepared: PreparedJob, work: Journal, summary: JobSummary) -> None:
-    """Gives a video its final name (images have theirs), and deletes the work directory.
+def ignore(summary: JobSummary) -> None:
+    """For a job that nobody keeps a record of."""
+
+
+def publish(prepared: PreparedJob, work: Journal, summary: JobSummary, published: Published = ignore) -> None:
+    """Gives a video its final name (images have theirs), calls `published`, and deletes the work directory.
 
     Before that it notes the summary, for `finish_earlier_run`.
     """
@@ -157,21 +164,24 @@ def publish(prepared: PreparedJob, work: Journal, summary: JobSummary) -> None:
     work.write_note(FINISHED, note)
     if not options.makes_images:
         atomic.replace(options.partial, options.output)
+    published(summary)
     work.remove()
 
 
-def finish_earlier_run(options: JobOptions, work: Journal) -> JobSummary | None:
+def finish_earlier_run(options: JobOptions, work: Journal, published: Published = ignore) -> JobSummary | None:
     """The summary of a run that was killed between publishing its output and deleting its work directory.
 
-    Deletes that directory. None if there was no such run.
+    Calls `published` and deletes that directory. None if there was no such run.
     """
     notes = work.read_notes(FINISHED)
     if not notes or not _is_published(options, notes[0]):
         return None
-    work.remove()
     note = notes[0]
     kept, left, warnings = (tuple(note[name]) for name in ("kept", "left", "warnings"))
-    return JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
+    summary = JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
+    published(summary)
+    work.remove()
+    return summary
 
 
 def _is_published(options: JobOptions, note: Mapping[str, Any]) -> bool:

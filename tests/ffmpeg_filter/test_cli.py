@@ -137,8 +137,8 @@ def test_a_pipe_or_a_device_instead_of_a_file_is_refused(command: Command, tmp_p
     ("options", "message"),
     [
         (("--part-frames", "0"), r"part-frames: expected at least 1, got 0"),
-        (("--memory", "0"), r"memory: expected at least 0.25 GiB, got 0"),
-        (("--memory", "nan"), r"memory: expected at least 0.25 GiB, got nan"),
+        (("--memory", "0"), r"memory: expected at least 0.25 GiB and at most 1048576 GiB, got 0"),
+        (("--memory", "nan"), r"memory: expected at least 0.25 GiB and at most 1048576 GiB, got nan"),
         (("--crf", "nan"), r"crf: expected a number, got nan"),
         (("--rate", "24"), r"rate, peak: expected for numbered images only, got a video file"),
         (("--peak", "4"), r"rate, peak: expected for numbered images only, got a video file"),

@@ -29,9 +29,12 @@ PREV, NEXT = "_SceneChangePrev", "_SceneChangeNext"
 
 
 def cut_from_properties(before: Mapping[str, int] | None, here: Mapping[str, int]) -> bool | None:
-    """Whether a frame starts a scene, from its properties and those of the frame before; None if they are absent."""
+    """Whether a frame starts a scene, from its properties and those of the frame before; None if they are absent.
+
+    Any value but 0 marks a cut, as for VapourSynth's own filters.
+    """
     flags = [properties[name] for properties, name in ((here, PREV), (before or {}, NEXT)) if name in properties]
-    return any(value == 1 for value in flags) if flags else None
+    return any(flags) if flags else None
 
 
 def signature(planes: Planes, format: Format) -> Tensor:

@@ -163,16 +163,15 @@ def load_file(path: Path) -> AnyNetwork:
     file = inspect(path)
     found = recognize(file)
     tensors = read_tensors(file, found)
-    with torch.random.fork_rng(
-        devices=()
-    ):  # initial weights, soon overwritten, must not advance the caller's generator
+    with torch.device("meta"):  # no initial weights: they would take time and shift a caller's random numbers
         network = build(found.architecture, found.hyper_parameters)
-    network.load_state_dict({**constants(found.architecture), **tensors})
+    network.load_state_dict({**constants(found.architecture), **tensors}, assign=True)
     network.eval().requires_grad_(False)
     return network
 
 
 def read_tensors(file: WeightFile, found: RecognizedNetwork) -> dict[str, torch.Tensor]:
+    """The tensors by our names, float32 on the CPU. Raises WeightsError for those that no network can hold."""
     stored = file.tensors(found.table)
     for name, key in found.keys.items():
         if not stored[key].dtype.is_floating_point:
@@ -182,4 +181,9 @@ def read_tensors(file: WeightFile, found: RecognizedNetwork) -> dict[str, torch.
                 f"{file.path}: {name}: expected finite numbers, got NaN or infinity: training diverged or the file is "
                 "damaged"
             )
-    return {name: stored[key] for name, key in found.keys.items()}
+    return {name: _copied(stored[key]) for name, key in found.keys.items()}
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """float32 of its own memory, whatever torch's defaults are: the stored one may be mapped from a file."""
+    return tensor.to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format)

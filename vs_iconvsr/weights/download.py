@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import http.client
 import logging
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from vs_iconvsr import locks
 from vs_iconvsr.atomic import replace, temporary_for
 from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL, Official, check_hash, models_directory
 from vs_iconvsr.weights.errors import WeightsError
@@ -135,11 +135,11 @@ def copy(
 @contextlib.contextmanager
 def only_process(lock: Path) -> Iterator[None]:
     """A lock held by one process at a time; it is released when the process dies."""
-    with lock.open("w") as file:
+    with contextlib.ExitStack() as held:
         waiting = False
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(locks.hold(lock))
                 break
             except BlockingIOError:
                 if not waiting:

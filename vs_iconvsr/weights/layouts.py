@@ -9,25 +9,37 @@ import torch
 from torch import Tensor
 
 from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.edvr import EDVRFeatureExtractor
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.light import LightVSR
+from vs_iconvsr.networks.realbasicvsr import RealBasicVSR
 from vs_iconvsr.networks.spynet import MEAN, STD, SPyNet
 from vs_iconvsr.weights.errors import WeightsError
 from vs_iconvsr.weights.files import Shape, WeightFile
 
 Table = Mapping[str, Shape]
 
-AnyNetwork = LightVSR | BasicVSR | IconVSR | SPyNet | EDVRFeatureExtractor
+AnyNetwork = LightVSR | BasicVSR | IconVSR | BasicVSRPlusPlus | RealBasicVSR | SPyNet | EDVRFeatureExtractor
 
 ARCHITECTURES: dict[str, Callable[..., AnyNetwork]] = {
     "LightVSR": LightVSR,
     "BasicVSR": BasicVSR,
     "IconVSR": IconVSR,
+    "BasicVSRPlusPlus": BasicVSRPlusPlus,
+    "RealBasicVSR": RealBasicVSR,
     "SPyNet": SPyNet,
     "EDVRFeatureExtractor": EDVRFeatureExtractor,
 }
+WHOLE_NETWORKS = "IconVSR, BasicVSR, BasicVSR++, RealBasicVSR or LightVSR"
 HYPER_PARAMETER_LIMIT = 1024
+SPYNET_PREFIX = {
+    "SPyNet": "",
+    "BasicVSR": "spynet.",
+    "IconVSR": "spynet.",
+    "BasicVSRPlusPlus": "spynet.",
+    "RealBasicVSR": "basicvsr.spynet.",
+}
 
 # Where the authors' frameworks put a network's tensors: (dictionary in the file, prefix of its keys, what it is). The
 # first that fits is taken: of two sets of weights, the one that the framework's own test program runs.
@@ -73,8 +85,10 @@ NAMES = (
 
 # Keys that identify other networks, for the message.
 OTHER_NETWORKS = (
-    (r"backbone\.|deform_align\.", "BasicVSR++"),
-    (r"image_cleaning\.|basicvsr\.", "RealBasicVSR"),
+    (
+        r"flow_network\.|tail_last\.",
+        "LightVSR without its settings, as runs used to leave it; export the run: python -m training export",
+    ),
     (r"rdb1\.|RRDB_trunk|model\.1\.sub\.", "an ESRGAN or Real-ESRGAN (RRDBNet)"),
     (r"^body\.\d+\.weight$", "a compact Real-ESRGAN (SRVGGNet)"),
     (r"relative_position_bias_table", "a SwinIR or VRT"),
@@ -129,6 +143,11 @@ def recognize_foreign(file: WeightFile) -> RecognizedNetwork:
         hyper_parameters = parse_hyper_parameters(architecture, infer_hyper_parameters(architecture, shapes))
         check_shapes(shapes, architecture, hyper_parameters)
         return RecognizedNetwork(architecture, hyper_parameters, layout, dictionary, keys)
+    if {"network", "average"} <= file.tables.keys():
+        raise WeightsError(
+            "expected a network, got the checkpoint of a training run; give average.safetensors beside it, or export "
+            "the run: python -m training export RECIPE --data DATA --out RUN --file FILE.safetensors"
+        )
     raise WeightsError(describe_unknown({key for table in file.tables.values() for key in table}))
 
 
@@ -140,6 +159,12 @@ def our_name(name: str) -> str:
 
 
 def architecture_of(shapes: Table) -> str | None:
+    if any(name.startswith("flow_network.") for name in shapes):
+        return None  # a LightVSR: its keys do not say all of its arguments
+    if "image_cleaning.0.main.0.weight" in shapes:
+        return "RealBasicVSR"
+    if "deform_align.backward_1.weight" in shapes:
+        return "BasicVSRPlusPlus"
     if "forward_resblocks.main.0.weight" in shapes:
         return "IconVSR" if "backward_fusion.weight" in shapes or "edvr.conv_first.weight" in shapes else "BasicVSR"
     if "pcd_alignment.cas_dcnpack.weight" in shapes:
@@ -150,38 +175,56 @@ def architecture_of(shapes: Table) -> str | None:
 
 
 def infer_hyper_parameters(architecture: str, shapes: Table) -> dict[str, int]:
-    """The arguments of the network with these shapes; keyframe_stride leaves no trace and is assumed as published."""
-
-    def side(key: str, dim: int) -> int:
-        shape = shapes.get(key, ())
-        if len(shape) <= dim:
-            raise WeightsError(f"missing: {key}" if key not in shapes else f"misshapen: {key} {shape}")
-        return shape[dim]
-
-    if architecture == "SPyNet":
-        return {"channels": side("basic_module.0.basic_module.0.conv.weight", 0)}
-    if architecture == "EDVRFeatureExtractor":
-        channels = side("conv_first.weight", 0)
-        return {
-            "num_frames": side("fusion.feat_fusion.conv.weight", 1) // max(channels, 1),
-            "channels": channels,
-            "num_blocks": count_blocks(shapes, r"feature_extraction\.(\d+)\."),
-        }
-    arguments = {
-        "mid_channels": side("backward_resblocks.main.0.weight", 0),
+    """The arguments of the network that has these shapes; what leaves no trace in them is as published."""
+    match architecture:
+        case "SPyNet":
+            return {"channels": side(shapes, "basic_module.0.basic_module.0.conv.weight", 0)}
+        case "EDVRFeatureExtractor":
+            channels = side(shapes, "conv_first.weight", 0)
+            return {
+                "num_frames": side(shapes, "fusion.feat_fusion.conv.weight", 1) // max(channels, 1),
+                "channels": channels,
+                "num_blocks": count_blocks(shapes, r"feature_extraction\.(\d+)\."),
+            }
+        case "BasicVSRPlusPlus":
+            return {
+                "mid_channels": side(shapes, "deform_align.backward_1.weight", 0),
+                "num_blocks": count_blocks(shapes, r"backbone\.backward_1\.main\.2\.(\d+)\."),
+                "scale": 4 if "feat_extract.main.0.weight" in shapes else 1,
+                "flow_channels": flow_channels(shapes),
+            }
+        case "RealBasicVSR":
+            prefix = "basicvsr."
+            inner = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+            cleaning_blocks = count_blocks(shapes, r"image_cleaning\.0\.main\.2\.(\d+)\.")
+            return {**infer_hyper_parameters("BasicVSR", inner), "cleaning_blocks": cleaning_blocks}
+        case "IconVSR":
+            edvr_channels = side(shapes, "edvr.conv_first.weight", 0)
+            window = side(shapes, "edvr.fusion.feat_fusion.conv.weight", 1) // max(edvr_channels, 1)
+            return {
+                **infer_hyper_parameters("BasicVSR", shapes),
+                "edvr_channels": edvr_channels,
+                "temporal_padding": window // 2,
+            }
+    scale = 4 if "upsample2.upsample_conv.weight" in shapes else 2 if "upsample1.upsample_conv.weight" in shapes else 1
+    return {
+        "mid_channels": side(shapes, "backward_resblocks.main.0.weight", 0),
         "num_blocks": count_blocks(shapes, r"backward_resblocks\.main\.2\.(\d+)\."),
-        "scale": 4
-        if "upsample2.upsample_conv.weight" in shapes
-        else 2
-        if "upsample1.upsample_conv.weight" in shapes
-        else 1,
-        "flow_channels": side("spynet.basic_module.0.basic_module.0.conv.weight", 0),
+        "scale": scale,
+        "flow_channels": flow_channels(shapes),
     }
-    if architecture == "IconVSR":
-        edvr_channels = side("edvr.conv_first.weight", 0)
-        arguments["edvr_channels"] = edvr_channels
-        arguments["temporal_padding"] = side("edvr.fusion.feat_fusion.conv.weight", 1) // max(edvr_channels, 1) // 2
-    return arguments
+
+
+def flow_channels(shapes: Table) -> int:
+    return side(shapes, "spynet.basic_module.0.basic_module.0.conv.weight", 0)
+
+
+def side(shapes: Table, key: str, dim: int) -> int:
+    """Raises WeightsError where there is no such tensor, or one without that dimension."""
+    shape = shapes.get(key, ())
+    if len(shape) <= dim:
+        raise WeightsError(f"missing: {key}" if key not in shapes else f"misshapen: {key} {shape}")
+    return shape[dim]
 
 
 def count_blocks(names: Iterable[str], pattern: str) -> int:
@@ -231,10 +274,14 @@ def build(architecture: str, hyper_parameters: Mapping[str, int]) -> AnyNetwork:
 
 def constants(architecture: str) -> dict[str, Tensor]:
     """Tensors that some files omit because they never change: SPyNet's mean and standard deviation of images."""
-    prefix = {"SPyNet": "", "BasicVSR": "spynet.", "IconVSR": "spynet."}.get(architecture)
+    prefix = SPYNET_PREFIX.get(architecture)
     if prefix is None:
         return {}
-    return {prefix + "mean": torch.tensor(MEAN).view(1, 3, 1, 1), prefix + "std": torch.tensor(STD).view(1, 3, 1, 1)}
+    values = {"mean": MEAN, "std": STD}
+    return {
+        prefix + name: torch.tensor(value, dtype=torch.float32, device="cpu").view(1, 3, 1, 1)
+        for name, value in values.items()
+    }
 
 
 def describe_unknown(keys: set[str]) -> str:
@@ -242,8 +289,8 @@ def describe_unknown(keys: set[str]) -> str:
         return "holds no tensors"
     for pattern, network in OTHER_NETWORKS:
         if any(re.search(pattern, key) for key in keys):
-            return f"expected IconVSR, BasicVSR or LightVSR, got what looks like {network}: {shorten(sorted(keys), 3)}"
-    return f"expected IconVSR, BasicVSR or LightVSR, got an unknown network: {shorten(sorted(keys), 3)}"
+            return f"expected {WHOLE_NETWORKS}, got what looks like {network}: {shorten(sorted(keys), 3)}"
+    return f"expected {WHOLE_NETWORKS}, got an unknown network: {shorten(sorted(keys), 3)}"
 
 
 def shorten(names: Sequence[str], most: int = 6) -> str:

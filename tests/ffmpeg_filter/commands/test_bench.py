@@ -33,7 +33,7 @@ def test_an_invalid_size_is_refused(tiny_model: Path, capsys: pytest.CaptureFixt
 
 def test_the_context_counts_for_the_frames_that_are_kept(tiny_network) -> None:
     settled = plan_for(Settings(segment=10, context=5, device="cpu"), tiny_network, 64, 64)
-    speed = bench_command.Speed(backward_s=1.0, context_s=2.0, kept_s=3.0)
+    speed = bench_command.Speed(earlier_s=1.0, context_s=2.0, kept_s=3.0)
     # 20 frames backward, 5 forward as context, 10 kept, for 10 frames
     assert speed.frame_s(settled) == pytest.approx(2.0 + 1.0 + 3.0)
 

@@ -40,7 +40,8 @@ def test_the_list_shows_what_is_installed_and_where(arguments: tuple[str, ...], 
     code, lines = said(*arguments)
     assert code == 0
     assert any(line.startswith("iconvsr_reds4 ") and "not downloaded" in line for line in lines)
-    assert lines[-1] == f"Downloads are stored in {models}"
+    assert lines[-2] == f"Downloads are stored in {models}"
+    assert "free for non-commercial and research use only" in lines[-1]
 
 
 def test_info_prints_network_layout_and_hash(theirs: Path) -> None:

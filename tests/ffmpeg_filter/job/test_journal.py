@@ -119,7 +119,9 @@ def test_a_manifest_of_another_version_is_refused(with_part: Callable[[], Journa
     work = with_part()
     path = work.folder / journal.MANIFEST
     path.write_text(path.read_text().replace(journal.FORMAT, "iconvsr job/1"))
-    with pytest.raises(JournalError, match=r"manifest\.json: written by another version of vs-iconvsr; pass --restart"):
+    with pytest.raises(
+        JournalError, match=r"manifest\.json: written by another version of vapoursynth-iconvsr; pass --restart"
+    ):
         work.begin(MANIFEST, allow_mixed=False)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.data.prepare import combing
+from training.data.examine import combing
 from training.degrade.effects import FIELDS, LUMA, add_field_artifacts, add_noise, blur, reduce_chroma, resize
 
 

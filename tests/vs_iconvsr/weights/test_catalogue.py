@@ -17,6 +17,9 @@ def test_the_published_files_are_known_by_address_and_hash() -> None:
     assert list(OFFICIAL) == [
         *("iconvsr_reds4", "iconvsr_vimeo90k_bi", "iconvsr_vimeo90k_bd"),
         *("basicvsr_reds4", "basicvsr_vimeo90k_bi", "basicvsr_vimeo90k_bd"),
+        *("basicvsrpp_reds4", "basicvsrpp_vimeo90k_bi", "basicvsrpp_vimeo90k_bd", "basicvsrpp_ntire_vsr"),
+        *(f"basicvsrpp_ntire_decompress{track}" for track in (1, 2, 3)),
+        *("realbasicvsr", "realbasicvsr_wogan"),
         *("spynet", "edvrm_reds", "edvrm_vimeo90k"),
     ]
     assert OFFICIAL["iconvsr_reds4"].address == "iconvsr/iconvsr_reds4_20210413-9e09d621.pth"
@@ -86,3 +89,21 @@ def test_the_default_model_is_bundled_and_loads() -> None:
     assert weights.available()[0].name == DEFAULT_MODEL
     assert weights.load(DEFAULT_MODEL).scale == 4
     assert len(weights.fingerprint(DEFAULT_MODEL)) == 64
+
+
+def test_without_a_home_directory_names_are_listed_and_the_remedy_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "ICONVSR_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    listed = weights.available()
+    assert {"light", "iconvsr_reds4"} <= {model.name for model in listed}
+    assert not any(model.path for model in listed if model.origin == "official")
+    assert weights.locate("light").is_file()
+    for model in ("iconvsr_reds4", "~/own.pth"):
+        with pytest.raises(weights.WeightsError, match=r"^model: expected a home directory .*set .*ICONVSR_MODELS"):
+            weights.locate(model)
