@@ -41,6 +41,7 @@ class Settings:
     dither: str = options.DITHER.default
     matrix: int | None = None
     cleaning: int | None = options.CLEANING.default
+    strength: float = options.STRENGTH.default
 
     @classmethod
     def from_options(cls, values: Mapping[str, object]) -> Self:
@@ -73,6 +74,7 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
     options.THREADS,
     options.DITHER,
     options.CLEANING,
+    options.STRENGTH,
 )
 
 
@@ -96,6 +98,7 @@ class Plan:
     dither: str
     matrix: int | None
     cleaning: int
+    strength: float
     working_bytes: int
     frame_bytes: int
 
@@ -113,7 +116,8 @@ class Plan:
         )
 
     def _extras(self) -> str:
-        return f"cleaning {self.cleaning} of 3, " if self.cleaning else ""
+        cleaning = f"cleaning {self.cleaning} of 3, " if self.cleaning else ""
+        return cleaning + (f"strength {self.strength:g}, " if self.strength < 1 else "")
 
     def out_of_memory_error(self, device: int) -> MemoryError:
         """For a segment that does not fit on the device of that number by any memory strategy."""
@@ -163,7 +167,9 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         dither=settings.dither,
         matrix=settings.matrix,
         cleaning=_cleaning(settings, network),
-        working_bytes=network.working_values * largest_px * value_bytes + 12 * width * height * network.scale**2,
+        strength=settings.strength,
+        working_bytes=network.working_values * largest_px * value_bytes
+        + 12 * width * height * network.scale**2 * (1 if settings.strength == 1 else 3),
         frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
     )
 
@@ -174,6 +180,7 @@ def _check(settings: Settings) -> None:
     options.DITHER.check(settings.dither)
     options.SC_THRESHOLD.check(settings.sc_threshold)
     options.HALO.check(settings.halo)
+    options.STRENGTH.check(settings.strength)
     if settings.threads is not None:
         options.THREADS.check(settings.threads)
     if settings.memory_bytes is not None:

@@ -49,12 +49,15 @@ def planes(path: Path) -> list[list[np.ndarray]]:
         ]
 
 
-def test_both_frontends_make_the_same_planes(source: Path, tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_both_frontends_make_the_same_planes(source: Path, tiny_model: Path, tmp_path: Path, strength: float) -> None:
     made = tmp_path / "out.mkv"
-    settings = ["--segment", "8", "--context", "2", "--model", str(tiny_model)]
+    settings = ["--segment", "8", "--context", "2", "--model", str(tiny_model), "--strength", str(strength)]
     assert main(["upscale", str(source), str(made), "--encoder", "ffv1", "--bits", "10", *settings]) == 0
     clip = vs.core.bs.VideoSource(str(source), cachemode=0)
-    clip = vs.core.iconvsr.Upscale(clip, model=str(tiny_model), segment=8, context=2, format=vs.YUV420P10)
+    clip = vs.core.iconvsr.Upscale(
+        clip, model=str(tiny_model), segment=8, context=2, format=vs.YUV420P10, strength=strength
+    )
     by_command = planes(made)
     assert len(by_command) == clip.num_frames == FRAMES
     for n, frame in enumerate(clip.frames(close=True)):

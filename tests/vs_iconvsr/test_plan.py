@@ -61,7 +61,7 @@ def test_the_fingerprint_holds_what_shapes_pixels_and_nothing_that_does_not(tiny
     one = plan_for(settings(memory_bytes=4 * GIB), tiny_network, 64, 64).fingerprint()
     assert one == plan_for(settings(memory_bytes=8 * GIB), tiny_network, 64, 64).fingerprint()
     for change in ({"segment": 9}, {"context": 1}, {"tile": (64, 64)}, {"halo": 1}, {"threads": 1}, {"dither": "none"},
-                   {"matrix": 1}, {"sc_threshold": 0.5}, {"scene_detect": False}):  # fmt: skip
+                   {"matrix": 1}, {"sc_threshold": 0.5}, {"scene_detect": False}, {"strength": 0.5}):  # fmt: skip
         assert plan_for(settings(**change), tiny_network, 64, 64).fingerprint() != one
 
 
@@ -87,6 +87,11 @@ def test_cleaning_by_a_model_that_does_not_is_refused(tiny_network: VideoNetwork
     assert "cleaning" not in plan_for(settings(), tiny_network, 64, 64).describe()
     with pytest.raises(ValueError, match=r"^cleaning: expected a model that cleans .* got a LightVSR; leave cleaning="):
         plan_for(settings(cleaning=1), tiny_network, 64, 64)
+
+
+def test_the_description_names_a_strength_below_one(tiny_network: VideoNetwork) -> None:
+    assert "strength 0.5" in plan_for(settings(strength=0.5), tiny_network, 64, 64).describe()
+    assert "strength" not in plan_for(settings(), tiny_network, 64, 64).describe()
 
 
 def test_threads_follow_the_usual_variable(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +124,7 @@ def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> Non
         ({"halo": -1}, "halo"),
         ({"memory_bytes": 1000}, "memory"),
         ({"cleaning": 4}, "cleaning"),
+        ({"strength": 1.5}, "strength"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(tiny_network: VideoNetwork, change: dict[str, object], message: str) -> None:
