@@ -82,7 +82,7 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
 class Plan:
     """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags.
 
-    cleaning: see VideoNetwork.
+    scale, cleaning: see VideoNetwork.
     """
 
     segment: int
@@ -97,6 +97,7 @@ class Plan:
     memory_bytes: int
     dither: str
     matrix: int | None
+    scale: int
     cleaning: int
     strength: float
     working_bytes: int
@@ -116,8 +117,12 @@ class Plan:
         )
 
     def _extras(self) -> str:
-        cleaning = f"cleaning {self.cleaning} of 3, " if self.cleaning else ""
-        return cleaning + (f"strength {self.strength:g}, " if self.strength < 1 else "")
+        extras = {
+            "the size is kept": self.scale == 1,
+            f"cleaning {self.cleaning} of 3": self.cleaning > 0,
+            f"strength {self.strength:g}": self.strength < 1,
+        }
+        return "".join(f"{text}, " for text, applies in extras.items() if applies)
 
     def out_of_memory_error(self, device: int) -> MemoryError:
         """For a segment that does not fit on the device of that number by any memory strategy."""
@@ -152,7 +157,8 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
     if tile is None:
         tile = _tile_that_fits(width, height, settings.halo, network, value_bytes, budget)
     tiles = tiles_of(width, height, tile, settings.halo)
-    largest_px, total_px = max(map(_read_px, tiles)), sum(map(_read_px, tiles))
+    tiles_px = [_computed_px(tile, network) for tile in tiles]
+    largest_px, total_px = max(tiles_px), sum(tiles_px)
     return Plan(
         segment=settings.segment,
         context=settings.context,
@@ -166,6 +172,7 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         memory_bytes=budget,
         dither=settings.dither,
         matrix=settings.matrix,
+        scale=network.scale,
         cleaning=_cleaning(settings, network),
         strength=settings.strength,
         working_bytes=network.working_values * largest_px * value_bytes
@@ -279,8 +286,9 @@ def usual_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_px(tile: Tile) -> int:
-    return len(tile.read_rows) * len(tile.read_columns)
+def _computed_px(tile: Tile, network: VideoNetwork) -> int:
+    """What is read of a tile, and what the network pads it with."""
+    return network.padded_side(len(tile.read_rows)) * network.padded_side(len(tile.read_columns))
 
 
 def _tile_that_fits(
@@ -293,7 +301,7 @@ def _tile_that_fits(
         tile = (-(-width // columns) if columns > 1 else 0, -(-height // rows) if rows > 1 else 0)
         if any(0 < side < MIN_TILE_PX for side in tile):
             break
-        largest_px = max(map(_read_px, tiles_of(width, height, tile, halo)))
+        largest_px = max(_computed_px(each, network) for each in tiles_of(width, height, tile, halo))
         if network.working_values * largest_px * value_bytes <= budget // 2:
             return tile
     raise ValueError(

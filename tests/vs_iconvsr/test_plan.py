@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from vs_iconvsr import plan
+from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.networks.realbasicvsr import RealBasicVSR
@@ -87,6 +89,22 @@ def test_cleaning_by_a_model_that_does_not_is_refused(tiny_network: VideoNetwork
     assert "cleaning" not in plan_for(settings(), tiny_network, 64, 64).describe()
     with pytest.raises(ValueError, match=r"^cleaning: expected a model that cleans .* got a LightVSR; leave cleaning="):
         plan_for(settings(cleaning=1), tiny_network, 64, 64)
+
+
+def test_the_description_says_when_the_size_is_kept() -> None:
+    network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4, scale=1)
+    assert "whole frames, the size is kept, float32" in plan_for(settings(), network, 64, 64).describe()
+    assert "the size is kept" not in plan_for(settings(), real(), 64, 64).describe()
+
+
+def test_the_plan_counts_what_waits_for_every_later_pass() -> None:
+    """Spatial features and those of three passes, and the flows both ways; at scale 1 with a quarter of the sides."""
+    two, four = (network(mid_channels=8, num_blocks=1) for network in (BasicVSR, BasicVSRPlusPlus))
+    same_size = BasicVSRPlusPlus(mid_channels=8, num_blocks=1, scale=1)
+    assert [network.stored_values for network in (two, four, same_size)] == [8, 4 * 8 + 8, 3]
+    frame_bytes = [plan_for(settings(), network, 256, 256).frame_bytes for network in (two, four, same_size)]
+    assert frame_bytes == [256**2 * (4 * values + 12) for values in (8, 40, 3)]
+    assert plan_for(settings(), same_size, 30, 20).frame_bytes == frame_bytes[2]  # padded to 256 px
 
 
 def test_the_description_names_a_strength_below_one(tiny_network: VideoNetwork) -> None:
