@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from benchmarking.timing import interleaved
+from benchmarking.timing import time_interleaved
 from torch import Tensor, nn
 
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
@@ -44,7 +44,7 @@ def main() -> None:
             expected = plain().float()
             for name, lever in others.items():
                 try:
-                    elapsed = interleaved({"plain": plain, name: lever}, device, options.turns)
+                    elapsed = time_interleaved({"plain": plain, name: lever}, device, options.turns)
                     error = lever().float() - expected
                 except Exception as failure:  # what this torch or device does not support must not stop the rest
                     print(f"| {what} | – | {name} | {type(failure).__name__}: {str(failure)[:80]!r} | – |", flush=True)

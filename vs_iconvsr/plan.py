@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from vs_iconvsr import colorspace, options
-from vs_iconvsr.engine import PRECISIONS, Shape, uses_fast_convolutions
+from vs_iconvsr.engine import PRECISIONS, Shape, check_precision, uses_fast_convolutions
 from vs_iconvsr.engine.tiles import MIN_TILE_PX, Tile, tiles_of
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid
@@ -113,7 +113,7 @@ class Plan:
         return (
             f"plan: segments of {length} + {self.context} of context, {tile}, {self._extras()}{self.precision} on "
             f"{', '.join(self.devices)} ({self.threads} threads), about {self.working_bytes / GIB:.2f} GiB at work and "
-            f"{self.frame_bytes / 2**20:.1f} MiB for each frame read, budget {self.memory_bytes / GIB:.0f} GiB"
+            f"{self.frame_bytes / 2**20:.1f} MiB for each frame read, budget {self.memory_bytes / GIB:g} GiB"
         )
 
     def _extras(self) -> str:
@@ -257,9 +257,10 @@ def _device_model(device: torch.device) -> str:
 
 def _precision(requested: str, device: torch.device) -> str:
     precision = options.PRECISION.parse(requested)
-    if precision != "auto":
-        return precision
-    return "float16" if device.type == "cuda" else "float32"
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "float32"
+    check_precision(precision, device)
+    return precision
 
 
 def _usual_budget(device: torch.device) -> int:
@@ -305,6 +306,6 @@ def _tile_that_fits(
         if network.working_values * largest_px * value_bytes <= budget // 2:
             return tile
     raise ValueError(
-        f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:.2g} GiB; "
+        f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:g} GiB; "
         f"pass a larger memory= or another device="
     )

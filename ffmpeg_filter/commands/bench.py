@@ -15,7 +15,7 @@ from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Plan, Settings
 from vs_iconvsr.segments import Segment
 
-Say = Callable[[str], object]
+PrintLine = Callable[[str], object]
 
 MEASURED_FRAMES = 6  # one more than the usual distance of keyframes
 FILM_MINUTES = 100.0
@@ -57,7 +57,7 @@ _MODEL_HELP = help_with_default(f"{upscaling.MODEL.help}; may be repeated", upsc
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 when something could be measured."""
-    say: Say = options.say
+    print_line: PrintLine = options.print_line
     width, height = _size(options.size)
     requested = settings_from(options)
     for model in options.model or [upscaling.MODEL.default]:
@@ -67,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
             settled = plan.plan_for(settings, network, width, height)
             frame_s = measure(network, settled, width, height).frame_s(settled)
             frame_times_s[settled.precision] = frame_s
-            say(f"{model}, {width}x{height}: {describe_speed(frame_s)}; {settled.describe()}")
+            print_line(f"{model}, {width}x{height}: {describe_speed(frame_s)}; {settled.describe()}")
         if len(frame_times_s) > 1:
-            say(f"{model}: fastest with --precision {min(frame_times_s, key=frame_times_s.__getitem__)}")
+            print_line(f"{model}: fastest with --precision {min(frame_times_s, key=frame_times_s.__getitem__)}")
     return 0
 
 

@@ -101,7 +101,8 @@ def _last_pass(tiles: Sequence[TileState], segment: Segment, tiled: TiledNetwork
             tile.step(last, n - first)
             yield None
     for n in segment.kept:
-        hr = torch.empty(3, scale * tiled.height, scale * tiled.width, device=tiled.device)
+        size = (3, scale * tiled.height, scale * tiled.width)
+        hr = torch.empty(size, dtype=torch.float32, device=tiled.device)
         for i, tile in enumerate(tiles):
             tile.step(last, n - first)
             tile.paste(hr, n - first)

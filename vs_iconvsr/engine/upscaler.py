@@ -39,13 +39,7 @@ class Upscaler:
     """
 
     def __init__(self, network: VideoNetwork, device: torch.device, shape: Shape) -> None:
-        if shape.precision not in PRECISIONS:
-            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {shape.precision}")
-        if device.type == "cpu" and shape.precision != "float32":
-            raise ValueError(
-                f"precision: expected float32 on the CPU, which multiplies other types about 100 times slower, "
-                f"got {shape.precision}"
-            )
+        check_precision(shape.precision, device)
         self.device = device
         self.shape = shape
         self.dtype = PRECISIONS[shape.precision]
@@ -60,6 +54,17 @@ class Upscaler:
         return Propagation(tiled, segment, lr_frame, strategy)
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises ValueError for one that is not of PRECISIONS or that the device has no fast arithmetic for."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision}")
+    if device.type == "cpu" and precision != "float32":
+        raise ValueError(
+            f"precision: expected float32 on the CPU, which multiplies other types about 100 times slower, "
+            f"got {precision}"
+        )
+
+
 def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype, cleaning: int) -> VideoNetwork:
     """An equal network there, but for how often it cleans; the caller's stays as it is."""
     arguments = network.hyper_parameters | ({"cleaning": cleaning} if cleaning else {})
@@ -67,9 +72,9 @@ def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype, 
         key: value.to(device, dtype if value.is_floating_point() else value.dtype)
         for key, value in network.state_dict().items()
     }
-    copy = type(network)(**arguments).eval().requires_grad_(False)
+    with torch.device("meta"):  # no initial weights: they would shift a caller's random numbers
+        copy = type(network)(**arguments).eval().requires_grad_(False)
     copy.load_state_dict(state, assign=True)
-    copy.to(device)
     if uses_fast_convolutions(device, dtype):
         fast.use_fast_convolutions(copy)
     return copy

@@ -167,15 +167,18 @@ class ModelInfo:
 
 
 def available() -> list[ModelInfo]:
-    """All names that `load` knows, the default first. Reads the bundled files, but of the official ones only names."""
-    files = sorted(bundled().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
+    """All names that `load` knows, the default first. Reads the bundled files, but of the official ones only names.
+
+    Without a place for downloaded files no official one is there.
+    """
+    files = sorted(bundled_files().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
     own = [ModelInfo(name, "bundled", "comes with vs_iconvsr", path, sha256_of(path)) for name, path in files]
     return own + [
         ModelInfo(
             official.name,
             "official",
             official.description,
-            path if (path := models_directory() / official.file_name).is_file() else None,
+            downloaded(official),
             official.sha256_prefix,
             BASE_URL + official.address,
         )
@@ -183,17 +186,40 @@ def available() -> list[ModelInfo]:
     ]
 
 
-def bundled() -> dict[str, Path]:
+def downloaded(official: Official) -> Path | None:
+    """Its file, None where it is not on this machine."""
+    try:
+        path = models_directory() / official.file_name
+        return path if path.is_file() else None
+    except (WeightsError, OSError):  # no home directory, or one that is not ours to read
+        return None
+
+
+def bundled_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
 def models_directory() -> Path:
-    """Where downloaded files lie: $ICONVSR_MODELS, else vs_iconvsr/models below the user's cache directory."""
+    """Where downloaded files lie: $ICONVSR_MODELS, else vs_iconvsr/models below the user's cache directory.
+
+    Raises WeightsError where neither is known: a service or a container may have no home directory.
+    """
     if own := os.environ.get("ICONVSR_MODELS"):
-        return Path(own).expanduser()
+        return expanded(own)
     cache = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says to ignore a relative path.
-    return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "vs_iconvsr" / "models"
+    return (Path(cache) if Path(cache).is_absolute() else expanded("~/.cache")) / "vs_iconvsr" / "models"
+
+
+def expanded(path: str) -> Path:
+    """The path with its ~ replaced. Raises WeightsError where there is no such home directory."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise WeightsError(
+            f"model: expected a home directory for {path}, found none; set the environment variable ICONVSR_MODELS to "
+            "a directory for models, or pass the full path of a weight file"
+        ) from error
 
 
 def locate(model: str | os.PathLike[str]) -> Path:
@@ -203,13 +229,13 @@ def locate(model: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(model, str):
         return Path(model)
-    if path := bundled().get(model):
+    if path := bundled_files().get(model):
         return path
     if official := OFFICIAL.get(model):
-        return located_official(official)
+        return locate_official(official)
     if is_path(model):
-        return Path(model).expanduser()
-    names = [*bundled(), *OFFICIAL]
+        return expanded(model)
+    names = [*bundled_files(), *OFFICIAL]
     close = difflib.get_close_matches(model, names, 1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise WeightsError(
@@ -222,13 +248,13 @@ def is_path(model: str) -> bool:
     return model.endswith(SUFFIXES) or any(separator in model for separator in separators) or Path(model).is_file()
 
 
-def located_official(official: Official) -> Path:
-    path = models_directory() / official.file_name
-    if not path.is_file():
+def locate_official(official: Official) -> Path:
+    path = downloaded(official)
+    if path is None:
         raise WeightsError(
             f"model {official.name!r} is not on this machine. Download it: iconvsr models download {official.name} "
             f"(or without a network: put {BASE_URL}{official.address} (about {official.expected_mb} MB, "
-            f"sha256 {official.sha256_prefix}…) into {path.parent} under the same file name)."
+            f"sha256 {official.sha256_prefix}…) into {models_directory()} under the same file name)."
         )
     check_hash(official, path)
     return path

@@ -56,7 +56,7 @@ def test_what_the_engine_computes_with_is_the_network_within_rounding(tiny_netwo
     torch.testing.assert_close(upscaler(tiny_network, lr).network(lr[None]), tiny_network(lr[None]), atol=5e-5, rtol=0)
 
 
-def test_context_is_propagated_through_and_thrown_away(tiny_network: VideoNetwork, lr: Tensor) -> None:
+def test_context_is_propagated_through_and_discarded(tiny_network: VideoNetwork, lr: Tensor) -> None:
     expected = upscaler(tiny_network, lr).network(lr[None, 1:8])[0, 2:5]
     hr = drained(propagate(tiny_network, lr, range(3, 6), range(1, 8)))
     torch.testing.assert_close(hr, expected, atol=1e-5, rtol=0)

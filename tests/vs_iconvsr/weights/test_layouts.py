@@ -1,7 +1,7 @@
 import pytest
 
 from tests.vs_iconvsr.weights.files_of_others import KEYS, TO_BASICSR
-from vs_iconvsr.weights.layouts import architecture_of, expected_shapes, inferred, our_name
+from vs_iconvsr.weights.layouts import architecture_of, expected_shapes, infer_hyper_parameters, our_name
 
 
 def shapes(table: str) -> dict[str, tuple[int, ...]]:
@@ -82,7 +82,7 @@ def test_hyper_parameters_are_read_from_keys_and_shapes(
     table: str, architecture: str, hyper_parameters: dict[str, int]
 ) -> None:
     assert architecture_of(shapes(table)) == architecture
-    assert inferred(architecture, shapes(table)) == hyper_parameters
+    assert infer_hyper_parameters(architecture, shapes(table)) == hyper_parameters
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_hyper_parameters_of_our_own_widths_are_read_back(arguments: dict[str, i
         "flow_channels": 4,
         **arguments,
     }
-    assert inferred("IconVSR", expected_shapes("IconVSR", whole)) == whole
+    assert infer_hyper_parameters("IconVSR", expected_shapes("IconVSR", whole)) == whole

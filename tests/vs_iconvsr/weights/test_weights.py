@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def test_basicsr_edvr_files_load(tmp_path: Path) -> None:
     assert_equal(weights.load_part(path), edvr)
 
 
-def test_a_part_is_no_network_and_a_network_no_part(tmp_path: Path) -> None:
+def test_a_part_does_not_load_as_a_network_nor_a_network_as_a_part(tmp_path: Path) -> None:
     part = write(tmp_path / "part.pth", SPyNet(channels=4).state_dict())
     with pytest.raises(weights.WeightsError, match="expected a whole network, got a SPyNet alone"):
         weights.load(part)
@@ -197,7 +198,7 @@ def test_saving_leaves_no_part_file_and_other_programs_can_read_it(tmp_path: Pat
     assert all(torch.equal(read[key], value) for key, value in network.state_dict().items())
 
 
-def test_metadata_tells_format_network_and_provenance(tmp_path: Path) -> None:
+def test_metadata_records_format_network_and_provenance(tmp_path: Path) -> None:
     network = small_basicvsr()
     weights.save(network, tmp_path / "own.safetensors", provenance={"origin": "test"})
     metadata = weights.info(tmp_path / "own.safetensors").metadata
@@ -224,7 +225,7 @@ def test_what_could_not_be_loaded_again_is_not_saved(
 
 
 @pytest.mark.parametrize("layout", ["mmagic", "basicsr"])
-def test_converting_round_trips_exactly_and_says_from_what(layout: str, tmp_path: Path) -> None:
+def test_converting_round_trips_exactly_and_records_the_source(layout: str, tmp_path: Path) -> None:
     network = small_iconvsr(temporal_padding=3)
     source = write(tmp_path / "theirs.pth", LAYOUTS[layout](network.state_dict()))
     weights.convert(source, tmp_path / "ours.safetensors")
@@ -337,3 +338,11 @@ def test_no_length_of_its_header_makes_a_safetensors_file_something_else(first_b
     weights.save(network, path, provenance={"note": "x" * missing})
     assert path.read_bytes()[0] == first_byte  # 0x80 begins a pickle, too: one file in 32 was taken for one
     assert isinstance(weights.load(path), BasicVSR)
+
+
+def test_a_path_that_is_not_unicode_loads_in_every_container(tmp_path: Path) -> None:
+    network = small_basicvsr()
+    written = [tmp_path / "our.safetensors", write(tmp_path / "mm.pth", mmagic(network.state_dict()))]
+    weights.save(network, written[0], provenance={})
+    for path in written:
+        assert_equal(weights.load(path.rename(path.with_stem(os.fsdecode(b"caf\xe9")))), network)
