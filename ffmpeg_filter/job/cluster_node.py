@@ -164,7 +164,7 @@ def _prepare(spec: JobSpec, weight_file: bytes) -> Iterator[tuple[PreparedJob, P
     """The job as this node would do it, and a folder that is deleted afterwards. Raises as `check_node` does."""
     if vs_iconvsr.__version__ != spec.version:
         raise UnsuitableNode(
-            f"it has vs-iconvsr {vs_iconvsr.__version__}, the job {spec.version}; install the same on both"
+            f"it has vapoursynth-iconvsr {vs_iconvsr.__version__}, the job {spec.version}; install the same on both"
         )
     options, source = spec.options, spec.source
     remedy = f"mount its folder there, or: rsync -a {options.input} THERE:{options.input}"

@@ -65,7 +65,7 @@ def ray() -> Iterator[Any]:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("RAY_health_check_failure_threshold", "2")
         environment.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves them on a busy machine
-        yield pytest.importorskip("ray", reason="ray is not installed: pip install 'vs-iconvsr[cluster]'")
+        yield pytest.importorskip("ray", reason="ray is not installed: pip install 'vapoursynth-iconvsr[cluster]'")
 
 
 @pytest.fixture(scope="session")
