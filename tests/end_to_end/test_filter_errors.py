@@ -187,7 +187,7 @@ def test_starting_and_stopping_leaves_no_thread_behind(tiny_model: Path) -> None
 
 def test_models_and_version_are_listed() -> None:
     version_info = core.iconvsr.Version()
-    assert version_info["version"] == version("vs-iconvsr")
+    assert version_info["version"] == version("vapoursynth-iconvsr")
     assert "cpu" in np.atleast_1d(version_info["devices"])
     models = core.iconvsr.Models()
     assert {"iconvsr_reds4", "basicvsr_vimeo90k_bd"} <= set(np.atleast_1d(models["name"]))

@@ -18,13 +18,17 @@ PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": to
 
 @dataclass(frozen=True)
 class Shape:
-    """How a frame is cut for the device, and in which precision: the part of a plan that the engine needs."""
+    """How a frame is cut for the device, and in which precision: the part of a plan that the engine needs.
+
+    cleaning: how often the network cleans frames; 0: as often as it does by itself.
+    """
 
     width: int
     height: int
     tile: tuple[int, int] = (0, 0)
     halo: int = 0
     precision: str = "float32"
+    cleaning: int = 0
 
 
 class Upscaler:
@@ -40,7 +44,7 @@ class Upscaler:
         self.shape = shape
         self.dtype = PRECISIONS[shape.precision]
         self.tiles = tiles_of(shape.width, shape.height, shape.tile, shape.halo)
-        self.network = _on_device(network, device, self.dtype)
+        self.network = _on_device(network, device, self.dtype, shape.cleaning)
 
     def propagate(
         self, segment: Segment, lr_frame: Callable[[int], Tensor], *, strategy: MemoryStrategy
@@ -61,14 +65,15 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
-def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype) -> VideoNetwork:
-    """An equal network there; the caller's stays as it is."""
+def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype, cleaning: int) -> VideoNetwork:
+    """An equal network there, but for how often it cleans; the caller's stays as it is."""
+    arguments = network.hyper_parameters | ({"cleaning": cleaning} if cleaning else {})
     state = {
         key: value.to(device, dtype if value.is_floating_point() else value.dtype)
         for key, value in network.state_dict().items()
     }
     with torch.device("meta"):  # no initial weights: they would shift a caller's random numbers
-        copy = type(network)(**network.hyper_parameters).eval().requires_grad_(False)
+        copy = type(network)(**arguments).eval().requires_grad_(False)
     copy.load_state_dict(state, assign=True)
     if uses_fast_convolutions(device, dtype):
         fast.use_fast_convolutions(copy)

@@ -31,7 +31,7 @@ def iterate(
     for n in itertools.count() if frames is None else frames:
         while missing := session.needs(n):
             failed.raise_if_among(missing)
-            _put(session, fetch, missing)
+            _put_frames(session, fetch, missing)
         if session.num_frames is not None and n >= session.num_frames:
             session.abandon(n)
             return
@@ -58,16 +58,24 @@ def _put_ahead(
 ) -> None:
     for n in numbers:
         try:
-            _put(session, fetch, [n])
-        except Exception as error:  # it is nobody's yet: hr frames before can be made
+            if not _put(session, fetch, n):
+                return
+        except Exception as error:  # it is nobody's yet: the hr frames before can be made
             failed.number, failed.error = n, error
             return
 
 
-def _put(session: Session, fetch: Callable[[int], Fetched | None], numbers: Iterable[int]) -> None:
+def _put_frames(session: Session, fetch: Callable[[int], Fetched | None], numbers: Iterable[int]) -> None:
     for n in numbers:
-        fetched = fetch(n)
-        if fetched is None:
-            session.end(n)
+        if not _put(session, fetch, n):
             return
-        session.put(n, fetched.planes, fetched.properties, user_data=fetched.user_data)
+
+
+def _put(session: Session, fetch: Callable[[int], Fetched | None], n: int) -> bool:
+    """Whether there was a frame n."""
+    fetched = fetch(n)
+    if fetched is None:
+        session.end(n)
+        return False
+    session.put(n, fetched.planes, fetched.properties, user_data=fetched.user_data)
+    return True

@@ -11,6 +11,10 @@ from vs_iconvsr.weights.errors import WeightsError
 DEFAULT_MODEL = "light"
 BUNDLED = Path(__file__).parent / "bundled"
 BASE_URL = "https://download.openmmlab.com/mmediting/restorers/"
+OFFICIAL_TERMS = (
+    "The authors' code is Apache-2.0. They state no terms for these files; all but edvrm_* hold weights fine-tuned "
+    "from SPyNet's, which are free for non-commercial and research use only."
+)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pytorch", ".ckpt", ".bin")
 
 
@@ -75,6 +79,60 @@ OFFICIAL = {
             "BasicVSR trained on Vimeo-90K, blurred x4: 27.98 dB on Vid4, 40.00 dB on UDM10",
         ),
         Official(
+            "basicvsrpp_reds4",
+            "basicvsr_plusplus/basicvsr_plusplus_c64n7_8x1_600k_reds4_20210217-db622b2f.pth",
+            29,
+            "BasicVSR++ trained on REDS, bicubic x4: 32.39 dB on REDS4",
+        ),
+        Official(
+            "basicvsrpp_vimeo90k_bi",
+            "basicvsr_plusplus/basicvsr_plusplus_c64n7_8x1_300k_vimeo90k_bi_20210305-4ef437e2.pth",
+            29,
+            "BasicVSR++ trained on Vimeo-90K, bicubic x4: 27.79 dB on Vid4",
+        ),
+        Official(
+            "basicvsrpp_vimeo90k_bd",
+            "basicvsr_plusplus/basicvsr_plusplus_c64n7_8x1_300k_vimeo90k_bd_20210305-ab315ab1.pth",
+            29,
+            "BasicVSR++ trained on Vimeo-90K, blurred x4: 29.04 dB on Vid4, 40.72 dB on UDM10",
+        ),
+        Official(
+            "basicvsrpp_ntire_vsr",
+            "basicvsr_plusplus/basicvsr_plusplus_c128n25_ntire_vsr_20210311-1ff35292.pth",
+            175,
+            "BasicVSR++, the large network of NTIRE 2021, bicubic x4: no figure published",
+        ),
+        Official(
+            "basicvsrpp_ntire_decompress1",
+            "basicvsr_plusplus/basicvsr_plusplus_c128n25_ntire_decompress_track1_20210223-7b2eba02.pth",
+            176,
+            "BasicVSR++ that removes compression, same size (NTIRE 2021, track 1): no figure published",
+        ),
+        Official(
+            "basicvsrpp_ntire_decompress2",
+            "basicvsr_plusplus/basicvsr_plusplus_c128n25_ntire_decompress_track2_20210314-eeae05e6.pth",
+            176,
+            "BasicVSR++ that removes compression, same size (NTIRE 2021, track 2): no figure published",
+        ),
+        Official(
+            "basicvsrpp_ntire_decompress3",
+            "basicvsr_plusplus/basicvsr_plusplus_c128n25_ntire_decompress_track3_20210304-6daf4a40.pth",
+            176,
+            "BasicVSR++ that removes compression, same size (NTIRE 2021, track 3): no figure published",
+        ),
+        Official(
+            "realbasicvsr",
+            "real_basicvsr/realbasicvsr_c64b20_1x30x8_lr5e-5_150k_reds_20211104-52f77c2c.pth",
+            50,
+            "RealBasicVSR for real footage, cleans, then x4: NIQE 3.77, BRISQUE 29.03",
+        ),
+        Official(
+            "realbasicvsr_wogan",
+            "real_basicvsr/realbasicvsr_wogan_c64b20_2x30x8_lr1e-4_300k_reds_20211027-0e2ff207.pth",
+            50,
+            "RealBasicVSR before adversarial training, smoother: no figure published",
+        ),
+        Official(
             "spynet",
             "basicvsr/spynet_20210409-c6c1bd09.pth",
             6,
@@ -113,7 +171,7 @@ def available() -> list[ModelInfo]:
 
     Without a place for downloaded files no official one is there.
     """
-    files = sorted(bundled().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
+    files = sorted(bundled_files().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
     own = [ModelInfo(name, "bundled", "comes with vs_iconvsr", path, sha256_of(path)) for name, path in files]
     return own + [
         ModelInfo(
@@ -137,7 +195,7 @@ def downloaded(official: Official) -> Path | None:
         return None
 
 
-def bundled() -> dict[str, Path]:
+def bundled_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
@@ -171,13 +229,13 @@ def locate(model: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(model, str):
         return Path(model)
-    if path := bundled().get(model):
+    if path := bundled_files().get(model):
         return path
     if official := OFFICIAL.get(model):
-        return located_official(official)
+        return locate_official(official)
     if is_path(model):
         return expanded(model)
-    names = [*bundled(), *OFFICIAL]
+    names = [*bundled_files(), *OFFICIAL]
     close = difflib.get_close_matches(model, names, 1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise WeightsError(
@@ -190,7 +248,7 @@ def is_path(model: str) -> bool:
     return model.endswith(SUFFIXES) or any(separator in model for separator in separators) or Path(model).is_file()
 
 
-def located_official(official: Official) -> Path:
+def locate_official(official: Official) -> Path:
     path = downloaded(official)
     if path is None:
         raise WeightsError(

@@ -446,7 +446,7 @@ static void VS_CC answer(const VSMap *in, VSMap *out, void *user_data, VSCore *c
 
 VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *api) {
     api->configPlugin("org.vs_iconvsr.iconvsr", "iconvsr", "IconVSR and BasicVSR video super-resolution",
-                      VS_MAKE_VERSION(0, 1), VAPOURSYNTH_API_VERSION, 0, plugin);
+                      VS_MAKE_VERSION(VERSION_MAJOR, VERSION_MINOR), VAPOURSYNTH_API_VERSION, 0, plugin);
     api->registerFunction("Upscale", UPSCALE_ARGUMENTS, "clip:vnode;", create_filter, "Upscale", plugin);
     api->registerFunction("Plan", UPSCALE_ARGUMENTS, "json:data;", answer, "Plan", plugin);
     api->registerFunction("SceneDetect", SCENE_DETECT_ARGUMENTS, "clip:vnode;", create_filter, "SceneDetect", plugin);
