@@ -144,6 +144,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--recompute", action="store_true", help="use a fraction of the memory, for half as much time again"
     )
     parser.add_argument("--minutes", type=minutes, default=0.0, metavar="N", help="save and stop after N minutes")
+    parser.add_argument(
+        "--extend", action="store_true", help="go on with a finished run, up to more steps: --set optimiser.steps=…"
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write scalars and images for TensorBoard")
     parser.set_defaults(run=commands.run_train)
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -43,6 +44,7 @@ def run_synthesise(arguments: argparse.Namespace) -> int:
     data = _recipe(arguments).data
     with folders.writing(arguments.data):
         _synthesise(data, arguments)
+    print(f"next: {_command(arguments, 'train')} --out run")
     return 0
 
 
@@ -74,6 +76,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
         print(f"{kept} scenes are few: training on them helps footage of the same kind at most")
     if not any(scene.held_out for scene in scenes):
         print("no scene is held out: add footage, or validate on the training data: train … --set data.held_out=train")
+    print(f"next: python -m training train finetune --data {_quoted(arguments.out)} --out run")
     return 0
 
 
@@ -102,14 +105,19 @@ def run_train(arguments: argparse.Namespace) -> int:
         recompute=arguments.recompute,
         until=time.monotonic() + 60.0 * arguments.minutes if arguments.minutes else math.inf,
         tensorboard=arguments.tensorboard,
+        extend=arguments.extend,
     )
-    only_run = folders.writing(arguments.out) if is_first_process() else contextlib.nullcontext()
+    is_first = is_first_process()
+    only_run = folders.writing(arguments.out) if is_first else contextlib.nullcontext()
     with only_run, folders.reading(arguments.data):
         done = _train(recipe, arguments, options)
     leave_processes()
     if not done:
         print("stopped and saved; run the same command again to resume", file=sys.stderr)
-    return 0 if done else 3
+        return 3
+    if is_first:
+        print(f"next: {_command(arguments, 'export')} --out {_quoted(arguments.out)} --file mine.safetensors")
+    return 0
 
 
 def _train(recipe: Recipe, arguments: argparse.Namespace, options: RunOptions) -> bool:
@@ -173,6 +181,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         force=arguments.force,
     )
     print(f"{arguments.file}: held-out gain over bicubic: " + ", ".join(f"{k} {v:+.2f} dB" for k, v in gains.items()))
+    print(f"next: iconvsr upscale IN OUT --model {_quoted(arguments.file)}")
     return 0
 
 
@@ -215,6 +224,16 @@ def _save_images(
         path = arguments.pictures / f"{sequence.name.replace('/', '_')}.png"
         save_side_by_side([*hr, gt[middle].double()], path)
         print(f"{path}: {', '.join(upscalers)}, ground truth")
+
+
+def _command(arguments: argparse.Namespace, name: str) -> str:
+    """Another command on the same recipe and data."""
+    overrides = "".join(f" --set {_quoted(override)}" for override in arguments.set)
+    return f"python -m training {name} {_quoted(arguments.recipe)} --data {_quoted(arguments.data)}{overrides}"
+
+
+def _quoted(value: object) -> str:
+    return shlex.quote(str(value))
 
 
 def _training_command(arguments: argparse.Namespace) -> str:

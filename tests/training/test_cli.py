@@ -37,9 +37,13 @@ def test_synthesise_train_export_and_evaluate_work_together(
     data, run, file = tmp_path / "data", tmp_path / "run", tmp_path / "mine.safetensors"
     common = [str(recipe), "--data", str(data)]
     assert main(["synthesise", *common]) == 0
+    assert f"next: python -m training train {recipe} --data {data} --out run" in capsys.readouterr().out
     assert (data / "train.png").exists()
     assert main(["train", *common, "--out", str(run)]) == 0
+    shown = f"next: python -m training export {recipe} --data {data} --out {run} --file mine.safetensors"
+    assert shown in capsys.readouterr().out
     assert main(["export", *common, "--out", str(run), "--file", str(file), "--force"]) == 0
+    assert f"next: iconvsr upscale IN OUT --model {file}" in capsys.readouterr().out
     assert weights.load(file).hyper_parameters["mid_channels"] == 8
     assert str(tmp_path) not in weights.info(file).metadata["command"].replace(str(recipe), "")
 
