@@ -30,6 +30,7 @@ from training.loop.optimization import (
 )
 from training.loop.recipe import Recipe
 from training.loop.run_options import RunOptions, TrainingError
+from training.loop.run_page import RunPage
 from training.loop.steps import wrap_steps
 from vs_iconvsr import weights
 from vs_iconvsr.atomic import write_atomically
@@ -65,6 +66,7 @@ class TrainingRun:
         self.start_gains: dict[str, float] = {}  # of the given weights, by degradation; empty for fresh ones
         self.loss = 0.0  # moving average, for the log
         self.clock = StepClock()
+        self.page = RunPage(folder, total=recipe.optimiser.steps, active=self.rank == 0)
         self.metrics = MetricsLog(folder, active=self.rank == 0, tensorboard=options.tensorboard)
 
     def learn(self, batch: Batch) -> bool:
@@ -110,6 +112,7 @@ class TrainingRun:
         self.metrics.write(
             self.step, loss=self.loss, seconds_per_step=round(seconds, 4), data_wait_share=round(waited, 4)
         )
+        self.page.renew()
         if self.rank == 0:
             left = (total - self.step) * seconds / 60.0
             logger.info(
@@ -133,6 +136,7 @@ class TrainingRun:
             gains = self._gains(sequences)
             images = held_out.comparison_images(self.network, sequences, self.recipe.degradations, device=self.device)
         self.metrics.write_images(self.step, {f"bicubic, hr, gt/{kind}": image for kind, image in images.items()})
+        self.page.add_images(self.step, images)
         mean = _record_gains(self.metrics, self.step, gains, self.start_gains, self.recipe)
         self.evaluations_since_best += 1
         if mean > self.best_gain:
@@ -140,6 +144,7 @@ class TrainingRun:
             provenance = {"training": f"step {self.step}, {mean:+.3f} dB over bicubic, not exported"}
             with self._averaged_weights():
                 weights.save(self.network, self.folder / BEST, provenance=provenance)
+        self.page.write()
         self.evaluation_s = time.monotonic() - began
 
     @property
@@ -167,6 +172,7 @@ class TrainingRun:
             if self.rank == 0:
                 _set_aside_best(self.folder)
                 self.metrics.discard_after(-1)
+                self.page.discard_after(-1)
                 _write_recipe(self.recipe, self.folder)
             return
         # Parsed as a recipe, so that keys which did not exist yet have their default values.
@@ -182,6 +188,7 @@ class TrainingRun:
             )
         self._restore(state)
         self.metrics.discard_after(self.step)
+        self.page.discard_after(self.step)
         if longer:
             self._begin_extension()
         logger.info("resuming from step %d", self.step)

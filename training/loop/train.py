@@ -27,7 +27,7 @@ def train(
     """Train `start` (which is changed) by the recipe, resuming from the checkpoint in `folder` if there is one.
 
     Writes last.pt and previous.pt (checkpoints), average.safetensors (the averaged weights at their best held-out
-    gain) and metrics.jsonl. Returns whether all steps are done: False if it was asked to stop, after saving.
+    gain), metrics.jsonl and run.html. Returns whether all steps are done: False if it was asked to stop, after saving.
     On a CPU with one process, a run that was killed and resumed gives the same bits as one that was not.
     """
     run = TrainingRun(recipe, folder, start, options)
