@@ -28,6 +28,7 @@ from training.evaluate import (
     save_side_by_side,
 )
 from training.export import ModelCard, check_destination, export
+from training.loop.fit import MemoryEstimate, as_overrides, fitting_patches
 from training.loop.processes import first_process_first, is_first_process, join_processes, leave_processes
 from training.loop.recipe import Data, Recipe, read_recipe
 from training.loop.run_options import RunOptions, RunStopped
@@ -98,6 +99,8 @@ def run_from_sample(arguments: argparse.Namespace) -> int:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
+    if arguments.fit:
+        _fit(arguments)
     recipe = _recipe(arguments)
     options = RunOptions(
         device=join_processes(arguments.device),
@@ -118,6 +121,21 @@ def run_train(arguments: argparse.Namespace) -> int:
     if is_first:
         print(f"next: {_command(arguments, 'export')} --out {_quoted(arguments.out)} --file mine.safetensors")
     return 0
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    """Add the patches that fit to the options --set (which are changed); a run that exists keeps its own."""
+    recipe, written = _recipe(arguments), arguments.out / "recipe.json"
+    if written.exists():
+        patches = read_recipe(written).patches
+    else:
+        network = build(recipe).requires_grad_(True)
+        train_set = open_sequences(arguments.data / recipe.data.train, recipe.data.layout)
+        estimate = MemoryEstimate(recipe, network, recompute=arguments.recompute)
+        patches = fitting_patches(estimate, recipe.patches, train_set, gib=arguments.fit, scale=network.scale)
+    overrides = as_overrides(patches)
+    print(f"--fit: {', '.join(overrides)}", flush=True)
+    arguments.set = [*arguments.set, *overrides]
 
 
 def _train(recipe: Recipe, arguments: argparse.Namespace, options: RunOptions) -> bool:

@@ -118,6 +118,23 @@ def test_a_wrong_option_is_an_error_and_no_traceback(
     assert message in capsys.readouterr().err
 
 
+def test_a_fitted_run_resumes_with_its_own_patches_and_names_them(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Larger clips are needed than those of the recipe: patches begin at 32 px."""
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    np.save(tmp_path / "data" / "train" / "a.npy", np.zeros((5, 3, 128, 128), dtype=np.uint8))
+    layout = ["--set", "data.layout=prepared", "--set", "data.held_out=train", "--set", "data.held_out_layout=prepared"]
+    common = ["train", str(recipe), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *layout]
+    short = ["--set", "optimiser.steps=1"]
+    assert main([*common, *short, "--fit", "1.02"]) == 0
+    first = capsys.readouterr().out
+    assert "--fit: patches.batch=" in first
+    assert "--set patches.batch=" in first.split("next: ")[1]
+    assert main([*common, *short, "--fit", "50"]) == 0
+    assert capsys.readouterr().out == first
+
+
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])
 def test_minutes_are_a_number(text: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

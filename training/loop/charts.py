@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 760, 280
-LEFT, RIGHT, TOP, BOTTOM = 64, 150, 14, 34  # margins in px: labels of the axes, names of the lines
+LEFT, RIGHT, TOP, BOTTOM = 64, 150, 30, 34  # margins in px: labels of the axes, names of the lines
 MOST_POINTS = 400  # of a line; more cannot be seen
 COLORS = ("#2f7ed8", "#e07b00", "#2a9d5c", "#b04ac2", "#c23b3b", "#7a7a7a")
 
@@ -41,7 +41,7 @@ def chart(lines: Sequence[Line], *, unit: str, last_step: int, mark: tuple[float
     for step in _ticks(0.0, float(last_step)):
         x, y = place(step, low)
         parts.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle">{step:g}</text>')
-    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 2}">step</text><text x="4" y="{TOP}">{html.escape(unit)}</text>')
+    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 2}">step</text><text x="4" y="14">{html.escape(unit)}</text>')
     for k, line in enumerate(lines):
         color = COLORS[k % len(COLORS)]
         points = [place(x, y) for x, y in _thinned(line.points) if math.isfinite(y)]

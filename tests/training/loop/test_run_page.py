@@ -55,8 +55,8 @@ def test_other_processes_write_no_page(tmp_path: Path) -> None:
 
 def test_a_line_runs_from_its_first_to_its_last_point_within_the_frame() -> None:
     drawn = chart([Line("gain", ((0.0, -1.0), (50.0, 3.0), (100.0, 2.0)))], unit="dB", last_step=100, mark=(50.0, 3.0))
-    assert 'd="M64.0 246.0L337.0 14.0L610.0 72.0"' in drawn
-    assert '<circle cx="337.0" cy="14.0"' in drawn
+    assert 'd="M64.0 246.0L337.0 30.0L610.0 84.0"' in drawn
+    assert '<circle cx="337.0" cy="30.0"' in drawn
     assert all(f">{tick}</text>" in drawn for tick in ("-1", "0", "1", "2", "3", "100"))
 
 
@@ -73,4 +73,4 @@ def test_nothing_is_drawn_of_nothing_and_of_infinity() -> None:
 def test_thousands_of_points_are_thinned_and_the_last_one_stays() -> None:
     drawn = chart([Line("x", tuple((float(k), float(k)) for k in range(5000)))], unit="", last_step=4999)
     assert len(drawn) < 12_000
-    assert "L610.0 14.0" in drawn
+    assert "L610.0 30.0" in drawn
