@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
-from training import commands
-from training.data.frames import LAYOUTS
-from training.data.prepare import Preparation
-from training.evaluate import CHANNELS, CONVENTIONS
-from training.loop.run_options import TrainingError
-from training.loop.train_flow import FlowGateError
 from vs_iconvsr import weights
+
+from . import PROGRAM, commands
+from .data.frames import LAYOUTS
+from .data.prepare import Preparation
+from .evaluate import CHANNELS, CONVENTIONS
+from .loop.run_options import TrainingError
+from .loop.train_flow import FlowGateError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +88,7 @@ def minutes(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Training, evaluation and export of networks.")
     subparsers = parser.add_subparsers(required=True)
 
     def command(name: str, description: str) -> argparse.ArgumentParser:

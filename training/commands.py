@@ -8,14 +8,16 @@ import sys
 import time
 from pathlib import Path
 
-from training import folders
-from training.data.frames import FrameFolders, open_frames
-from training.data.prepare import Preparation, find_videos, prepare
-from training.data.sequences import open_sequences
-from training.data.synthesise import contact_sheet, synthesise
-from training.degrade import from_sample
-from training.degrade.degradation import Degradation
-from training.evaluate import (
+from vs_iconvsr import weights
+
+from . import folders
+from .data.frames import FrameFolders, open_frames
+from .data.prepare import Preparation, find_videos, prepare
+from .data.sequences import open_sequences
+from .data.synthesise import contact_sheet, synthesise
+from .degrade import from_sample
+from .degrade.degradation import Degradation
+from .evaluate import (
     BICUBIC,
     EvaluationProtocol,
     Upscaler,
@@ -27,14 +29,13 @@ from training.evaluate import (
     results_as_json,
     save_side_by_side,
 )
-from training.export import ModelCard, check_destination, export
-from training.loop.fit import MemoryEstimate, as_overrides, fitting_patches
-from training.loop.processes import first_process_first, is_first_process, join_processes, leave_processes
-from training.loop.recipe import Data, Recipe, read_recipe
-from training.loop.run_options import RunOptions, RunStopped
-from training.loop.start import build, starting_network
-from training.loop.train import train
-from vs_iconvsr import weights
+from .export import ModelCard, check_destination, export
+from .loop.fit import MemoryEstimate, as_overrides, fitting_patches
+from .loop.processes import first_process_first, is_first_process, join_processes, leave_processes
+from .loop.recipe import Data, Recipe, read_recipe
+from .loop.run_options import RunOptions, RunStopped
+from .loop.start import build, starting_network
+from .loop.train import train
 
 CONFIGS = Path(__file__).parent / "configs"
 FEW_SCENES = 10  # fine-tuning on two clips of another kind than the one measured gained nothing: see README.md

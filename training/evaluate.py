@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.frames import FrameFolders
-from training.degrade.degradation import Degradation, degrade
-from training.degrade.resize import to_bytes
-from training.loop.held_out import enlarge
-from training.metrics import luma, psnr, ssim
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from .data.frames import FrameFolders
+from .degrade.degradation import Degradation, degrade
+from .degrade.resize import to_bytes
+from .loop.held_out import enlarge
+from .metrics import luma, psnr, ssim
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from training.data.sequences import Sequences
-from training.loop import held_out
-from training.loop.config import as_json, differences, fingerprint, parse
-from training.loop.recipe import Recipe
-from training.loop.start import build
 from vs_iconvsr import weights
 from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from .data.sequences import Sequences
+from .loop import held_out
+from .loop.config import as_json, differences, fingerprint, parse
+from .loop.recipe import Recipe
+from .loop.start import build
 
 LICENSE = "Apache-2.0"  # of what was trained from fresh or bundled weights
 CARD_MARK = "recipe sha256: "  # in every card that export ever wrote
@@ -222,6 +223,6 @@ def _check_recipe(recipe: Recipe, folder: Path) -> None:
 
 def _version() -> str:
     try:
-        return importlib.metadata.version("vs-iconvsr")
+        return importlib.metadata.version("vapoursynth-iconvsr")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"

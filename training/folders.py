@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.loop.run_options import TrainingError
 from vs_iconvsr import locks
+
+from .loop.run_options import TrainingError
 
 LOCK = "lock"
 

@@ -7,13 +7,20 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Creates the file and locks it for this block. Raises BlockingIOError if another process holds it, or shares it.
+def hold(path: Path, refusal: Exception | None = None) -> Iterator[None]:
+    """Creates the file and locks it for this block. Raises `refusal` if another process holds it, or shares it.
+
+    refusal: BlockingIOError without one.
 
     The file stays: deleting it would let a third process lock a new one while the second still waits for the old.
     """
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if refusal is None:
+                raise
+            raise refusal from error
         yield
 
 

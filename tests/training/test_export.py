@@ -101,7 +101,7 @@ def test_weights_worse_than_their_start_are_not_exported(clips: GeneratedSet, ru
     assert path.exists()
 
 
-def test_export_by_another_recipe_than_the_runs_is_refused(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
+def test_export_with_a_recipe_other_than_the_runs_is_refused(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
     (run / "recipe.json").write_text(as_json(replace(RECIPE, seed=2)))
     with pytest.raises(ValueError, match=r"got another \(seed: 1, 2 there\); pass the recipe and every --set"):
         export(

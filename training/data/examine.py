@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from training.degrade.resize import imresize
-from training.metrics import luma
 from vs_iconvsr import scenes
 from vs_iconvsr.colorspace import Format
+
+from ..degrade.resize import imresize
+from ..metrics import luma
 
 RGB24 = Format(family="RGB", sample="integer", bits=8)
 DUPLICATE_DIFFERENCE = 0.25  # mean difference in code values below which a frame repeats the one before

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data.examine import DUPLICATE_DIFFERENCE, Scene
-from training.metrics import luma
 from vs_iconvsr.atomic import open_atomically
+
+from ..metrics import luma
+from .examine import DUPLICATE_DIFFERENCE, Scene
 
 _CELL_PX = 8  # windows begin and end at multiples of this
 

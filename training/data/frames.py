@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.data.walk import folders_below
+from .walk import folders_below
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 REDS4 = ("000", "011", "015", "020")

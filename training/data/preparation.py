@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training.data.examine import KEPT, Scene
 from vs_iconvsr.atomic import write_atomically
+
+from .examine import KEPT, Scene
 
 RECORDS = "videos"  # the folder in which they lie
 TRAIN, HELD_OUT = "train", "held_out"

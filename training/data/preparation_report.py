@@ -4,7 +4,7 @@ import base64
 import html
 from collections.abc import Sequence
 
-from training.data.examine import KEPT, Scene
+from .examine import KEPT, Scene
 
 
 def report(found: Sequence[Scene]) -> str:

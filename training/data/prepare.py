@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from training.data.examine import Scene, combing, examine
-from training.data.extract import Excerpt, piece_starts, write_excerpts
-from training.data.preparation import (
+from vs_iconvsr.atomic import write_atomically
+
+from .examine import Scene, combing, examine
+from .extract import Excerpt, piece_starts, write_excerpts
+from .preparation import (
     HELD_OUT,
     TRAIN,
     Preparation,
@@ -24,9 +26,8 @@ from training.data.preparation import (
     load_records,
     save_record,
 )
-from training.data.preparation_report import report
-from training.data.videos import display_names, find_videos, frames_of, video_identity, with_progress
-from vs_iconvsr.atomic import write_atomically
+from .preparation_report import report
+from .videos import display_names, find_videos, frames_of, video_identity, with_progress
 
 __all__ = ["Preparation", "Scene", "combing", "find_videos", "frames_of", "prepare"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.frames import LAYOUTS as FRAME_LAYOUTS
-from training.data.frames import open_frames
-from training.degrade.degradation import Degradation, degrade
+from ..degrade.degradation import Degradation, degrade
+from .frames import LAYOUTS as FRAME_LAYOUTS
+from .frames import open_frames
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from av.container import InputContainer
 from av.stream import Disposition
 from torch import Tensor
 
-from training.data.walk import folders_below
-from training.degrade.resize import imresize, to_bytes
 from vs_iconvsr.colorspace import usual_matrix
+
+from ..degrade.resize import imresize, to_bytes
+from .walk import folders_below
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.degrade import effects
-from training.degrade.codecs import ENCODERS, encode_decode
-from training.degrade.resize import (
+from . import effects
+from .codecs import ENCODERS, encode_decode
+from .resize import (
     BD_SIGMA,
     apply_separable,
     bicubic_matrix,

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.examine import COMBING_LIMIT, combing
-from training.data.frames import open_frames
-from training.data.synthesise import Generator, clips
-from training.data.videos import frames_of
-from training.degrade.codecs import TREE_CRF, stream_quantiser
-from training.degrade.degradation import WORST_CRF, WORST_QUANTISER, Degradation, degrade
-from training.degrade.measures import WINDOW_PX, detail, measure
-from training.degrade.regression import PARTS, Estimate, StrengthRegression
-from training.metrics import luma
+from ..data.examine import COMBING_LIMIT, combing
+from ..data.frames import open_frames
+from ..data.synthesise import Generator, clips
+from ..data.videos import frames_of
+from ..metrics import luma
+from .codecs import TREE_CRF, stream_quantiser
+from .degradation import WORST_CRF, WORST_QUANTISER, Degradation, degrade
+from .measures import WINDOW_PX, detail, measure
+from .regression import PARTS, Estimate, StrengthRegression
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from training.loop.run_options import TrainingError
 from vs_iconvsr import atomic
+
+from .run_options import TrainingError
 
 logger = logging.getLogger(__name__)
 

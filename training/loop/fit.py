@@ -6,11 +6,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from training.data.sequences import Patches, Sequences
-from training.loop.optimization import autocast
-from training.loop.recipe import Recipe
-from training.loop.steps import wrap_steps
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from ..data.sequences import Patches, Sequences
+from .optimization import autocast
+from .recipe import Recipe
+from .steps import wrap_steps
 
 # (batch, frames, patch in lr px), each step more of what helps: samples first, then context in space, then in time.
 LADDER = (

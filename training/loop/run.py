@@ -14,11 +14,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.data.sequences import Batch, Sequences
-from training.loop import checkpoint, held_out
-from training.loop.config import as_json, differences, parse
-from training.loop.metrics_log import MetricsLog, StepClock
-from training.loop.optimization import (
+from vs_iconvsr import weights
+from vs_iconvsr.atomic import write_atomically
+from vs_iconvsr.networks.propagation import VideoNetwork
+
+from ..data.sequences import Batch, Sequences
+from . import checkpoint, held_out
+from .config import as_json, differences, parse
+from .metrics_log import MetricsLog, StepClock
+from .optimization import (
     FLOW_PARTS,
     REFILL_PARTS,
     autocast,
@@ -28,13 +32,10 @@ from training.loop.optimization import (
     learning_rate,
     parameter_groups,
 )
-from training.loop.recipe import Recipe
-from training.loop.run_options import RunOptions, TrainingError
-from training.loop.run_page import RunPage
-from training.loop.steps import wrap_steps
-from vs_iconvsr import weights
-from vs_iconvsr.atomic import write_atomically
-from vs_iconvsr.networks.propagation import VideoNetwork
+from .recipe import Recipe
+from .run_options import RunOptions, TrainingError
+from .run_page import RunPage
+from .steps import wrap_steps
 
 logger = logging.getLogger(__name__)
 

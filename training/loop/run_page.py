@@ -11,9 +11,10 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from training.loop.charts import Line, chart
-from training.loop.metrics_log import FILE as METRICS
 from vs_iconvsr.atomic import write_atomically
+
+from .charts import Line, chart
+from .metrics_log import FILE as METRICS
 
 PAGE, PREVIEWS = "run.html", "preview"
 SHOWN = 6  # earlier previews on the page, evenly spread

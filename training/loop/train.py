@@ -4,11 +4,12 @@ import logging
 import time
 from pathlib import Path
 
-from training.data.sequences import BatchSource, Sequences
-from training.loop.recipe import Recipe
-from training.loop.run import TrainingRun
-from training.loop.run_options import RunOptions, load_batches, stop_requests
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from ..data.sequences import BatchSource, Sequences
+from .recipe import Recipe
+from .run import TrainingRun
+from .run_options import RunOptions, load_batches, stop_requests
 
 logger = logging.getLogger(__name__)
 

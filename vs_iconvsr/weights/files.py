@@ -5,7 +5,8 @@ import json
 import math
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,26 @@ class WeightFile:
         if self.container == "PyTorch":
             return zip_tensors(self.path, table, self.tables[table])
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            with unicode_path(self.path) as path:
+                content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch promises no types here; whatever it says, it is about this file
             raise refusal(
                 self.path, f"PyTorch cannot read it: {str(error).splitlines()[0] if str(error) else error!r}"
             ) from error
         content = content[table] if table else content
         return {key: content[key].detach() for key in self.tables[table]}
+
+
+@contextmanager
+def unicode_path(path: Path) -> Iterator[Path]:
+    """A path of the same file that is text: on Linux a name may be any bytes, which torch and safetensors refuse."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield Path(f"/proc/self/fd/{file.fileno()}")
+    else:
+        yield path
 
 
 def inspect(path: Path) -> WeightFile:
@@ -246,7 +260,8 @@ def tables_of(path: Path, content: Any) -> dict[str, dict[str, Shape]]:
 
 def open_safetensors(path: Path) -> Any:
     try:
-        return safetensors.safe_open(path, framework="pt", device="cpu")
+        with unicode_path(path) as readable:
+            return safetensors.safe_open(readable, framework="pt", device="cpu")
     except (safetensors.SafetensorError, OSError) as error:
         raise refusal(path, f"damaged ({error}); fetch it again") from error
 

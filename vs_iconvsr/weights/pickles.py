@@ -17,8 +17,8 @@ from vs_iconvsr.weights.errors import WeightsError
 
 LIMIT_BYTES = 8 * 2**20  # a full-size IconVSR's is 0.1 MB, with the state of its optimizer 0.3 MB
 LIMIT_OPCODES = 100_000  # with the state of its optimizer such a file takes 50,000
-MOST_DIMENSIONS = 8
-MOST_ITEMS = 2**48
+MAX_DIMENSIONS = 8
+MAX_ITEMS = 2**48
 
 STORAGE_ITEM_BYTES = {
     "torch.DoubleStorage": 8,
@@ -145,7 +145,7 @@ class PickleMachine:
     def imported(self, argument: str) -> ImportedName | Unread:
         """genops gives 'module name'."""
         name = ".".join(argument.split(" ", 1))
-        return Unread(name) if self.step_over and STEPPED_OVER.fullmatch(name) else named(name)
+        return Unread(name) if self.step_over and STEPPED_OVER.fullmatch(name) else imported_name(name)
 
     def since_mark(self) -> list[Any]:
         start = self.marks.pop()
@@ -196,7 +196,7 @@ class PickleMachine:
         word, kind, key, _, num_items = parts[:5]
         if word != "storage" or expect(kind, ImportedName).text not in STORAGE_ITEM_BYTES:
             raise DamagedError("a reference to something other than a storage")
-        if not 0 <= expect(num_items, int) < MOST_ITEMS or (len(parts) > 5 and parts[5] is not None):
+        if not 0 <= expect(num_items, int) < MAX_ITEMS or (len(parts) > 5 and parts[5] is not None):
             raise DamagedError("a storage of negative or astronomic size, or a view of one")
         self.stack.append(Storage(kind.text, expect(key, str), num_items))
 
@@ -233,7 +233,7 @@ PUSH_FRESH: dict[str, Callable[[], Any]] = {
 }
 
 
-def named(name: str) -> ImportedName:
+def imported_name(name: str) -> ImportedName:
     """Raises WeightsError for whatever is no part of a tensor."""
     if name not in HARMLESS:
         raise WeightsError(
@@ -244,9 +244,9 @@ def named(name: str) -> ImportedName:
 
 
 def stored_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
-    if not len(expect(shape, tuple)) == len(expect(strides, tuple)) <= MOST_DIMENSIONS:
+    if not len(expect(shape, tuple)) == len(expect(strides, tuple)) <= MAX_DIMENSIONS:
         raise DamagedError(f"a tensor of {len(shape)} dimensions and {len(strides)} strides")
-    if not all(0 <= expect(number, int) < MOST_ITEMS for number in (offset, *shape, *strides)):
+    if not all(0 <= expect(number, int) < MAX_ITEMS for number in (offset, *shape, *strides)):
         raise DamagedError("a tensor of negative or astronomic size")
     end = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True)) + 1
     if math.prod(shape) and end > expect(storage, Storage).num_items:

@@ -54,7 +54,7 @@ def test_steps_and_seeds_give_other_batches() -> None:
     assert not torch.equal(source()[0].gt, source(seed=2)[0].gt)
 
 
-def test_processes_share_out_the_batch_of_one() -> None:
+def test_processes_split_the_batch_of_a_single_process() -> None:
     parts = [source(rank=rank, world=2)[7] for rank in range(2)]
     assert torch.equal(torch.cat([part.lr for part in parts]), source()[7].lr)
     assert torch.equal(torch.cat([part.gt for part in parts]), source()[7].gt)
@@ -90,7 +90,7 @@ def test_the_next_batches_are_made_while_a_step_computes(tmp_path: Path, workers
     assert len(list(tmp_path.iterdir())) <= 1 + (PREFETCH + 1) * workers  # and memory is bounded
 
 
-def test_sizes_and_range() -> None:
+def test_batches_have_the_stated_sizes_and_range() -> None:
     batch = source()[0]
     assert batch.lr.shape == (4, 3, 3, 8, 8)
     assert batch.gt.shape == (4, 3, 3, 32, 32)
