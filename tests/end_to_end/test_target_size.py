@@ -62,6 +62,7 @@ def test_the_script_and_the_command_make_the_same_planes(
     assert cli.main(["upscale", str(source), str(made), *FAST, *size, *model]) == 0
     assert cli.main(["vpy", str(source), str(script), *size, *model]) == 0
     capsys.readouterr()
+    assert f"format={int(vs.YUV420P16)})\n" in script.read_text(), "it is rounded once, by zimg"
     runpy.run_path(str(script))
     clip = vs.get_output(0).clip
     by_command = planes(made)
@@ -79,15 +80,23 @@ def test_the_script_and_the_command_make_the_same_planes(
         ("out.mov", ["--size", "144x108"], (144, 108, Fraction(1))),
         ("out.mkv", ["--scale", "2", "--square-pixels"], (128, 96, Fraction(1))),
         ("out.mp4", ["--size", "100x100"], (100, 100, Fraction(4, 3))),
+        ("out.mkv", ["--size", "146x86"], (146, 86, Fraction(172, 219))),
     ],
 )
 def test_the_file_has_the_size_and_the_shape_of_pixels(
-    source: Path, tiny_model: Path, tmp_path: Path, name: str, size: list[str], expected: tuple[int, int, Fraction]
+    source: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    size: list[str],
+    expected: tuple[int, int, Fraction],
 ) -> None:
     words = ["--device", "cpu", "--preset", "ultrafast", "--model", str(tiny_model), *size]
     assert cli.main(["upscale", str(source), str(tmp_path / name), *words]) == 0
     video = probe(tmp_path / name).video
     assert (video.width, video.height, video.sample_aspect_ratio or Fraction(1)) == expected
+    assert "WARNING" not in capsys.readouterr().err
 
 
 def test_images_are_resized_too(source: Path, tiny_model: Path, tmp_path: Path) -> None:
