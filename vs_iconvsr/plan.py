@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from vs_iconvsr import colorspace, options
-from vs_iconvsr.engine import PRECISIONS, Shape, uses_fast_convolutions
+from vs_iconvsr.engine import PRECISIONS, Shape, check_precision, uses_fast_convolutions
 from vs_iconvsr.engine.tiles import MIN_TILE_PX, Tile, tiles_of
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid
@@ -40,6 +40,7 @@ class Settings:
     threads: int | None = options.THREADS.default
     dither: str = options.DITHER.default
     matrix: int | None = None
+    cleaning: int | None = options.CLEANING.default
 
     @classmethod
     def from_options(cls, values: Mapping[str, object]) -> Self:
@@ -71,12 +72,16 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
     options.PRECISION,
     options.THREADS,
     options.DITHER,
+    options.CLEANING,
 )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags."""
+    """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags.
+
+    cleaning: see VideoNetwork.
+    """
 
     segment: int
     context: int
@@ -90,21 +95,25 @@ class Plan:
     memory_bytes: int
     dither: str
     matrix: int | None
+    cleaning: int
     working_bytes: int
     frame_bytes: int
 
     def shape(self, width: int, height: int) -> Shape:
-        return Shape(width, height, self.tile, self.halo, self.precision)
+        return Shape(width, height, self.tile, self.halo, self.precision, self.cleaning)
 
     def describe(self) -> str:
         """One line for a log."""
         length = f"{self.segment} frames" if self.segment else "whole scenes"
         tile = "whole frames" if self.tile == (0, 0) else f"tiles of {self.tile[0]}x{self.tile[1]} + {self.halo} px"
         return (
-            f"plan: segments of {length} + {self.context} of context, {tile}, {self.precision} on "
+            f"plan: segments of {length} + {self.context} of context, {tile}, {self._extras()}{self.precision} on "
             f"{', '.join(self.devices)} ({self.threads} threads), about {self.working_bytes / GIB:.2f} GiB at work and "
-            f"{self.frame_bytes / 2**20:.1f} MiB for each frame read, budget {self.memory_bytes / GIB:.0f} GiB"
+            f"{self.frame_bytes / 2**20:.1f} MiB for each frame read, budget {self.memory_bytes / GIB:g} GiB"
         )
+
+    def _extras(self) -> str:
+        return f"cleaning {self.cleaning} of 3, " if self.cleaning else ""
 
     def out_of_memory_error(self, device: int) -> MemoryError:
         """For a segment that does not fit on the device of that number by any memory strategy."""
@@ -153,8 +162,9 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         memory_bytes=budget,
         dither=settings.dither,
         matrix=settings.matrix,
+        cleaning=_cleaning(settings, network),
         working_bytes=network.working_values * largest_px * value_bytes + 12 * width * height * network.scale**2,
-        frame_bytes=(network.carried_channels * value_bytes + 3 * 4) * total_px,
+        frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
     )
 
 
@@ -168,8 +178,19 @@ def _check(settings: Settings) -> None:
         options.THREADS.check(settings.threads)
     if settings.memory_bytes is not None:
         options.MEMORY.check(settings.memory_bytes / GIB)
+    if settings.cleaning is not None:
+        options.CLEANING.check(settings.cleaning)
     if settings.matrix is not None:
         colorspace.matrix_named(str(settings.matrix))
+
+
+def _cleaning(settings: Settings, network: VideoNetwork) -> int:
+    if settings.cleaning is not None and not network.cleaning:
+        raise ValueError(
+            f"cleaning: expected a model that cleans its frames, such as realbasicvsr, got a {type(network).__name__}; "
+            f"leave cleaning= out"
+        )
+    return settings.cleaning or network.cleaning
 
 
 def devices_named(text: str) -> list[torch.device]:
@@ -222,9 +243,10 @@ def _device_model(device: torch.device) -> str:
 
 def _precision(requested: str, device: torch.device) -> str:
     precision = options.PRECISION.parse(requested)
-    if precision != "auto":
-        return precision
-    return "float16" if device.type == "cuda" else "float32"
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "float32"
+    check_precision(precision, device)
+    return precision
 
 
 def _usual_budget(device: torch.device) -> int:
@@ -269,6 +291,6 @@ def _tile_that_fits(
         if network.working_values * largest_px * value_bytes <= budget // 2:
             return tile
     raise ValueError(
-        f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:.2g} GiB; "
+        f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:g} GiB; "
         f"pass a larger memory= or another device="
     )

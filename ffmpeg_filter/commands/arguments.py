@@ -1,4 +1,4 @@
-"""The options of upscaling as arguments of a command; what they are is defined in `vs_iconvsr.options`."""
+"""The options of upscaling, defined in `vs_iconvsr.options`, as arguments of a command."""
 
 import argparse
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def add_upscaling_arguments(command: argparse.ArgumentParser) -> None:
-    """A group with all that `settings_from` reads, and --model."""
+    """A group with --model and everything that `settings_from` reads."""
     group = command.add_argument_group("upscaling")
     for option in options.COMMAND:
         add_option(group, option)
@@ -87,7 +87,7 @@ def target_size_from(namespace: argparse.Namespace) -> TargetSize | None:
 
 
 def add_option(target: ArgumentTarget, option: Option[Any], **overrides: Any) -> None:
-    """One option. What the user leaves out is None in the namespace: its default is applied later, in one place.
+    """One option. If the user leaves it out, the namespace has None: the default is applied later, in one place.
 
     overrides: for `add_argument`, such as action="append".
     """
@@ -117,14 +117,14 @@ def help_with_default(text: str, default: object) -> str:
 
 
 def settings_from(namespace: argparse.Namespace) -> "Settings":
-    """What the user asks for in upscaling. Raises ValueError, naming the option, for what cannot be."""
+    """The user's settings. Raises ValueError, naming the option, for a value outside its limits."""
     from vs_iconvsr.plan import Settings
 
     return Settings.from_options(given_options(namespace, options.COMMAND))
 
 
 def given_options(namespace: argparse.Namespace, chosen: Sequence[Option[Any]]) -> dict[str, object]:
-    """Those of the chosen options that the command has and the user has given."""
+    """The values of those chosen options that the command has and the user has given."""
     values = {option.name: getattr(namespace, option.name, None) for option in chosen}
     return {name: value for name, value in values.items() if value is not None}
 

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace, job: JobOptions, make: "MakeOutput", stop: 
     finally:
         view.end()
     if options.progress == "json":
-        options.say(json.dumps(summary_event(summary)))
+        options.print_line(json.dumps(summary_event(summary)))
     else:
         for line in summary_lines(summary, request.output_dir):
             view.note(line)

@@ -281,7 +281,7 @@ def _upscale_one(
     if options.verify and not job.dry_run:
         quality, summary = _measure_quality(job, summary, stop)
     if options.progress == "json":
-        options.say(json.dumps(summary_event(summary, quality)))
+        options.print_line(json.dumps(summary_event(summary, quality)))
     else:
         for line in summary_lines(summary, quality, dry_run=job.dry_run):
             progress.note(line)

@@ -43,7 +43,7 @@ type Published = Callable[[JobSummary], None]
 
 
 @dataclass(frozen=True)
-class Assembled:
+class AssembledOutput:
     """An output that is on the disk, though a video not yet under its final name. warnings: for the user."""
 
     size_bytes: int
@@ -53,7 +53,7 @@ class Assembled:
 # ---- a video ----
 
 
-def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assembled:
+def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> AssembledOutput:
     """Joins the parts, muxes them with the source's other streams into the partial output, and checks that.
 
     Raises MuxError or FfmpegError.
@@ -70,10 +70,10 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
         options.partial.unlink(missing_ok=True)
         raise
     progress.stage("checking")
-    warnings = mux.check(
+    warnings = mux.check_output(
         options.partial, prepared.shown, prepared.mapping, options.container, prepared.window, *prepared.output_size
     )
-    return Assembled(options.partial.stat().st_size, tuple(warnings))
+    return AssembledOutput(options.partial.stat().st_size, tuple(warnings))
 
 
 def _delete_unpublished(prepared: PreparedJob, work: Journal) -> None:
@@ -118,7 +118,7 @@ def mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | byt
 # ---- images ----
 
 
-def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> Assembled:
+def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> AssembledOutput:
     """The frames of all parts as images, each whole under its name, numbered as the source's images or from 0.
 
     Raises OSError, and Interrupted soon after `stop` is set.
@@ -132,7 +132,7 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
             for n, frame in zip(prepared.manifest.frames_of(part), container.decode(video=0), strict=True):
                 if stop.is_set():
                     raise Interrupted
-                content = images.encoded(
+                content = images.encode_image(
                     frame,
                     output.suffix,
                     encoding.format.bits,
@@ -142,7 +142,7 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
                 )
                 atomic.write_atomically(images.name_of(output, source.image_number(n)), content)
                 size_bytes += len(content)
-    return Assembled(size_bytes)
+    return AssembledOutput(size_bytes)
 
 
 # ---- the end of a job ----
@@ -201,10 +201,10 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
     aspect = prepared.encoding.sample_aspect_ratio
     shape = [f"pixel aspect ratio {aspect}"] if aspect not in (0, 1) else []
     if prepared.options.makes_images:
-        return (_count(len(window), "frame"), *shape)
-    kept = [f"{_count(len(window), 'frame')} with their timestamps"]
+        return (_quantity(len(window), "frame"), *shape)
+    kept = [f"{_quantity(len(window), 'frame')} with their timestamps"]
     kept += [
-        _count(number, kind)
+        _quantity(number, kind)
         for kind, number in (
             ("audio track", len(mapping.audio)),
             ("subtitle track", len(mapping.subtitles)),
@@ -223,5 +223,5 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _count(number: int, thing: str) -> str:
+def _quantity(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' if number != 1 else ''}"

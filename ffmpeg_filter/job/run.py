@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ffmpeg_filter.job.execute import ExecutionResult, Executor, LocalExecutor, damage_warnings
 from ffmpeg_filter.job.finalize import (
-    Assembled,
+    AssembledOutput,
     JobSummary,
     Published,
     assemble,
@@ -125,7 +125,7 @@ def _announce(prepared: PreparedJob, todo: Sequence[int], progress: Progress) ->
     progress.begin(total, done)
 
 
-def _assemble(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> Assembled:
+def _assemble(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> AssembledOutput:
     if prepared.options.makes_images:
         return write_images(prepared, work, progress, stop)
     return assemble(prepared, work, progress)

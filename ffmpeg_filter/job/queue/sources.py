@@ -152,7 +152,7 @@ def _pictures_of(path: Path) -> list[Path]:
     if path.is_dir():
         return numbered_pictures(sorted(path.iterdir()))
     try:
-        return list(images.find(path).values())
+        return list(images.find_images(path).values())
     except SourceError:
         return []
 

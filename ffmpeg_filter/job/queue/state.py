@@ -7,10 +7,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffmpeg_filter.job.lock import exclusive
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.queue.events import Entry
-from vs_iconvsr import atomic, weights
+from vs_iconvsr import atomic, locks, weights
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -59,7 +58,7 @@ class StateFile:
             raise QueueError(f"output-dir: expected a folder, got a file: {folder}")
         folder.mkdir(exist_ok=True)
         refusal = QueueError(f"{folder}: another queue works in this folder; wait for it, or choose another folder")
-        with exclusive(folder / LOCK, refusal):
+        with locks.hold(folder / LOCK, refusal):
             yield
 
     def read(self) -> tuple[Entry, ...]:
@@ -74,7 +73,7 @@ class StateFile:
             raise QueueError(f"{self.path}: damaged; move it away to begin anew (outputs are kept)") from error
         if found != FORMAT:
             raise QueueError(
-                f"{self.path}: expected {FORMAT}, got {found}, of another version of vs-iconvsr; "
+                f"{self.path}: expected {FORMAT}, got {found}, of another version of vapoursynth-iconvsr; "
                 "choose another output folder, or move that file away (outputs are kept)"
             )
         return tuple(entries)
