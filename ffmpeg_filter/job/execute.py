@@ -17,6 +17,7 @@ from ffmpeg_filter.media.encode import FrameEncoder
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from ffmpeg_filter.media.join import MuxError, read_packets
 from ffmpeg_filter.media.source import MediaSource, SourceError
+from ffmpeg_filter.media.zimg import Resizer
 from vs_iconvsr import weights
 from vs_iconvsr.streaming import HrFrame, Session
 
@@ -96,7 +97,7 @@ def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sha
         width=video.width,
         height=video.height,
         num_frames=source.num_frames,
-        target=prepared.encoding.format,
+        target=prepared.hr_format,
         sharers=sharers,
         warn=progress.note,
     )
@@ -110,10 +111,11 @@ class _JournalSink:
 
     def __init__(self, prepared: PreparedJob, work: Journal, damage: Damage) -> None:
         self._prepared, self._work, self._damage = prepared, work, damage
+        self._resize = Resizer(prepared.resizing) if prepared.resizing else None
 
     def open(self, part: Part) -> FrameEncoder:
         path = self._work.temporary_part(part.number)
-        return FrameEncoder(self._prepared.executable, self._prepared.encoding, path)
+        return FrameEncoder(self._prepared.executable, self._prepared.encoding, path, convert=self._resize)
 
     def commit(self, part: Part, encoder: FrameEncoder) -> None:
         """Raises FfmpegError for a part that is not complete, and SourceError for damaged frames with --strict."""

@@ -8,6 +8,7 @@ from ffmpeg_filter.job import paths
 from ffmpeg_filter.job.pool import MAX_PIPELINES
 from ffmpeg_filter.media import images, mux, presets
 from ffmpeg_filter.media.container import check_file
+from ffmpeg_filter.media.target_size import TargetSize
 from vs_iconvsr import weights
 from vs_iconvsr.atomic import temporary_for
 from vs_iconvsr.plan import Settings
@@ -48,6 +49,7 @@ class JobOptions:
     peak: float | None = None
     container_name: str | None = None
     encoders: int | None = None
+    target_size: TargetSize | None = None
 
     def __post_init__(self) -> None:
         if self.encoders is not None and not 1 <= self.encoders <= MAX_PIPELINES:

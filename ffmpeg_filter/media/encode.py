@@ -4,7 +4,7 @@ import contextlib
 import errno
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.ffmpeg import CLOSE_TIMEOUT_S, Child, Executable, FfmpegError
 from ffmpeg_filter.media.pixels import pixel_format_of, plane_order
+from ffmpeg_filter.media.target_size import LARGEST_RATIO_TERM
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes
 
 PIPE_BYTES = 1 << 20
@@ -70,7 +71,7 @@ class Encoding:
             f":color_primaries={color.primaries}:color_trc={color.transfer}{space}"
         )
         sar = self.sample_aspect_ratio
-        return tags + (f",setsar={sar.numerator}/{sar.denominator}" if sar else "")
+        return tags + (f",setsar={sar.numerator}/{sar.denominator}:max={LARGEST_RATIO_TERM}" if sar else "")
 
 
 def container_options(suffix: str, time_base: Fraction) -> list[str]:
@@ -127,11 +128,20 @@ class FrameEncoder:
     """An ffmpeg process that encodes the frames it is given, in order, into one file.
 
     Frames go through a pipe as NUT, which carries our timestamps; the pipe is bounded, so `put` waits for the encoder.
+    convert: what is done to each frame first, such as resizing it to the size of the encoding.
     Every way out goes through `finish` or `close`, by one thread at a time; only `kill` may come from another one.
     """
 
-    def __init__(self, executable: Executable, encoding: Encoding, path: Path) -> None:
+    def __init__(
+        self,
+        executable: Executable,
+        encoding: Encoding,
+        path: Path,
+        *,
+        convert: Callable[[Planes], Planes] | None = None,
+    ) -> None:
         self.path = path
+        self._convert = convert
         self.count = 0
         self._encoding = encoding
         self._child = Child(encoding.command(executable, path), stdin=subprocess.PIPE)
@@ -150,6 +160,7 @@ class FrameEncoder:
 
     def put(self, planes: Planes, pts: int) -> None:
         """Encodes the next frame. Raises FfmpegError with ffmpeg's message if it no longer accepts any."""
+        planes = planes if self._convert is None else self._convert(planes)
         data = torch.cat([plane.contiguous().view(torch.uint8).flatten() for plane in self._encoder_planes(planes)])
         packet = av.Packet(data.numpy().tobytes())
         packet.stream = self._stream
