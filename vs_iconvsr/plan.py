@@ -41,6 +41,7 @@ class Settings:
     dither: str = options.DITHER.default
     matrix: int | None = None
     cleaning: int | None = options.CLEANING.default
+    strength: float = options.STRENGTH.default
 
     @classmethod
     def from_options(cls, values: Mapping[str, object]) -> Self:
@@ -73,6 +74,7 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
     options.THREADS,
     options.DITHER,
     options.CLEANING,
+    options.STRENGTH,
 )
 
 
@@ -80,7 +82,7 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
 class Plan:
     """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags.
 
-    cleaning: see VideoNetwork.
+    scale, cleaning: see VideoNetwork.
     """
 
     segment: int
@@ -95,7 +97,9 @@ class Plan:
     memory_bytes: int
     dither: str
     matrix: int | None
+    scale: int
     cleaning: int
+    strength: float
     working_bytes: int
     frame_bytes: int
 
@@ -113,7 +117,12 @@ class Plan:
         )
 
     def _extras(self) -> str:
-        return f"cleaning {self.cleaning} of 3, " if self.cleaning else ""
+        extras = {
+            "the size is kept": self.scale == 1,
+            f"cleaning {self.cleaning} of 3": self.cleaning > 0,
+            f"strength {self.strength:g}": self.strength < 1,
+        }
+        return "".join(f"{text}, " for text, applies in extras.items() if applies)
 
     def out_of_memory_error(self, device: int) -> MemoryError:
         """For a segment that does not fit on the device of that number by any memory strategy."""
@@ -148,7 +157,8 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
     if tile is None:
         tile = _tile_that_fits(width, height, settings.halo, network, value_bytes, budget)
     tiles = tiles_of(width, height, tile, settings.halo)
-    largest_px, total_px = max(map(_read_px, tiles)), sum(map(_read_px, tiles))
+    tiles_px = [_computed_px(tile, network) for tile in tiles]
+    largest_px, total_px = max(tiles_px), sum(tiles_px)
     return Plan(
         segment=settings.segment,
         context=settings.context,
@@ -162,8 +172,11 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         memory_bytes=budget,
         dither=settings.dither,
         matrix=settings.matrix,
+        scale=network.scale,
         cleaning=_cleaning(settings, network),
-        working_bytes=network.working_values * largest_px * value_bytes + 12 * width * height * network.scale**2,
+        strength=settings.strength,
+        working_bytes=network.working_values * largest_px * value_bytes
+        + 12 * width * height * network.scale**2 * (1 if settings.strength == 1 else 3),
         frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
     )
 
@@ -174,6 +187,7 @@ def _check(settings: Settings) -> None:
     options.DITHER.check(settings.dither)
     options.SC_THRESHOLD.check(settings.sc_threshold)
     options.HALO.check(settings.halo)
+    options.STRENGTH.check(settings.strength)
     if settings.threads is not None:
         options.THREADS.check(settings.threads)
     if settings.memory_bytes is not None:
@@ -273,8 +287,9 @@ def usual_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_px(tile: Tile) -> int:
-    return len(tile.read_rows) * len(tile.read_columns)
+def _computed_px(tile: Tile, network: VideoNetwork) -> int:
+    """What is read of a tile, and what the network pads it with."""
+    return network.padded_side(len(tile.read_rows)) * network.padded_side(len(tile.read_columns))
 
 
 def _tile_that_fits(
@@ -287,7 +302,7 @@ def _tile_that_fits(
         tile = (-(-width // columns) if columns > 1 else 0, -(-height // rows) if rows > 1 else 0)
         if any(0 < side < MIN_TILE_PX for side in tile):
             break
-        largest_px = max(map(_read_px, tiles_of(width, height, tile, halo)))
+        largest_px = max(_computed_px(each, network) for each in tiles_of(width, height, tile, halo))
         if network.working_values * largest_px * value_bytes <= budget // 2:
             return tile
     raise ValueError(
