@@ -83,14 +83,36 @@ def export(
     logger.info("measuring the new weights, then those before training, on the held-out data")
     gains = held_out.gains(network, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     before = held_out.gains(start, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
-    ours, theirs = (held_out.weighted_mean(found, recipe.degradations) for found in (gains, before))
-    if not force and ours <= theirs:
-        raise NoImprovementError(
-            f"{folder}: expected held-out gains above those before training ({theirs:+.3f} dB), "
-            f"got {ours:+.3f} dB; nothing was written; train on more high-quality scenes of the kind that it is for, "
-            "or pass --force to export it anyway"
+    if not force:
+        _refuse_no_improvement(
+            folder, *(held_out.weighted_mean(found, recipe.degradations) for found in (gains, before))
         )
-    provenance = {
+    provenance = _provenance(recipe, folder, card=card, began_with=began_with, gains=gains)
+    weights.save(network, path, provenance=provenance, half=half)
+    text = card_text(card, network, recipe, gains, provenance, began_with)
+    write_atomically(path.with_suffix(".md"), text.encode())
+    return gains
+
+
+def _refuse_no_improvement(folder: Path, trained_db: float, before_db: float) -> None:
+    if trained_db <= before_db:
+        raise NoImprovementError(
+            f"{folder}: expected held-out gains above those before training ({before_db:+.3f} dB), "
+            f"got {trained_db:+.3f} dB; nothing was written; train on more high-quality scenes of the kind that it is "
+            "for, or pass --force to export it anyway"
+        )
+
+
+def _provenance(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    card: ModelCard,
+    began_with: list[StartingWeights],
+    gains: dict[str, float],
+) -> dict[str, str]:
+    """The metadata of the file: how it was made, and from what."""
+    return {
         "name": card.name,
         "licence": card.license or default_license(began_with),
         "began_with": json.dumps({start.model: start.sha256 for start in began_with}),
@@ -102,10 +124,6 @@ def export(
         "torch": torch.__version__,
         "vs_iconvsr": _version(),
     }
-    weights.save(network, path, provenance=provenance, half=half)
-    text = card_text(card, network, recipe, gains, provenance, began_with)
-    write_atomically(path.with_suffix(".md"), text.encode())
-    return gains
 
 
 def check_destination(path: Path, recipe: Recipe) -> None:

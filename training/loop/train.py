@@ -42,40 +42,46 @@ def train(
         rank=run.rank,
         world=run.world,
     )
-    total, watch = recipe.optimiser.steps, recipe.watch
-    held_out.check(held_out_set, watch=watch, scale=start.scale)
+    held_out.check(held_out_set, watch=recipe.watch, scale=start.scale)
     with stop_requests(options) as stop_requested:
         run.resume()
         if run.step == 0:
             run.measure_start(held_out_set)
         forecast = Forecast(run.step)
-        done = run.step == total or run.exhausted
-        while not done:
-            for batch in run.clock.count_waiting(load_batches(source, range(run.step, total), options)):
+        done, stop = run.step == recipe.optimiser.steps or run.exhausted, False
+        while not (done or stop):
+            steps = range(run.step, recipe.optimiser.steps)
+            for batch in run.clock.count_waiting(load_batches(source, steps, options)):
                 if not run.learn(batch):
                     break  # rolled back: batches continue from an earlier step
                 stop = run.any_process(stop_requested())
-                done = run.step == total
-                if run.step % watch.log == 0 or done:
-                    run.log()
                 forecast.after_step(run)
-                if run.step % watch.evaluate == 0 or done:
-                    run.evaluate(held_out_set)
-                    done = done or run.any_process(run.exhausted)
-                if run.step % watch.save == 0 or done or stop:
-                    run.save()
-                if stop:
-                    return done
-                if done:
+                done = _after_step(run, held_out_set, stop=stop)
+                if done or stop:
                     break
-    if run.step < total:
+    if not done:
+        return False
+    if run.step < recipe.optimiser.steps:
         logger.info(
             "no better held-out gain in %d evaluations: ended at step %d of %d, the best weights are kept",
             run.evaluations_since_best,
             run.step,
-            total,
+            recipe.optimiser.steps,
         )
     return True
+
+
+def _after_step(run: TrainingRun, held_out_set: Sequences, *, stop: bool) -> bool:
+    """Logs, evaluates and saves where it is time for it; before a stop, it saves. Returns whether the run has ended."""
+    watch, done = run.recipe.watch, run.step == run.recipe.optimiser.steps
+    if run.step % watch.log == 0 or done:
+        run.log()
+    if run.step % watch.evaluate == 0 or done:
+        run.evaluate(held_out_set)
+        done = done or run.any_process(run.exhausted)
+    if run.step % watch.save == 0 or done or stop:
+        run.save()
+    return done
 
 
 class Forecast:
