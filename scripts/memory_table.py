@@ -49,17 +49,18 @@ class Need:
     recomputed: int
 
 
-def need(network: VideoNetwork, width: int, height: int, *, precision: str, frames: int) -> Need:
-    plan = plan_for(Settings(device="cpu", precision=precision, tile=(0, 0)), network, width, height)
-    stride = block_length(network.passes, frames)
-    earlier = network.passes[:-1]
-    held = sum(math.ceil(frames / stride) * at.order + stride for at in earlier)
+def need(network: VideoNetwork, width: int, height: int, *, frames: int, value_bytes: int = 4) -> Need:
+    """value_bytes: of a feature, 2 on a GPU; lr and hr frames are float32 everywhere."""
+    plan = plan_for(Settings(device="cpu", tile=(0, 0)), network, width, height)
     lr_bytes = 12 * network.padded_side(width) * network.padded_side(height)
-    features = plan.frame_bytes - lr_bytes
+    hr_bytes = 12 * width * height * network.scale**2
+    features = (plan.frame_bytes - lr_bytes) * value_bytes // 4
+    stride, earlier = block_length(network.passes, frames), network.passes[:-1]
+    held = sum(math.ceil(frames / stride) * at.order + stride for at in earlier) / len(earlier)
     return Need(
-        plan.working_bytes,
-        frames * plan.frame_bytes,
-        round(frames * lr_bytes + features * held / len(earlier)),
+        step=(plan.working_bytes - hr_bytes) * value_bytes // 4 + hr_bytes,
+        kept=frames * (features + lr_bytes),
+        recomputed=round(held * features) + frames * lr_bytes,
     )
 
 
@@ -69,9 +70,7 @@ def table(width: int, height: int, frames: int) -> Iterator[str]:
     for name, (kind, arguments) in NETWORKS.items():
         with torch.device("meta"):
             network = kind(**arguments)
-        half, single = (
-            need(network, width, height, precision=precision, frames=frames) for precision in ("float16", "float32")
-        )
+        half, single = (need(network, width, height, frames=frames, value_bytes=value_bytes) for value_bytes in (2, 4))
         sizes = (half.step, half.kept, single.step, single.kept, single.recomputed)
         yield f"| {name} | " + " | ".join(f"{size / GIB:.2f} GiB" for size in sizes) + " |"
 
@@ -81,7 +80,7 @@ def measured_table(width: int, height: int, frames: int) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for name in NETWORKS:
         network = _narrow(name)
-        planned = need(network, width, height, precision="float32", frames=frames)
+        planned = need(network, width, height, frames=frames)
         sizes = [
             planned.step + planned.kept,
             _peak_in_a_process(name, width, height, frames, MemoryStrategy.KEEP),
