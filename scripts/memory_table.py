@@ -1,16 +1,18 @@
-"""Memory of every network for frames of one size, as the plan counts it: the table of docs/memory.md.
+"""Memory of every network for frames of one size, as the plan counts it: the tables of docs/memory.md.
 
     .venv/bin/python scripts/memory_table.py                        # 960x540, 30 frames kept and 10 of context
     .venv/bin/python scripts/memory_table.py --measure 96x64        # beside it, what a CPU really takes at that size
+    .venv/bin/python scripts/memory_table.py --time 64x64           # beside it, processor time for each frame
 
 Measured is the peak above the start of a process of one thread, with one residual block in place of all: the number of
-blocks costs time, not memory.
+blocks costs time, not memory. Time is that of the whole network with made-up weights.
 """
 
 import argparse
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,17 +51,18 @@ class Need:
     recomputed: int
 
 
-def need(network: VideoNetwork, width: int, height: int, *, precision: str, frames: int) -> Need:
-    plan = plan_for(Settings(device="cpu", precision=precision, tile=(0, 0)), network, width, height)
-    stride = block_length(network.passes, frames)
-    earlier = network.passes[:-1]
-    held = sum(math.ceil(frames / stride) * at.order + stride for at in earlier)
+def need(network: VideoNetwork, width: int, height: int, *, frames: int, value_bytes: int = 4) -> Need:
+    """value_bytes: of a feature, 2 on a GPU; lr and hr frames are float32 everywhere."""
+    plan = plan_for(Settings(device="cpu", tile=(0, 0)), network, width, height)
     lr_bytes = 12 * network.padded_side(width) * network.padded_side(height)
-    features = plan.frame_bytes - lr_bytes
+    hr_bytes = 12 * width * height * network.scale**2
+    features = (plan.frame_bytes - lr_bytes) * value_bytes // 4
+    stride, earlier = block_length(network.passes, frames), network.passes[:-1]
+    held = sum(math.ceil(frames / stride) * at.order + stride for at in earlier) / len(earlier)
     return Need(
-        plan.working_bytes,
-        frames * plan.frame_bytes,
-        round(frames * lr_bytes + features * held / len(earlier)),
+        step=(plan.working_bytes - hr_bytes) * value_bytes // 4 + hr_bytes,
+        kept=frames * (features + lr_bytes),
+        recomputed=round(held * features) + frames * lr_bytes,
     )
 
 
@@ -69,9 +72,7 @@ def table(width: int, height: int, frames: int) -> Iterator[str]:
     for name, (kind, arguments) in NETWORKS.items():
         with torch.device("meta"):
             network = kind(**arguments)
-        half, single = (
-            need(network, width, height, precision=precision, frames=frames) for precision in ("float16", "float32")
-        )
+        half, single = (need(network, width, height, frames=frames, value_bytes=value_bytes) for value_bytes in (2, 4))
         sizes = (half.step, half.kept, single.step, single.kept, single.recomputed)
         yield f"| {name} | " + " | ".join(f"{size / GIB:.2f} GiB" for size in sizes) + " |"
 
@@ -81,7 +82,7 @@ def measured_table(width: int, height: int, frames: int) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for name in NETWORKS:
         network = _narrow(name)
-        planned = need(network, width, height, precision="float32", frames=frames)
+        planned = need(network, width, height, frames=frames)
         sizes = [
             planned.step + planned.kept,
             _peak_in_a_process(name, width, height, frames, MemoryStrategy.KEEP),
@@ -89,6 +90,18 @@ def measured_table(width: int, height: int, frames: int) -> Iterator[str]:
             _peak_in_a_process(name, width, height, frames, MemoryStrategy.RECOMPUTE),
         ]
         yield f"| {name} | " + " | ".join(f"{size / MIB:.0f} MiB" for size in sizes) + " |"
+
+
+def timed_table(width: int, height: int, frames: int) -> Iterator[str]:
+    """All of `frames` are kept: context comes on top, 10 frames for every segment of 30."""
+    yield "| network | processor time per frame |"
+    yield "|---|---|"
+    for name, (kind, arguments) in NETWORKS.items():
+        network = kind(**arguments).eval().requires_grad_(False)
+        _upscale(network, width, height, 1, MemoryStrategy.KEEP)  # what only the first call takes
+        begun = time.process_time()
+        _upscale(network, width, height, frames, MemoryStrategy.KEEP)
+        yield f"| {name} | {(time.process_time() - begun) / frames:.2f} s |"
 
 
 def _narrow(name: str) -> VideoNetwork:
@@ -105,15 +118,20 @@ def _peak_in_a_process(name: str, width: int, height: int, frames: int, strategy
 
 def _peak(name: str, width: int, height: int, frames: int, strategy: MemoryStrategy) -> int:
     torch.set_num_threads(1)
-    upscaler = Upscaler(_narrow(name), torch.device("cpu"), Shape(width, height))
-    still = torch.rand(3, height, width)
+    network = _narrow(name)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     before = _resident("VmRSS")
+    _upscale(network, width, height, frames, strategy)
+    return _resident("VmHWM") - before
+
+
+def _upscale(network: VideoNetwork, width: int, height: int, frames: int, strategy: MemoryStrategy) -> None:
+    upscaler = Upscaler(network, torch.device("cpu"), Shape(width, height))
+    still = torch.rand(3, height, width)
     segment = Segment(range(frames), range(frames))
     propagation = upscaler.propagate(segment, lambda n: still.roll(n, dims=2), strategy=strategy)
     while not propagation.finished:
         propagation.step()
-    return _resident("VmHWM") - before
 
 
 def _resident(of: str) -> int:
@@ -131,6 +149,7 @@ def main() -> int:
     options.add_argument("--size", type=_size, default=(960, 540), metavar="WxH")
     options.add_argument("--frames", type=int, default=40, metavar="N", help="frames read for one segment")
     options.add_argument("--measure", type=_size, metavar="WxH", help="measure at this size, too")
+    options.add_argument("--time", type=_size, metavar="WxH", help="time at this size, too")
     options.add_argument("--peak", help=argparse.SUPPRESS)
     options.add_argument("--strategy", type=MemoryStrategy, help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -138,10 +157,11 @@ def main() -> int:
         print(_peak(given.peak, *given.measure, given.frames, given.strategy))
         return 0
     print("\n".join(table(*given.size, given.frames)))
-    if given.measure:
-        print()
-        for line in measured_table(*given.measure, given.frames):
-            print(line, flush=True)
+    for size, measured in ((given.measure, measured_table), (given.time, timed_table)):
+        if size:
+            print()
+            for line in measured(*size, given.frames):
+                print(line, flush=True)
     return 0
 
 
