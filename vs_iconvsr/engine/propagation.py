@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vs_iconvsr.engine.exact import exact_arithmetic
 from vs_iconvsr.engine.features import MemoryStrategy
-from vs_iconvsr.engine.tile_state import TileState
+from vs_iconvsr.engine.memory import Room
+from vs_iconvsr.engine.tile_state import TileState, reserve
 from vs_iconvsr.engine.tiles import Tile
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Segment
@@ -15,13 +17,14 @@ from vs_iconvsr.segments import Segment
 
 @dataclass(frozen=True)
 class TiledNetwork:
-    """A network on a device and the tiles that it takes frames of width x height in."""
+    """A network on a device, the tiles that it takes frames of width x height in, and the memory that it may take."""
 
     network: VideoNetwork
     device: torch.device
     width: int
     height: int
     tiles: Sequence[Tile]
+    room: Room
 
 
 class Propagation:
@@ -39,7 +42,7 @@ class Propagation:
         self.backward_done = False
         self._tiled = tiled
         self._tiles = [TileState(tiled.network, tile, segment, strategy) for tile in tiled.tiles]
-        self._backward = _backward_branch(self._tiles, segment, lr_frame, coupled=tiled.network.coupled)
+        self._backward = _backward_branch(self._tiles, segment, lr_frame, tiled)
         self._forward = _forward_branch(self._tiles, segment, tiled)
 
     @property
@@ -51,7 +54,7 @@ class Propagation:
 
         The frame's number is `next_kept` before the call. Call it on one thread only, and not when `finished`.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_arithmetic():
             if not self.backward_done:
                 if next(self._backward, "done") is None:
                     return None
@@ -72,15 +75,16 @@ class Propagation:
 
 
 def _backward_branch(
-    tiles: Sequence[TileState], segment: Segment, lr_frame: Callable[[int], Tensor], *, coupled: bool
+    tiles: Sequence[TileState], segment: Segment, lr_frame: Callable[[int], Tensor], tiled: TiledNetwork
 ) -> Iterator[None]:
     """Steps over all frames read, last first; down to the first kept one only where none before it needs a feature."""
     read = segment.read
-    first = read.start if coupled else segment.kept.start
+    first = read.start if tiled.network.coupled else segment.kept.start
     for n in read:
         lr = lr_frame(n)[None]  # float32 in any precision: what is added to lr keeps all its bits
         for tile in tiles:
             tile.add_frame(lr)
+    reserve(tiles, tiled.room)
     for n in reversed(range(first, read.stop)):
         for tile in tiles:
             tile.backward(n - read.start)

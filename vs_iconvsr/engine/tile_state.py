@@ -1,9 +1,12 @@
 """The recurrent state of one tile of a segment."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from vs_iconvsr.engine.features import FeatureStore, MemoryStrategy
+from vs_iconvsr.engine import memory
+from vs_iconvsr.engine.features import FeatureKind, FeatureStore, MemoryStrategy
 from vs_iconvsr.engine.tiles import Tile
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Segment
@@ -33,10 +36,20 @@ class TileState:
             self._network.prepare(lr[..., rows.start : rows.stop, columns.start : columns.stop]).contiguous()
         )
 
+    def pinned_bytes(self) -> int:
+        """The pinned host memory that `reserve` will take; ask once all frames are there."""
+        return self._features.pinned_bytes(self._kind())
+
+    def reserve(self) -> None:
+        """Takes the memory for all features; call it once all frames are there."""
+        self._features.reserve(self._kind())
+
     def backward(self, i: int) -> None:
         """The backward feature of frame i, from that of frame i + 1."""
         self._carried_back = self._backward_step(i, self._carried_back)
         self._features.put(i, self._carried_back, needed=i in self._needed)
+        if i >= self._needed.stop:
+            self._refill.pop(i, None)  # the forward branch does not come here
 
     def forward(self, i: int) -> None:
         """The forward feature of frame i, from that of frame i - 1."""
@@ -46,6 +59,7 @@ class TileState:
         self._carried = self._network.forward_step(
             self._frames[i], backward, self._carried, flow, self._refill_features(i)
         )
+        self._refill.pop(i, None)  # it is large; a rewound branch, which is rare, extracts it again
 
     def paste(self, hr: Tensor, i: int) -> None:
         """Upsamples frame i into its place in hr."""
@@ -61,6 +75,11 @@ class TileState:
 
     def rewind(self) -> None:
         self._carried = None
+
+    def _kind(self) -> FeatureKind:
+        frame = self._frames[0]
+        shape = (1, self._network.carried_channels, *frame.shape[-2:])
+        return FeatureKind(shape, next(self._network.parameters()).dtype, frame.device)
 
     def _backward_step(self, i: int, carried: Tensor | None) -> Tensor:
         flow = self._network.flow(self._frames[i], self._frames[i + 1]) if carried is not None else None
@@ -87,3 +106,16 @@ class TileState:
             window = torch.stack([self._frames[k] for k in self._network.window(i, self._length)], dim=1)
             self._refill[i] = self._network.refill(window)
         return self._refill[i]
+
+
+def reserve(tiles: Sequence[TileState], room: memory.Room) -> None:
+    """Takes what a segment will hold, and for a moment what a step needs: memory runs out here or not at all.
+
+    Raises what `memory.is_out_of_memory` knows, before anything is computed.
+    """
+    pinned = sum(tile.pinned_bytes() for tile in tiles)
+    if room.pinned_bytes is not None and pinned > room.pinned_bytes:
+        raise MemoryError(f"pinned host memory: expected at most {room.pinned_bytes} bytes of a segment, got {pinned}")
+    for tile in tiles:
+        tile.reserve()
+    memory.claim(room.device, room.working_bytes)

@@ -57,6 +57,21 @@ class VideoNetwork(nn.Module, ABC):
         """About how many values one step holds at its peak per lr pixel, for memory plans: hr layers and flow."""
         return 3 * self.carried_channels * self.scale**2 + 300
 
+    @property
+    def working_values_on_gpu(self) -> int:
+        """The same on a GPU, where a convolution may hold what goes in and what comes out in two memory layouts."""
+        return self.working_values
+
+    @property
+    def largest_values(self) -> int:
+        """Values of the largest tensor of a step, per lr pixel: the kernels of GPUs count with 31 bits."""
+        return self.carried_channels * self.scale**2
+
+    @property
+    def refill_values(self) -> float:
+        """Values of refill features per lr pixel and frame, for memory plans."""
+        return 0.0
+
     def neighbour_flows(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames (n, t, 3, h, w) → flow of frame i to frame i+1 and of frame i+1 to frame i, each (n, t-1, 2, h, w)."""
         n, t, c, h, w = frames.shape
