@@ -1,4 +1,4 @@
-"""The `iconvsr` command. The only file that prints; errors of every kind end here, as one line and an exit code."""
+"""The `iconvsr` command. The only file that prints; every error ends here, as one line and an exit code."""
 
 import argparse
 import contextlib
@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from ffmpeg_filter.commands import train as train_command
+from ffmpeg_filter.commands.arguments import CommandParser
+from vs_iconvsr.extras import with_extra_named
 from vs_iconvsr.openmp import let_threads_sleep
 
 EXIT_FAILED = 1
@@ -25,11 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["train"]:  # argparse would take the options of training for ours
         train_command.become(given[1:])
     ours, extra = _split_at_dashes(given)
-    options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
+    try:
+        options = parser(next((word for word in ours if word in _COMMANDS), "")).parse_args(ours)
+    except ImportError as error:
+        print(f"iconvsr: {_one_line(error)}", file=sys.stderr)
+        return EXIT_FAILED
     if extra and options.command != "upscale":
         print(f"iconvsr: {options.command}: expected nothing after --, got {' '.join(extra)}", file=sys.stderr)
         return EXIT_FAILED
-    options.extra, options.say, options.stop = extra, print, stop_on_interrupt
+    options.extra, options.print_line, options.stop = extra, print, stop_on_interrupt
     try:
         logging.basicConfig(level=_level(options), format="%(levelname)s %(name)s: %(message)s")
         run: Callable[[argparse.Namespace], int] = options.run
@@ -49,31 +55,32 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
     """Every command by name; only the requested one has its arguments.
 
     A command is a module with `add_parser(commands)`, which sets `run`, a function from the options to an exit code.
-    Options also hold `say` (print), `stop` (see `stop_on_interrupt`) and `extra` (the words after `--`).
+    Options also hold `print_line` (print), `stop` (see `stop_on_interrupt`) and `extra` (the words after `--`).
     """
     import vs_iconvsr
 
-    top = argparse.ArgumentParser(prog="iconvsr", description="Upscales video with IconVSR, BasicVSR and relatives.")
+    description = "Upscales video with IconVSR, BasicVSR and relatives."
+    top: argparse.ArgumentParser = CommandParser(prog="iconvsr", description=description)
     top.add_argument("--version", action="version", version=f"iconvsr {vs_iconvsr.__version__}")
     top.add_argument(
         "--log", choices=("debug", "info", "warning"), default="warning", help="how much to log (default: %(default)s)"
     )
-    top.add_argument("--traceback", action="store_true", help="show where an error came from, for bug reports")
+    top.add_argument("--traceback", action="store_true", help="print the traceback of an error, for bug reports")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_commands(commands, requested)
-    commands.add_parser("train", help="train, finetune, evaluate (python -m training)")
+    commands.add_parser("train", help="train, fine-tune and evaluate models: the same as python -m training")
     return top
 
 
 _COMMANDS = {
-    "upscale": "upscale a video file, with its sound, subtitles, chapters and timestamps",
-    "pipe": "upscale from standard input to standard output, between two ffmpegs",
+    "upscale": "upscale video files, with their sound, subtitles, chapters and timestamps",
+    "pipe": "upscale standard input to standard output, between two ffmpeg processes",
     "compare": "compare models on difficult moments of a video: an HTML page with sliders",
-    "vpy": "write a VapourSynth script for a video, and print how to encode it",
+    "vpy": "write a VapourSynth script for a video and print the command that encodes it",
     "scenes": "list where the scenes of a video start",
-    "models": "list, download, verify, convert and describe weights",
+    "models": "list, download, verify, convert and describe weight files",
     "bench": "measure how fast this machine upscales, and with which settings",
-    "doctor": "check this machine, and print a remedy for what does not work",
+    "doctor": "check this machine and print a remedy for what does not work",
 }
 
 
@@ -101,6 +108,7 @@ def _level(options: argparse.Namespace) -> int:
 
 
 def _one_line(error: Exception) -> str:
+    error = with_extra_named(error) if isinstance(error, ImportError) else error
     text = " ".join(str(error).split()) or type(error).__name__
     expected = (ValueError, OSError, MemoryError)
     named = type(error).__module__.startswith(("ffmpeg_filter", "vs_iconvsr"))

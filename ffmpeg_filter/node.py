@@ -4,7 +4,6 @@ ffmpeg itself has no such filter, so the graph is cut in two at the node: one ff
 frames, and another one runs what comes after.
 """
 
-import dataclasses
 import logging
 import os
 import re
@@ -36,6 +35,7 @@ except ImportError as error:  # several packages install a module of this name
 from ffmpeg_filter.media import ffmpeg as ffmpeg_program
 from ffmpeg_filter.media.ffmpeg import Child, Executable, FfmpegError
 from ffmpeg_filter.pipe import upscale_pipe
+from vs_iconvsr import options as upscaling
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Colorimetry
 from vs_iconvsr.plan import Settings
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 # Milliseconds, 1/90000 s and the frames of all usual rates, 24000/1001 too, are whole numbers of it.
 TIME_BASE = "1/360000"
 
-_SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
+_OPTIONS = frozenset({*(option.name for option in upscaling.COMMAND), "bits"})
 _UNKNOWN = {"_Range": 0, "_Matrix": 2, "_Primaries": 2, "_Transfer": 2}
 _OWN_TIMING = ("r", "vsync", "fps_mode", "enc_time_base")
 
@@ -63,11 +63,13 @@ class IconVSRNode(FilterNode):  # type: ignore[misc]
 
 @filter_operator()  # type: ignore[untyped-decorator]
 def iconvsr(stream: Stream, **options: Any) -> Stream:
-    """Upscales x4. options: model, bits, and the fields of vs_iconvsr.plan.Settings. Raises ValueError for others."""
-    unknown = set(options) - _SETTINGS - {"model", "bits"}
+    """Upscales, x4 with the default model. options: those of the filter that concern pixels, and bits.
+
+    See `vs_iconvsr.options` for their meaning, units and limits. Raises ValueError for other names; `run` for values.
+    """
+    unknown = set(options) - _OPTIONS
     if unknown:
-        known = ", ".join(sorted({"model", "bits", *_SETTINGS}))
-        raise ValueError(f"iconvsr: expected some of {known}, got {', '.join(sorted(unknown))}")
+        raise ValueError(f"iconvsr: expected some of {', '.join(sorted(_OPTIONS))}, got {', '.join(sorted(unknown))}")
     return IconVSRNode(stream, iconvsr.__name__, kwargs=options).stream()
 
 
@@ -88,31 +90,30 @@ def run(stream: Stream, *, overwrite_output: bool = False, executable: str | Non
     options = dict(node.kwargs)
     network = weights.load(options.pop("model", weights.DEFAULT_MODEL))
     bits = options.pop("bits", None)
+    settings = Settings.from_options(options)
     tags = _tags_of(found, node)
-    before = Child(_command(found, _upstream(node)), stdout=subprocess.PIPE)
+    before = Child(_command(found, _input_graph(node)), stdout=subprocess.PIPE)
     after: list[Child] = []
 
     def start_downstream(color: Colorimetry) -> BinaryIO:
-        graph = _downstream(stream, node, color)
+        graph = _output_graph(stream, node, color)
         after.append(Child(_command(found, graph, overwrite=overwrite_output), stdin=subprocess.PIPE))
         stdin = after[0].process.stdin
         assert stdin is not None
         return stdin  # type: ignore[return-value]
 
     try:
-        return _run(
+        return _run_both(
             before,
             after,
-            lambda source: (
-                upscale_pipe(network, Settings(**options), source, start_downstream, bits=bits, tags=tags).frames
-            ),
+            lambda source: upscale_pipe(network, settings, source, start_downstream, bits=bits, tags=tags).frames,
         )
     finally:
         for child in (before, *after):
             child.kill()
 
 
-def _run(before: Child, after: list[Child], upscale: Callable[[BinaryIO], int]) -> int:
+def _run_both(before: Child, after: list[Child], upscale: Callable[[BinaryIO], int]) -> int:
     """Whoever failed first is quoted: a broken pipe is only the symptom."""
     stdout = before.process.stdout
     assert stdout is not None
@@ -152,7 +153,7 @@ def _command(executable: Executable, graph: Stream, *, overwrite: bool = False) 
     return [*start, *map(str, graph.get_args(overwrite_output=overwrite))]
 
 
-def _upstream(node: IconVSRNode) -> Stream:
+def _input_graph(node: IconVSRNode) -> Stream:
     edge = node.incoming_edges[0]
     above = edge.upstream_node.stream(edge.upstream_label, edge.upstream_selector)
     return ffmpeg.output(
@@ -186,7 +187,7 @@ def _tags_of(executable: Executable, node: IconVSRNode) -> dict[str, int]:
     return properties
 
 
-def _downstream(stream: Stream, node: IconVSRNode, color: Colorimetry) -> Stream:
+def _output_graph(stream: Stream, node: IconVSRNode, color: Colorimetry) -> Stream:
     """The graph with our pipe in the place of the node. NUT carries no color, so it is put on again here."""
     tags = {"color_primaries": color.primaries, "color_trc": color.transfer, "range": 2 if color.full_range else 1}
     if color.matrix != 0:
@@ -203,24 +204,26 @@ def _copy(stream: Stream, replacements: Mapping[Any, Stream], copies: dict[Any, 
     if isinstance(node, InputNode):
         return stream
     if node not in copies:
-        above = {edge.downstream_label: _copy(_upstream_of(edge), replacements, copies) for edge in node.incoming_edges}
-        copies[node] = _rebuilt(node, above)
+        above = {
+            edge.downstream_label: _copy(_stream_above(edge), replacements, copies) for edge in node.incoming_edges
+        }
+        copies[node] = _rebuild(node, above)
     if isinstance(node, FilterNode):
         return copies[node].stream(stream.label, stream.selector)
     return copies[node].stream(stream.label)
 
 
-def _upstream_of(edge: Any) -> Stream:
+def _stream_above(edge: Any) -> Stream:
     if isinstance(edge.upstream_node, FilterNode | InputNode):
         return edge.upstream_node.stream(edge.upstream_label, edge.upstream_selector)
     return edge.upstream_node.stream(edge.upstream_label)
 
 
-def _rebuilt(node: Any, above: dict[Any, Stream]) -> Any:
+def _rebuild(node: Any, above: dict[Any, Stream]) -> Any:
     if isinstance(node, FilterNode):
         return FilterNode(above, node.name, max_inputs=None, args=node.args, kwargs=node.kwargs)
     if isinstance(node, OutputNode):
-        return OutputNode(above, node.name, args=node.args, kwargs=_with_timing(node.kwargs))
+        return OutputNode(above, node.name, args=node.args, kwargs=_output_options(node.kwargs))
     if isinstance(node, GlobalNode):
         return GlobalNode(above[None], node.name, args=node.args, kwargs=node.kwargs)
     if isinstance(node, MergeOutputsNode):
@@ -228,7 +231,7 @@ def _rebuilt(node: Any, above: dict[Any, Stream]) -> Any:
     raise ValueError(f"graph: expected nodes of ffmpeg-python, got {type(node).__name__}")
 
 
-def _with_timing(options: Mapping[str, Any]) -> dict[str, Any]:
+def _output_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """An output's options, with a time base that loses nothing unless the user chose a rate."""
     named = {**options, "filename": os.fspath(options["filename"])}
     if any(name in options for name in _OWN_TIMING):

@@ -105,7 +105,7 @@ class _Filter:
         self._video.thread_type = THREAD_TYPE
         self._video.codec_context.thread_count = THREADS
         self._time_base = exact(self._video.time_base) or Fraction(1, 90000)
-        self._conveyor: BoundedQueue[_Frame] = BoundedQueue(_QUEUE_FRAMES)
+        self._queue: BoundedQueue[_Frame] = BoundedQueue(_QUEUE_FRAMES)
         self._others: deque[av.Packet[AvStream]] = deque()
         self._layout: Layout | None = None
         self._size = (0, 0)
@@ -119,11 +119,11 @@ class _Filter:
                 raise SourceError("pipe: expected a video on standard input, got one of which no frame can be decoded")
             return self._deliver(first)
         finally:
-            self._conveyor.break_off()
+            self._queue.abort()
             reader.join()
 
     def _read(self) -> None:
-        """Decodes video onto the conveyor and puts the packets of other streams aside, in the order they come."""
+        """Decodes video onto the queue and puts the packets of other streams aside, in the order they come."""
         count = 0
         try:
             for packet in self._container.demux():
@@ -133,13 +133,13 @@ class _Filter:
                     continue
                 for frame in packet.decode():
                     if isinstance(frame, VideoFrame):
-                        self._conveyor.put(self._frame(count, frame))
+                        self._queue.put(self._frame(count, frame))
                         count += 1
-            self._conveyor.end()
+            self._queue.end()
         except QueueClosed:
             return
         except BaseException as error:
-            self._conveyor.end(error)
+            self._queue.end(error)
 
     def _frame(self, index: int, frame: VideoFrame) -> _Frame:
         if self._layout is None:
@@ -155,7 +155,7 @@ class _Filter:
 
     def _take(self) -> _Frame | None:
         try:
-            return self._conveyor.take()
+            return self._queue.take()
         except QueueClosed as broken:
             raise broken.__cause__ or broken from None
 
@@ -187,7 +187,9 @@ class _Filter:
         )
         with output, session:
             video = _raw_stream(output, target, width * scale, height * scale, self._time_base, self._video)
-            copies = {s.index: _copied(output, s) for s in self._container.streams if s.type in ("audio", "subtitle")}
+            copies = {
+                s.index: _copy_stream(output, s) for s in self._container.streams if s.type in ("audio", "subtitle")
+            }
             output.start_encoding()
             for _, hr in iterate(session, self._fetch_from(first)):
                 self._mux_others(output, copies)
@@ -230,7 +232,7 @@ def _raw_stream(
     return stream
 
 
-def _copied(output: OutputContainer, stream: AvStream) -> AvStream:
+def _copy_stream(output: OutputContainer, stream: AvStream) -> AvStream:
     copy = output.add_stream_from_template(stream, opaque=True)
     copy.metadata.update(stream.metadata)
     return copy

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, network_named
+from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, load_network
 from benchmarking.frontends import frontends, own_time
 from benchmarking.report import environment, plot, table
 from benchmarking.speed import Row, growth, speed_rows
@@ -22,7 +22,7 @@ from vs_iconvsr.plan import Settings, plan_for
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    plan = plan_for(Settings(device=options.device, threads=options.threads), network_named("light"), 64, 64)
+    plan = plan_for(Settings(device=options.device, threads=options.threads), load_network("light"), 64, 64)
     device = torch.device(plan.devices[0])
     torch.set_num_threads(plan.threads)
     result: dict = {

@@ -52,11 +52,11 @@ with_clock() {
     rm -f "$log"
 }
 
-# prepare EXTRAS: installs the checkout with these extras ("" for none) unless that has been done.
+# prepare EXTRA: installs the checkout with this extra (command or dev) unless that has been done.
 prepare() {
-    local extras=$1 python wanted installed=$venv/.iconvsr-installed
+    local extra=$1 python wanted installed=$venv/.iconvsr-installed
     wanted="$(cat "$root/pyproject.toml" "$root"/vs_iconvsr/plugin/native/* "$root"/vs_iconvsr/options.py | cksum) $root"
-    if [ -f "$installed" ] && [ "$(head -n 1 "$installed")" = "$wanted" ] && grep -qxF "extras:$extras" "$installed"; then
+    if [ -f "$installed" ] && [ "$(head -n 1 "$installed")" = "$wanted" ] && grep -qxF "extra:$extra" "$installed"; then
         return
     fi
     if ! [ -x "$venv/bin/python" ] || ! is_new_enough "$venv/bin/python"; then
@@ -70,9 +70,9 @@ prepare() {
     command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
         die "expected a C compiler for the VapourSynth plugin, found none; install one (apt install gcc)"
     with_clock "installing torch, VapourSynth and the rest into .venv (about 6 GB and some minutes the first time)" \
-        "$venv/bin/python" -m pip install --disable-pip-version-check -e "$root${extras:+[$extras]}" ||
+        "$venv/bin/python" -m pip install --disable-pip-version-check -e "$root[$extra]" ||
         die "the installation failed, see above"
     # Without this vspipe does not start from a virtual environment whose bin is not on PATH.
     "$venv/bin/vapoursynth" config >/dev/null || die "'vapoursynth config' failed"
-    { printf '%s\n' "$wanted"; printf 'extras:\nextras:%s\n' "$extras"; } >"$installed"
+    { printf '%s\n' "$wanted"; printf 'extra:command\nextra:%s\n' "$extra"; } >"$installed" # the others bring it
 }

@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from benchmarking.timing import interleaved
+from benchmarking.timing import time_interleaved
 from torch import Tensor, nn
 
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
@@ -44,7 +44,7 @@ def main() -> None:
             expected = plain().float()
             for name, lever in others.items():
                 try:
-                    elapsed = interleaved({"plain": plain, name: lever}, device, options.turns)
+                    elapsed = time_interleaved({"plain": plain, name: lever}, device, options.turns)
                     error = lever().float() - expected
                 except Exception as failure:  # what this torch or device does not support must not stop the rest
                     print(f"| {what} | – | {name} | {type(failure).__name__}: {str(failure)[:80]!r} | – |", flush=True)
@@ -86,7 +86,10 @@ def on_a_gpu(device: torch.device) -> Iterator[Lever]:
     window, windows = frames[None, :5], torch.stack([frames[i : i + 5] for i in range(4)])
 
     def step(net: IconVSR, features: Tensor) -> Callable[[], Tensor]:
-        return lambda: net.backward_step(frame, features, net.flow(frame, following), None)
+        at = net.passes[0]
+        return lambda: net.step(
+            at, frame, earlier=[], carried=[features], flows=[net.flow(frame, following)], refill=None
+        )
 
     yield (
         "backward step with its flow",
@@ -140,10 +143,10 @@ def on_a_gpu(device: torch.device) -> Iterator[Lever]:
     )
     yield (
         "last layers",
-        lambda: network.upsample(frame, carried, carried),
+        lambda: network.upsample(frame, [carried]),
         {
-            "channels_last": lambda: last.upsample(frame, carried_last, carried_last),
-            "CUDA graph, channels_last": captured(lambda: last.upsample(frame, carried_last, carried_last)),
+            "channels_last": lambda: last.upsample(frame, [carried_last]),
+            "CUDA graph, channels_last": captured(lambda: last.upsample(frame, [carried_last])),
         },
     )
 
@@ -224,8 +227,8 @@ def last_layers() -> Lever:
     quick = filled(BasicVSR(num_blocks=1))
     fast.use_fast_convolutions(quick)
     frame, features = torch.rand(1, 3, 180, 320), torch.rand(1, 64, 180, 320)
-    others = {"fast, in bands": lambda: quick.upsample(frame, features, features)}
-    return "last layers, 320x180", lambda: plain.upsample(frame, features, features), others
+    others = {"fast, in bands": lambda: quick.upsample(frame, [features, features])}
+    return "last layers, 320x180", lambda: plain.upsample(frame, [features, features]), others
 
 
 def deformable_convolution() -> Lever:

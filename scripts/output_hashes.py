@@ -76,7 +76,7 @@ def frame_bytes(frame: vs.VideoFrame) -> bytes:
     return planes + repr(properties).encode()
 
 
-def filtered(format_id: int, order: Iterator[int] | range = range(FRAMES), **arguments: object) -> bytes:
+def filter_bytes(format_id: int, order: Iterator[int] | range = range(FRAMES), **arguments: object) -> bytes:
     clip = vs.core.iconvsr.Upscale(source(format_id), **({"segment": 6, "context": 2} | arguments))
     frames = {n: frame_bytes(clip.get_frame(n)) for n in order}
     return b"".join(frames[n] for n in sorted(frames))
@@ -128,13 +128,13 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     narrow = folder / "narrow.safetensors"
     weights.save(IconVSR(mid_channels=16, num_blocks=2).eval(), narrow, provenance={"name": "narrow"})
     for name, format_id in FORMATS.items():
-        yield f"filter {name}", lambda format_id=format_id: filtered(format_id)
-    yield "filter narrow IconVSR", lambda: filtered(vs.YUV420P8, model=str(narrow))
-    yield "filter tiles", lambda: filtered(vs.YUV420P8, tile=[64, 64], halo=8)
-    yield "filter without cuts", lambda: filtered(vs.YUV420P8, scene_detect=0)
-    yield "filter whole scenes", lambda: filtered(vs.YUV420P8, segment=0)
-    yield "filter to 10 bit 4:4:4", lambda: filtered(vs.YUV420P8, format=vs.YUV444P10, dither="none")
-    yield "filter seeks", lambda: filtered(vs.YUV420P8, order=iter((13, 2, 9, 8, 3, 15, 0)))
+        yield f"filter {name}", lambda format_id=format_id: filter_bytes(format_id)
+    yield "filter narrow IconVSR", lambda: filter_bytes(vs.YUV420P8, model=str(narrow))
+    yield "filter tiles", lambda: filter_bytes(vs.YUV420P8, tile=[64, 64], halo=8)
+    yield "filter without cuts", lambda: filter_bytes(vs.YUV420P8, scene_detect=0)
+    yield "filter whole scenes", lambda: filter_bytes(vs.YUV420P8, segment=0)
+    yield "filter to 10 bit 4:4:4", lambda: filter_bytes(vs.YUV420P8, format=vs.YUV444P10, dither="none")
+    yield "filter seeks", lambda: filter_bytes(vs.YUV420P8, order=iter((13, 2, 9, 8, 3, 15, 0)))
     for strategy in MemoryStrategy:
         yield f"engine light {strategy}", lambda strategy=strategy: engine("light", strategy)
         yield f"engine narrow {strategy}", lambda strategy=strategy: engine(str(narrow), strategy)

@@ -41,7 +41,7 @@ def read(name: str, largest: int) -> Tensor:
     return lr[..., top : top + largest, left : left + largest].contiguous()
 
 
-def upscaled(upscaler: Upscaler, lr: Tensor, segments: list[Segment]) -> Iterator[Tensor]:
+def upscale(upscaler: Upscaler, lr: Tensor, segments: list[Segment]) -> Iterator[Tensor]:
     for segment in segments:
         propagation = upscaler.propagate(segment, lambda n: lr[n], strategy=MemoryStrategy.KEEP)
         while not propagation.finished:
@@ -53,7 +53,7 @@ def upscaled(upscaler: Upscaler, lr: Tensor, segments: list[Segment]) -> Iterato
 def seam_row(upscaler: Upscaler, lr: Tensor, segment: int, context: int, whole: list[Tensor]) -> str:
     grid = Grid(len(lr), segment, context)
     starts = range(0, len(lr), segment)
-    parts = upscaled(upscaler, lr, [grid.segment_with(n, lambda _: False) for n in starts])
+    parts = upscale(upscaler, lr, [grid.segment_with(n, lambda _: False) for n in starts])
     changes = []
     for n, (before, after) in enumerate(itertools.pairwise(parts), start=1):
         change = (after - before) - (whole[n] - whole[n - 1])
@@ -80,7 +80,7 @@ def halo_row(network: VideoNetwork, lr: Tensor, tile: int, halo: int, whole: lis
     segment = Segment(range(len(lr)), range(len(lr)))
     differences = [
         (tiled - one).abs().amax(dim=0)[near]
-        for tiled, one in zip(upscaled(upscaler, lr, [segment]), whole, strict=True)
+        for tiled, one in zip(upscale(upscaler, lr, [segment]), whole, strict=True)
     ]
     all_of_them = torch.cat(differences)
     quantile = float(np.quantile(all_of_them.numpy(), 0.999))
@@ -105,7 +105,7 @@ def main() -> None:
         lr = read(name, options.largest)
         print(f"\n### {Path(name).name}: {len(lr)} frames of {lr.shape[3]}x{lr.shape[2]}, {options.model}\n")
         upscaler = Upscaler(network, torch.device("cpu"), Shape(lr.shape[3], lr.shape[2]))
-        whole = list(upscaled(upscaler, lr, [Segment(range(len(lr)), range(len(lr)))]))
+        whole = list(upscale(upscaler, lr, [Segment(range(len(lr)), range(len(lr)))]))
         print(
             "| segment | context | trunk time | mean at joints | worst joint | elsewhere |\n|---|---|---|---|---|---|"
         )
@@ -116,7 +116,7 @@ def main() -> None:
             continue
         few = lr[: options.tile_frames]
         if len(few) < len(lr):
-            whole = list(upscaled(upscaler, few, [Segment(range(len(few)), range(len(few)))]))
+            whole = list(upscale(upscaler, few, [Segment(range(len(few)), range(len(few)))]))
         print("\n| tile | halo | mean near joints | 99.9 % | largest |\n|---|---|---|---|---|")
         for halo in options.halos:
             print(halo_row(network, few, options.tile, halo, whole), flush=True)

@@ -1,18 +1,22 @@
 """What each training command does with its parsed arguments. Each function returns the exit code."""
 
 import argparse
+import contextlib
 import math
 import sys
 import time
 from pathlib import Path
 
-from training.data.frames import FrameFolders, open_frames
-from training.data.prepare import Preparation, find_videos, prepare
-from training.data.sequences import open_sequences
-from training.data.synthesise import contact_sheet, synthesise
-from training.degrade import from_sample
-from training.degrade.degradation import Degradation
-from training.evaluate import (
+from vs_iconvsr import weights
+
+from . import folders
+from .data.frames import FrameFolders, open_frames
+from .data.prepare import Preparation, find_videos, prepare
+from .data.sequences import open_sequences
+from .data.synthesise import contact_sheet, synthesise
+from .degrade import from_sample
+from .degrade.degradation import Degradation
+from .evaluate import (
     BICUBIC,
     EvaluationProtocol,
     Upscaler,
@@ -24,13 +28,12 @@ from training.evaluate import (
     results_as_json,
     save_side_by_side,
 )
-from training.export import ModelCard, export
-from training.loop.processes import first_process_first, join_processes, leave_processes
-from training.loop.recipe import Recipe, read_recipe
-from training.loop.run_options import RunOptions, RunStopped
-from training.loop.start import build, starting_network
-from training.loop.train import train
-from vs_iconvsr import weights
+from .export import ModelCard, check_destination, export
+from .loop.processes import first_process_first, is_first_process, join_processes, leave_processes
+from .loop.recipe import Data, Recipe, read_recipe
+from .loop.run_options import RunOptions, RunStopped
+from .loop.start import build, starting_network
+from .loop.train import train
 
 CONFIGS = Path(__file__).parent / "configs"
 FEW_SCENES = 10  # fine-tuning on two clips of another kind than the one measured gained nothing: see README.md
@@ -39,13 +42,18 @@ RGB_LAYOUTS = ("reds", "reds4")  # measured in RGB; all others on luma
 
 def run_synthesise(arguments: argparse.Namespace) -> int:
     data = _recipe(arguments).data
+    with folders.writing(arguments.data):
+        _synthesise(data, arguments)
+    return 0
+
+
+def _synthesise(data: Data, arguments: argparse.Namespace) -> None:
     for name, generator in ((data.train, data.train_generator), (data.held_out, data.held_out_generator)):
         if generator is not None:
             folder, image = arguments.data / name, arguments.data / f"{name}.png"
             synthesise(generator, folder, device=arguments.device)
             contact_sheet(folder, image)
             print(f"{folder}: {generator.clips} clips; for a preview, open {image}")
-    return 0
 
 
 def run_prepare(arguments: argparse.Namespace) -> int:
@@ -54,8 +62,10 @@ def run_prepare(arguments: argparse.Namespace) -> int:
         window_px=arguments.window,
         downscale=arguments.downscale,
         held_out=arguments.held_out,
+        most_gib=arguments.most_gib,
     )
-    scenes = prepare(find_videos(arguments.videos), arguments.out, preparation)
+    with folders.writing(arguments.out):
+        scenes = prepare(find_videos(arguments.videos), arguments.out, preparation)
     for scene in scenes:
         print(f"{scene.video}: frames {scene.start} to {scene.stop - 1}: {scene.verdict}")
     kept = sum(scene.verdict == "kept" for scene in scenes)
@@ -94,10 +104,20 @@ def run_train(arguments: argparse.Namespace) -> int:
         until=time.monotonic() + 60.0 * arguments.minutes if arguments.minutes else math.inf,
         tensorboard=arguments.tensorboard,
     )
+    only_run = folders.writing(arguments.out) if is_first_process() else contextlib.nullcontext()
+    with only_run, folders.reading(arguments.data):
+        done = _train(recipe, arguments, options)
+    leave_processes()
+    if not done:
+        print("stopped and saved; run the same command again to resume", file=sys.stderr)
+    return 0 if done else 3
+
+
+def _train(recipe: Recipe, arguments: argparse.Namespace, options: RunOptions) -> bool:
     try:
         with first_process_first():
             start = starting_network(recipe, arguments.out, arguments.data, options=options)
-        done = train(
+        return train(
             recipe,
             arguments.out,
             train_set=open_sequences(arguments.data / recipe.data.train, recipe.data.layout),
@@ -106,14 +126,14 @@ def run_train(arguments: argparse.Namespace) -> int:
             options=options,
         )
     except RunStopped:
-        done = False
-    leave_processes()
-    if not done:
-        print("stopped and saved; run the same command again to resume", file=sys.stderr)
-    return 0 if done else 3
+        return False
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
+    for place in (arguments.json, arguments.pictures and arguments.pictures / "clip"):
+        if place:  # now, not after the work
+            place.parent.mkdir(parents=True, exist_ok=True)
+    degradation = _degradation(arguments)
     network = weights.load(arguments.model)
     clips = open_frames(arguments.clips, layout=arguments.layout)
     protocol = EvaluationProtocol(
@@ -125,7 +145,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     )
     upscalers: dict[str, Upscaler] = {BICUBIC: bicubic_upscaler(network.scale)}
     upscalers[str(arguments.model)] = network_upscaler(network, device=arguments.device)
-    results = evaluate(upscalers, clips, _degradation(arguments), protocol, scale=network.scale)
+    results = evaluate(upscalers, clips, degradation, protocol, scale=network.scale)
     print(markdown_table(results))
     if arguments.json:
         arguments.json.write_text(results_as_json(results))
@@ -136,12 +156,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 def run_export(arguments: argparse.Namespace) -> int:
     recipe = _recipe(arguments)
-    figures = arguments.figures.read_text() if arguments.figures else ""
+    check_destination(arguments.file, recipe)
+    card = ModelCard(
+        name=arguments.file.stem,
+        command=_training_command(arguments),
+        figures=arguments.figures.read_text() if arguments.figures else "",
+        license=arguments.license,
+    )
     gains = export(
         recipe,
         arguments.out,
         arguments.file,
-        card=ModelCard(name=arguments.file.stem, command=_training_command(arguments), figures=figures),
+        card=card,
         held_out_set=open_sequences(arguments.data / recipe.data.held_out, recipe.data.held_out_layout),
         start=starting_network(recipe, arguments.out, arguments.data),
         half=arguments.half,
@@ -168,9 +194,14 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 def _degradation(arguments: argparse.Namespace) -> Degradation:
     """From "bi", "bd" …, or "x264:25": BI, then x264 at that CRF, without noise."""
-    if not arguments.degradation.startswith("x264:"):
-        return Degradation(kind=arguments.degradation)
-    return Degradation(kind="x264", crf=(float(arguments.degradation[5:]),) * 2)
+    kind, colon, crf = arguments.degradation.partition(":")
+    if not colon:
+        return Degradation(kind=kind)
+    try:
+        value = float(crf if kind == "x264" else "none but x264 has one")
+    except ValueError as error:
+        raise ValueError(f"degradation: expected x264:CRF, such as x264:25, got {arguments.degradation!r}") from error
+    return Degradation(kind=kind, crf=(value, value))
 
 
 def _save_images(

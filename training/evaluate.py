@@ -10,18 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.frames import FrameFolders
-from training.degrade.degradation import Degradation, degrade
-from training.degrade.resize import to_bytes
-from training.loop.held_out import enlarge
-from training.metrics import luma, psnr, ssim
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from .data.frames import FrameFolders
+from .degrade.degradation import Degradation, degrade
+from .degrade.resize import to_bytes
+from .loop.held_out import enlarge
+from .metrics import luma, psnr, ssim
 
 logger = logging.getLogger(__name__)
 
 CONVENTIONS = ("basicsr", "mmagic")
 CHANNELS = ("y", "rgb")
 BICUBIC = "bicubic"
+MOST_PSNR_DB = 100.0  # what equal frames count, as in many papers' programs: infinity would swallow the mean
 
 Upscaler = Callable[[Tensor], Tensor]  # lr (t, 3, h, w) uint8 → hr float64 in 0..255, before rounding
 
@@ -51,12 +53,13 @@ class EvaluationProtocol:
 
 @dataclass(frozen=True)
 class Score:
-    """Averages over the frames of one clip."""
+    """Averages over the frames of one clip. equal_frames: those that count as MOST_PSNR_DB."""
 
     clip: str
     frames: int
     psnr_db: float
     ssim: float
+    equal_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,9 @@ def measure(clip: str, hr: Tensor, gt: Tensor, protocol: EvaluationProtocol) -> 
         a, b = (_crop(frame, protocol.crop_px) for frame in (final, truth.double()))
         if protocol.channels == "y":
             a, b = luma(a), luma(b)
-        psnrs.append(psnr(a, b))
+        psnrs.append(min(psnr(a, b), MOST_PSNR_DB))
         ssims.append(ssim(a, b))
-    return Score(clip, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)))
+    return Score(clip, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), psnrs.count(MOST_PSNR_DB))
 
 
 def network_upscaler(network: VideoNetwork, *, device: str) -> Upscaler:
@@ -154,13 +157,18 @@ def markdown_table(results: list[EvaluationResult]) -> str:
         cells = " | ".join(f"{score.psnr_db:.3f} / {score.ssim:.4f}" for score in row)
         lines.append(f"| {row[0].clip} | {row[0].frames} | {cells} |")
     means = " | ".join(f"**{result.psnr_db:.3f} / {result.ssim:.4f}**" for result in results)
-    return "\n".join([*lines, f"| mean |  | {means} |", ""])
+    equal = [
+        f"{result.upscaler}: {count} frames equal the ground truth; each counts as {MOST_PSNR_DB:g} dB"
+        for result in results
+        if (count := sum(score.equal_frames for score in result.scores))
+    ]
+    return "\n".join([*lines, f"| mean |  | {means} |", "", *equal])
 
 
 def results_as_json(results: list[EvaluationResult]) -> str:
     """The results with every setting."""
     entries = [asdict(result) | {"psnr_db": result.psnr_db, "ssim": result.ssim} for result in results]
-    return json.dumps(entries, indent=2) + "\n"
+    return json.dumps(entries, indent=2, allow_nan=False) + "\n"
 
 
 def save_side_by_side(frames: list[Tensor], path: Path) -> None:

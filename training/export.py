@@ -2,31 +2,52 @@
 
 import importlib.metadata
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
-from training.data.sequences import Sequences
-from training.loop import held_out
-from training.loop.config import as_json, differences, fingerprint, parse
-from training.loop.recipe import Recipe
-from training.loop.start import build
 from vs_iconvsr import weights
+from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.networks.propagation import VideoNetwork
 
-LICENCE = "Apache-2.0"
+from .data.sequences import Sequences
+from .loop import held_out
+from .loop.config import as_json, differences, fingerprint, parse
+from .loop.recipe import Recipe
+from .loop.start import build
+
+LICENSE = "Apache-2.0"  # of what was trained from fresh or bundled weights
+CARD_MARK = "recipe sha256: "  # in every card that export ever wrote
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What the card of a model states. figures: Markdown, such as a table. command: how the model was trained."""
+    """What the card of a model states. figures: Markdown, such as a table. command: how the model was trained.
+
+    license: None means LICENSE where the run began with fresh or bundled weights, and none is stated otherwise.
+    """
 
     name: str
     command: str
     figures: str = ""
-    licence: str = LICENCE
+    license: str | None = None
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """A file that a run began with. model: as the recipe names it. stated: the license in its metadata, if any."""
+
+    model: str
+    sha256: str
+    bundled: bool
+    stated: str = ""
+
+    def __str__(self) -> str:
+        license_ = f", license: {self.stated}" if self.stated else ""
+        return f"{Path(self.model).name} (sha256 {self.sha256[:16]}{license_})"
 
 
 class NoImprovementError(ValueError):
@@ -51,6 +72,8 @@ def export(
     gains are then those of the rounded weights.
     """
     _check_recipe(recipe, folder)
+    check_destination(path, recipe)
+    began_with = starting_weights(recipe)
     network = load_trained(recipe, folder)
     if half:
         network = network.half().float()
@@ -65,7 +88,8 @@ def export(
         )
     provenance = {
         "name": card.name,
-        "licence": card.licence,
+        "licence": card.license or default_license(began_with),
+        "began_with": json.dumps({start.model: start.sha256 for start in began_with}),
         "command": card.command,
         "recipe": as_json(recipe),
         "recipe_sha256": fingerprint(recipe),
@@ -75,8 +99,60 @@ def export(
         "vs_iconvsr": _version(),
     }
     weights.save(network, path, provenance=provenance, half=half)
-    path.with_suffix(".md").write_text(card_text(card, network, recipe, gains, provenance))
+    text = card_text(card, network, recipe, gains, provenance, began_with)
+    write_atomically(path.with_suffix(".md"), text.encode())
     return gains
+
+
+def check_destination(path: Path, recipe: Recipe) -> None:
+    """Raise ValueError, before anything is measured, if the file cannot be written or would replace something else."""
+    if path.suffix != ".safetensors":
+        raise ValueError(f"--file: expected a name that ends in .safetensors, got {path}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--file: expected a folder that exists, got {path.parent}; make it: mkdir -p {path.parent}")
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise ValueError(f"--file: expected a place to write a file, got {path}")
+    card = path.with_suffix(".md")
+    if card.exists() and CARD_MARK not in card.read_text(errors="replace"):
+        raise ValueError(f"{card}: expected no file or an earlier model card, got your own text; choose another --file")
+    if path.exists() and not _is_export(path):
+        raise ValueError(f"{path}: expected no file or an earlier export, got something else; choose another --file")
+    given = [recipe.start.weights, recipe.start.flow, recipe.start.refill]
+    if any(path.resolve() == Path(model).resolve() for model in given if model):
+        raise ValueError(f"{path}: expected another file than the run began with, got the same; choose another --file")
+
+
+def starting_weights(recipe: Recipe) -> list[StartingWeights]:
+    """The files that a run of this recipe begins with."""
+    bundled = {model.sha256 for model in weights.available() if model.origin == "bundled"}
+    models = [model for model in (recipe.start.weights, recipe.start.flow, recipe.start.refill) if model]
+    found = []
+    for model in models:
+        sha256 = weights.fingerprint(Path(model) if Path(model).is_file() else model)
+        found.append(StartingWeights(model, sha256, sha256 in bundled, _stated_license(model)))
+    return found
+
+
+def default_license(began_with: list[StartingWeights]) -> str:
+    """Ours where all weights are ours; what others' weights allow is for their owners to say."""
+    foreign = [start for start in began_with if not start.bundled]
+    if not foreign:
+        return LICENSE
+    return f"not stated: that of {' and '.join(map(str, foreign))} applies"
+
+
+def _stated_license(model: str) -> str:
+    try:
+        return weights.info(model).metadata.get("licence", "")
+    except weights.WeightsError:
+        return ""  # a flow network alone
+
+
+def _is_export(path: Path) -> bool:
+    try:
+        return "recipe_sha256" in weights.info(path).metadata
+    except weights.WeightsError:
+        return False
 
 
 def load_trained(recipe: Recipe, folder: Path) -> VideoNetwork:
@@ -99,7 +175,12 @@ def best_step(folder: Path) -> int:
 
 
 def card_text(
-    card: ModelCard, network: VideoNetwork, recipe: Recipe, gains: dict[str, float], provenance: dict[str, str]
+    card: ModelCard,
+    network: VideoNetwork,
+    recipe: Recipe,
+    gains: dict[str, float],
+    provenance: dict[str, str],
+    began_with: list[StartingWeights],
 ) -> str:
     """The model card in Markdown."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -107,12 +188,13 @@ def card_text(
     lines = [
         f"# {card.name}",
         "",
-        f"{type(network).__name__}, x{network.scale}, {parameters:,} parameters. Licence: {card.licence}.",
+        f"{type(network).__name__}, x{network.scale}, {parameters:,} parameters. License: {provenance['licence']}.",
         "",
         f"- Made by: `{card.command}`",
+        f"- Began with: {', '.join(map(str, began_with)) or 'fresh weights'}",
         f"- Training data: {_data_line(recipe)}",
         f"- Degradations (share): {learned}",
-        f"- Steps: {provenance['steps']}; recipe sha256: {provenance['recipe_sha256'][:16]}",
+        f"- Steps: {provenance['steps']}; {CARD_MARK}{provenance['recipe_sha256'][:16]}",
         "- Held-out gain over bicubic, PSNR-Y: " + ", ".join(f"{kind} {gain:+.2f} dB" for kind, gain in gains.items()),
         "",
     ]
@@ -141,6 +223,6 @@ def _check_recipe(recipe: Recipe, folder: Path) -> None:
 
 def _version() -> str:
     try:
-        return importlib.metadata.version("vs-iconvsr")
+        return importlib.metadata.version("vapoursynth-iconvsr")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"

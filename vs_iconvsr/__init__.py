@@ -3,6 +3,6 @@
 from importlib.metadata import PackageNotFoundError, version
 
 try:
-    __version__ = version("vs-iconvsr")
+    __version__ = version("vapoursynth-iconvsr")
 except PackageNotFoundError:  # a checkout that is used without having been installed
     __version__ = "0+unknown"

@@ -1,7 +1,7 @@
-"""What works on this machine and, where something does not, its exact cause and the remedy.
+"""What works on this machine and, where something does not, the exact cause and the remedy.
 
-Starts no program: ffmpeg_filter.commands.doctor asks vspipe and ffmpeg. torch, and what rests on it, is imported where
-it is examined: a torch that cannot be imported is a finding, not the end.
+Starts no programs: vspipe and ffmpeg are checked by ffmpeg_filter.commands.doctor. torch, and what depends on it, is
+imported inside the checks, so that a torch that cannot be imported is a finding like any other.
 """
 
 import ctypes
@@ -21,6 +21,7 @@ OLDEST_VAPOURSYNTH = 74
 LITTLE_MEMORY_GIB = 4
 HALF_TOLERANCE = 0.05
 GIB = 2**30
+REINSTALL = "pip install --force-reinstall --no-deps vapoursynth-iconvsr"
 NVIDIA_DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))  # the second: in WSL
 
 
@@ -28,7 +29,7 @@ NVIDIA_DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/li
 class Check:
     """One finding. status: "ok", "warn" (a problem that leaves most things working) or "fail".
 
-    remedy: what to do or type; empty if nothing is wrong.
+    remedy: what to do or type; empty if all is well.
     """
 
     name: str
@@ -42,9 +43,9 @@ class Check:
 
 
 def checks(*, plugin: Path | None = None) -> list[Check]:
-    """Every check that needs no other program; later ones depend on earlier ones.
+    """All checks that need no other program; later ones depend on earlier ones.
 
-    plugin: the native part, if not where pip installs it. Never raises: a check that breaks is a failed check.
+    plugin: the native library, if not where pip installs it. Never raises: a check that raises is a failed check.
     """
     first: list[tuple[str, Callable[[], Check]]] = [
         ("Python", python_version),
@@ -60,16 +61,16 @@ def checks(*, plugin: Path | None = None) -> list[Check]:
         ("memory", memory),
         ("models", models),
     ]
-    found = [guarded(name, check) for name, check in first]
-    return found if found[-1].status == FAIL else found + [guarded(name, check) for name, check in on_torch]
+    found = [run_check(name, check) for name, check in first]
+    return found if found[-1].status == FAIL else found + [run_check(name, check) for name, check in on_torch]
 
 
-def guarded(name: str, check: Callable[[], Check]) -> Check:
-    """The check, or what stopped it as a failed one."""
+def run_check(name: str, check: Callable[[], Check]) -> Check:
+    """The result of the check; if it raises, a failed one."""
     try:
         return check()
     except Exception as error:
-        return Check(name, FAIL, f"{type(error).__name__}: {error}", "report this with the whole output")
+        return Check(name, FAIL, f"{type(error).__name__}: {error}", "please report this, with the full output")
 
 
 def all_well(found: Iterable[Check]) -> bool:
@@ -81,7 +82,9 @@ def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
     text = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}, {sys.executable}"
     if version < OLDEST_PYTHON:
         needed = ".".join(map(str, OLDEST_PYTHON))
-        return Check("Python", FAIL, f"{text}: expected {needed} or newer", f"make an environment with Python {needed}")
+        return Check(
+            "Python", FAIL, f"{text}: expected {needed} or newer", f"create an environment with Python {needed}"
+        )
     return Check("Python", OK, text)
 
 
@@ -99,39 +102,39 @@ def vapoursynth_version(module: str = "vapoursynth") -> Check:
 
 
 def plugin_loads(plugin: Path | None = None) -> Check:
-    """Opens the native part itself: VapourSynth silently skips what it cannot open."""
+    """Loads the native library itself: VapourSynth silently skips what it cannot load."""
     path = plugin or installed_plugin()
     if path is None or not path.is_file():
         where = path or "vapoursynth/plugins/iconvsr"
-        return Check("plugin", FAIL, f"{where}: no such file", "pip install --force-reinstall --no-deps vs-iconvsr")
+        return Check("plugin", FAIL, f"{where}: no such file", REINSTALL)
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return Check("plugin", FAIL, f"{path} cannot be opened: {error}", _remedy_for(str(error)))
     if not hasattr(library, "VapourSynthPluginInit2"):
-        cause = "is a library, but no VapourSynth plugin (VapourSynthPluginInit2 is missing)"
-        return Check("plugin", FAIL, f"{path} {cause}", "pip install --force-reinstall --no-deps vs-iconvsr")
+        cause = "is a library, but not a VapourSynth plugin (VapourSynthPluginInit2 is missing)"
+        return Check("plugin", FAIL, f"{path} {cause}", REINSTALL)
     return Check("plugin", OK, str(path))
 
 
 def namespace_answers(plugin: Path | None = None) -> Check:
-    """Whether core.iconvsr is there and gets through to Python."""
+    """Whether core.iconvsr exists and reaches Python."""
     try:
         core: Any = import_module("vapoursynth").core
     except ImportError:
-        return Check("core.iconvsr", FAIL, "there is no VapourSynth", "see the check named VapourSynth")
+        return Check("core.iconvsr", FAIL, "VapourSynth is missing", "see the VapourSynth check")
     if not hasattr(core, "iconvsr"):
         path = plugin or installed_plugin()
         cause = _refusal(core, path) if path else "its file is missing"
-        return Check("core.iconvsr", FAIL, f"not in this core: {cause}", "see the check named plugin")
+        return Check("core.iconvsr", FAIL, f"not in this core: {cause}", "see the plugin check")
     try:
         core.iconvsr.Version()
     except Exception as error:
         return Check(
             "core.iconvsr",
             FAIL,
-            f"does not get through to Python: {error}",
-            "start Python or vspipe from the environment that vs-iconvsr is installed in",
+            f"cannot call into Python: {error}",
+            "start Python or vspipe from the environment in which vapoursynth-iconvsr is installed",
         )
     return Check("core.iconvsr", OK, ", ".join(sorted(function.name for function in core.iconvsr.functions())))
 
@@ -146,17 +149,17 @@ def torch_version(module: str = "torch") -> Check:
 
 
 def cuda(*drivers: Path) -> Check:
-    """Whether torch and the NVIDIA driver, where there is one, get along."""
+    """Whether torch works with the NVIDIA driver, if there is one."""
     import torch
 
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         if error := _first_cuda_error():
-            return Check("CUDA", FAIL, f"{names}: {error}", "install a torch that is built for this device")
+            return Check("CUDA", FAIL, f"{names}: {error}", "install a build of torch that supports this device")
         return Check("CUDA", OK, f"{names}, CUDA {torch.version.cuda}")
     driver = next((path for path in drivers or NVIDIA_DRIVERS if path.is_file()), None)
     if driver is None:
-        return Check("CUDA", OK, "no NVIDIA driver here: the CPU does the work")
+        return Check("CUDA", OK, "no NVIDIA driver found")
     driver_text = str(driver) if ".so" in driver.name else driver.read_text().splitlines()[0]
     if torch.version.cuda is None:
         return Check(
@@ -169,12 +172,12 @@ def cuda(*drivers: Path) -> Check:
         "CUDA",
         WARN,
         f"{driver_text}, torch is built for CUDA {torch.version.cuda}: {_first_cuda_error() or 'no device found'}",
-        "update the driver, or install a torch built for an older CUDA; see whether CUDA_VISIBLE_DEVICES hides devices",
+        "update the driver, or install a torch built for an older CUDA; check CUDA_VISIBLE_DEVICES",
     )
 
 
 def devices() -> Check:
-    """What device= takes, and what "auto" stands for."""
+    """What device= accepts, and what "auto" selects."""
     from vs_iconvsr import plan
 
     there = plan.devices_here()
@@ -235,12 +238,12 @@ def memory() -> Check:
         totals = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
         sizes += [f"cuda:{i} {total / GIB:.1f} GiB" for i, total in enumerate(totals)]
     if host < LITTLE_MEMORY_GIB:
-        return Check("memory", WARN, ", ".join(sizes), "pass memory= and tile= to keep within it")
+        return Check("memory", WARN, ", ".join(sizes), "pass memory= and tile= to limit what is used")
     return Check("memory", OK, ", ".join(sizes))
 
 
 def models() -> Check:
-    """Whether the default model loads, and which others are here."""
+    """Whether the default model loads, and which others are installed."""
     from vs_iconvsr import weights
 
     try:
@@ -249,17 +252,18 @@ def models() -> Check:
         return Check(
             "models",
             FAIL,
-            f"the default, {weights.DEFAULT_MODEL}, does not load: {error}",
-            "pip install --force-reinstall --no-deps vs-iconvsr",
+            f"the default model, {weights.DEFAULT_MODEL}, does not load: {error}",
+            REINSTALL,
         )
     here = [model.name for model in weights.available() if model.path]
     absent = [model.name for model in weights.available() if not model.path]
-    text = f"here: {', '.join(here)}; to be had with `iconvsr models download`: {', '.join(absent) or 'no more'}"
+    text = f"installed: {', '.join(here)}"
+    text += f"; available with iconvsr models download: {', '.join(absent)}" if absent else ""
     return Check("models", OK, text)
 
 
 def installed_plugin() -> Path | None:
-    """Where pip puts the native part, beside VapourSynth; None if VapourSynth or the file is not there."""
+    """Where pip installs the native library, beside VapourSynth; None if VapourSynth or the file is missing."""
     try:
         vapoursynth = import_module("vapoursynth")
     except ImportError:
@@ -269,7 +273,7 @@ def installed_plugin() -> Path | None:
 
 
 def _first_cuda_error() -> str | None:
-    """What a smallest piece of work on the first device fails with; None if it does not."""
+    """The error of a minimal computation on the first device; None if it succeeds."""
     import torch
 
     try:
@@ -280,17 +284,22 @@ def _first_cuda_error() -> str | None:
 
 
 def _refusal(core: Any, path: Path) -> str:
-    """The error that VapourSynth reports when it loads the plugin by path."""
+    """The error that VapourSynth reports when the plugin is loaded by path."""
     try:
         core.std.LoadPlugin(str(path))
     except Exception as error:
         return str(error)
-    return f"{path} loads when asked for; VapourSynth does not look there by itself"
+    return f"{path} loads by path, but VapourSynth does not search its folder"
 
 
 def _remedy_for(error: str) -> str:
     if "GLIBC" in error:
-        return "this system's C library is older than the wheel's: pip install --no-binary vs-iconvsr vs-iconvsr"
+        return (
+            "this system's C library is too old for the wheel: "
+            "pip install --no-binary vapoursynth-iconvsr vapoursynth-iconvsr"
+        )
     if "undefined symbol: Py" in error:
-        return "it was opened outside Python, or by one older than 3.12: use the environment it is installed in"
-    return "pip install --force-reinstall --no-deps vs-iconvsr"
+        return (
+            "it was loaded outside Python, or by a Python older than 3.12: use the environment in which it is installed"
+        )
+    return REINSTALL

@@ -1,6 +1,6 @@
-"""The options of upscaling, each defined once. Standard library only: the build reads this file before torch is there.
+"""The options of upscaling, each defined once. Standard library only: the build reads this file without torch.
 
-From here come the signature of `core.iconvsr.Upscale` (and so its type stubs), the options of the `iconvsr` commands,
+From here come: the signature of `core.iconvsr.Upscale` (and so its type stubs), the options of the `iconvsr` commands,
 the defaults and limits of `plan.Settings`, and the table in the README:
 
     python -m vs_iconvsr.options signature FILE    writes the C header that native/shim.c includes
@@ -17,16 +17,17 @@ from typing import Any, Literal, cast
 type Kind = Literal["int", "float", "str", "bool", "size"]
 
 MIN_MEMORY_GIB = 0.25
+MAX_MEMORY_GIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option[T]:
     """One option.
 
-    default: None leaves the choice to the program, and `unset` says what it then does. at_least, above and at_most
-    are limits, `expected` puts them into words. short_names: other spellings of some choices. off: what it means to
-    switch off an option that is on by default. cost: what another value costs, where that matters.
-    shapes_pixels: whether the output depends on it. in_filter, in_command: which frontends have it.
+    default: None leaves the choice to the program; `unset` describes what it then does. at_least, above and at_most
+    are limits; `expected` describes them. short_names: other spellings of some choices. off: the effect of turning off
+    an option that is on by default. cost: what another value costs, where that matters. shapes_pixels: whether the
+    output depends on it. in_filter, in_command: which frontends have it.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Option[T]:
     in_command: bool = True
 
     def parse(self, value: object) -> T:
-        """A user's value, converted, with its full name and within the limits. Raises ValueError, naming the option."""
+        """A user's value, converted, short names expanded, limits checked. Raises ValueError, naming the option."""
         parsed: Any = value
         if self.kind == "str":
             parsed = self.short_names.get(str(value).lower(), str(value))
@@ -64,7 +65,7 @@ class Option[T]:
         return cast("T", parsed)
 
     def check(self, value: object) -> None:
-        """Raises ValueError, naming the option, for a value that is outside the limits or none of the choices."""
+        """Raises ValueError, naming the option, for a value outside the limits or the choices."""
         if self.choices and value not in self.choices:
             raise ValueError(f"{self.name}: expected one of {', '.join(self.choices)}, got {value}")
         if not self.expected:
@@ -95,14 +96,14 @@ MODEL = Option(
     name="model",
     kind="str",
     default="light",
-    help="name from `iconvsr models list`, or path of a weight file",
-    cost="the authors' models look better, take 20 to 30 times the work and want a GPU",
+    help="a name from `iconvsr models list`, or the path of a weight file",
+    cost="the authors' models look better, but take 20 to 30 times the computation and need a GPU",
 )
 DEVICE = Option(
     name="device",
     kind="str",
     default="auto",
-    help="cpu, cuda, cuda:1, mps or xpu; several of one kind with commas, such as cuda:0,cuda:1",
+    help="cpu, cuda, cuda:1, mps or xpu; several of the same kind with commas: cuda:0,cuda:1",
 )
 PRECISION = Option(
     name="precision",
@@ -111,7 +112,7 @@ PRECISION = Option(
     choices=("auto", "float32", "float16", "bfloat16"),
     short_names={"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"},
     help="auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16); auto is float16 on CUDA, else float32",
-    cost="the CPU takes float32 only",
+    cost="the CPU supports float32 only",
 )
 SEGMENT = Option(
     name="segment",
@@ -121,8 +122,8 @@ SEGMENT = Option(
     metavar="N",
     at_least=0,
     expected="0 (whole scenes) or at least 1 frame",
-    help="frames kept from one propagation; 0 keeps whole scenes together",
-    cost="more frames take more memory; with 0, memory grows with the length of a scene",
+    help="frames upscaled together, in one propagation; 0: whole scenes",
+    cost="longer segments take more memory; with 0, memory grows with the length of a scene",
 )
 CONTEXT = Option(
     name="context",
@@ -132,17 +133,17 @@ CONTEXT = Option(
     metavar="N",
     at_least=0,
     expected="at least 0 frames",
-    help="frames read on either side of a segment, and not kept",
-    cost="more frames take more time",
+    help="extra frames read on either side of a segment and discarded",
+    cost="more context takes more time",
 )
 TILE = Option[tuple[int, int] | None](
     name="tile",
     kind="size",
     default=None,
-    unset="whole frames where they fit into memory",
-    unit="pixels of the source",
+    unset="whole frames if they fit into memory",
+    unit="source pixels",
     metavar="WxH",
-    help="size of tiles; a side of 0 spans the frame",
+    help="tile size; a side of 0 spans the frame",
     cost="smaller tiles take less memory and more time",
 )
 HALO = Option(  # 48, 30 and 5: see scripts/seams.md
@@ -153,8 +154,8 @@ HALO = Option(  # 48, 30 and 5: see scripts/seams.md
     metavar="PX",
     at_least=0,
     expected="at least 0 px",
-    help="margin in the source that is read around each tile, and not kept",
-    cost="a wider one takes more time, a narrower one may show seams",
+    help="margin around each tile, in source pixels, that is read and discarded",
+    cost="a wider margin takes more time, a narrower one may show seams",
 )
 SCENE_DETECT = Option(
     name="scene_detect",
@@ -170,8 +171,8 @@ SC_THRESHOLD = Option(
     metavar="SHARE",
     above=0,
     at_most=1,
-    expected="a share above 0 and up to 1",
-    help="share of a frame that must be new for a cut, up to 1; a lower one finds more cuts",
+    expected="a share above 0 and at most 1",
+    help="share of the frame that must change to count as a cut, at most 1; lower values find more cuts",
 )
 FORMAT = Option[int | None](
     name="format",
@@ -188,14 +189,14 @@ MATRIX = Option[str | None](
     default=None,
     unset="as tagged, else by frame size",
     metavar="NAME",
-    help=f"YUV matrix, in place of what the source says: {', '.join(MATRIX_NAMES)}, or its number in H.273",
+    help=f"YUV matrix, overriding the source's tag: {', '.join(MATRIX_NAMES)}, or an H.273 number",
 )
 DITHER = Option(
     name="dither",
     kind="str",
     default="ordered",
     choices=("ordered", "none"),
-    help="how values are rounded to the bit depth of the output; none rounds to nearest",
+    help="rounding to the bit depth of the output; none rounds to nearest",
 )
 MEMORY = Option[float | None](
     name="memory",
@@ -205,14 +206,15 @@ MEMORY = Option[float | None](
     unit="GiB",
     metavar="GIB",
     at_least=MIN_MEMORY_GIB,
-    expected=f"at least {MIN_MEMORY_GIB:g} GiB",
-    help="memory that the device may use; decides on tiles",
+    at_most=MAX_MEMORY_GIB,
+    expected=f"at least {MIN_MEMORY_GIB:g} GiB and at most {MAX_MEMORY_GIB} GiB",
+    help="memory budget of the device; determines the tile size",
 )
 AUTO_DOWNLOAD = Option(
     name="auto_download",
     kind="bool",
     default=False,
-    help="download the weights of an official model that are not there yet",
+    help="download the weights of an official model if they are missing",
     shapes_pixels=False,
     in_command=False,
 )
@@ -224,8 +226,20 @@ THREADS = Option[int | None](
     metavar="N",
     at_least=1,
     expected="at least 1",
-    help="threads that the CPU uses for one operation",
+    help="CPU threads for each operation",
     in_filter=False,
+)
+CLEANING = Option[int | None](
+    name="cleaning",
+    kind="int",
+    default=None,
+    unset="the model's own: 1 as published",
+    metavar="N",
+    at_least=1,
+    at_most=3,
+    expected="1, 2 or 3 passes",
+    help="passes over each frame, 1 to 3, that remove noise and compression first; for RealBasicVSR only",
+    cost="more passes are smoother, and each takes time",
 )
 
 OPTIONS: tuple[Option[Any], ...] = (
@@ -244,8 +258,9 @@ OPTIONS: tuple[Option[Any], ...] = (
     MEMORY,
     AUTO_DOWNLOAD,
     THREADS,
+    CLEANING,
 )
-"""In the order of the filter's arguments, which scripts may rely on."""
+"""In the order of the filter's arguments, on which scripts may rely."""
 
 FILTER = tuple(option for option in OPTIONS if option.in_filter)
 COMMAND = tuple(option for option in OPTIONS if option.in_command)
@@ -281,7 +296,7 @@ def readme_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """A document with the table between its two markers replaced. Raises ValueError for one without them."""
+    """The document with the table between its two markers replaced. Raises ValueError if they are missing."""
     before, begin, rest = text.partition(TABLE_BEGIN)
     _, end, after = rest.partition(TABLE_END)
     if not begin or not end:
@@ -309,7 +324,7 @@ def _meaning_cell(option: Option[Any]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the head of the file."""
+    """See the docstring of the module."""
     match arguments:
         case ["signature", path]:
             Path(path).write_text(signature_header(), encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from vs_iconvsr import colorspace, options
-from vs_iconvsr.engine import PRECISIONS, Shape, uses_fast_convolutions
+from vs_iconvsr.engine import PRECISIONS, Shape, check_precision, uses_fast_convolutions
 from vs_iconvsr.engine.tiles import MIN_TILE_PX, Tile, tiles_of
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid
@@ -41,6 +41,7 @@ class Settings:
     threads: int | None = options.THREADS.default
     dither: str = options.DITHER.default
     matrix: int | None = None
+    cleaning: int | None = options.CLEANING.default
 
     @classmethod
     def from_options(cls, values: Mapping[str, object]) -> Self:
@@ -72,6 +73,7 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
     options.PRECISION,
     options.THREADS,
     options.DITHER,
+    options.CLEANING,
 )
 
 
@@ -79,8 +81,8 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
 class Plan:
     """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags.
 
-    working_bytes: of one step. frame_bytes: held for each frame that a segment reads. pinned_bytes: host memory that
-    the features of one segment may take; two are under way on each device.
+    cleaning: see VideoNetwork. working_bytes: of one step. frame_bytes: held for each frame that a segment reads.
+    pinned_bytes: host memory that the features of one segment may take; two are under way on each device.
     """
 
     segment: int
@@ -95,6 +97,7 @@ class Plan:
     memory_bytes: int
     dither: str
     matrix: int | None
+    cleaning: int
     working_bytes: int
     frame_bytes: int
     pinned_bytes: int
@@ -102,17 +105,20 @@ class Plan:
     def shape(self, width: int, height: int, *, sharers: int = 1) -> Shape:
         """sharers: how many sessions share the plan's memory."""
         pinned = self.pinned_bytes // sharers
-        return Shape(width, height, self.tile, self.halo, self.precision, self.working_bytes, pinned)
+        return Shape(width, height, self.tile, self.halo, self.precision, self.cleaning, self.working_bytes, pinned)
 
     def describe(self) -> str:
         """One line for a log."""
         length = f"{self.segment} frames" if self.segment else "whole scenes"
         tile = "whole frames" if self.tile == (0, 0) else f"tiles of {self.tile[0]}x{self.tile[1]} + {self.halo} px"
         return (
-            f"plan: segments of {length} + {self.context} of context, {tile}, {self.precision} on "
+            f"plan: segments of {length} + {self.context} of context, {tile}, {self._extras()}{self.precision} on "
             f"{', '.join(self.devices)} ({self.threads} threads), about {self.working_bytes / GIB:.2f} GiB at work and "
-            f"{self.frame_bytes / 2**20:.1f} MiB for each frame read, budget {self.memory_bytes / GIB:.0f} GiB"
+            f"{self.frame_bytes / 2**20:.1f} MiB for each frame read, budget {self.memory_bytes / GIB:g} GiB"
         )
+
+    def _extras(self) -> str:
+        return f"cleaning {self.cleaning} of 3, " if self.cleaning else ""
 
     def out_of_memory_error(self, device: int) -> MemoryError:
         """For a segment that does not fit on the device of that number by any memory strategy."""
@@ -166,8 +172,9 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         memory_bytes=budget,
         dither=settings.dither,
         matrix=settings.matrix,
+        cleaning=_cleaning(settings, network),
         working_bytes=pixel_bytes * largest_px + 12 * width * height * network.scale**2,
-        frame_bytes=round(((network.carried_channels + network.refill_values) * value_bytes + 3 * 4) * total_px),
+        frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
         pinned_bytes=_host_memory() // 4 // len(devices),
     )
 
@@ -182,8 +189,19 @@ def _check(settings: Settings) -> None:
         options.THREADS.check(settings.threads)
     if settings.memory_bytes is not None:
         options.MEMORY.check(settings.memory_bytes / GIB)
+    if settings.cleaning is not None:
+        options.CLEANING.check(settings.cleaning)
     if settings.matrix is not None:
         colorspace.matrix_named(str(settings.matrix))
+
+
+def _cleaning(settings: Settings, network: VideoNetwork) -> int:
+    if settings.cleaning is not None and not network.cleaning:
+        raise ValueError(
+            f"cleaning: expected a model that cleans its frames, such as realbasicvsr, got a {type(network).__name__}; "
+            f"leave cleaning= out"
+        )
+    return settings.cleaning or network.cleaning
 
 
 def devices_named(text: str) -> list[torch.device]:
@@ -236,14 +254,15 @@ def _device_model(device: torch.device) -> str:
 
 def _precision(requested: str, device: torch.device) -> str:
     precision = options.PRECISION.parse(requested)
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "float32"
+    check_precision(precision, device)
     if precision == "bfloat16" and not has_bfloat16(device):
         raise ValueError(
             f"precision: expected float16 or float32 on {_device_model(device)}, which only emulates others, "
             f"got {precision}"
         )
-    if precision != "auto":
-        return precision
-    return "float16" if device.type == "cuda" else "float32"
+    return precision
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -299,6 +318,6 @@ def _tile_that_fits(width: int, height: int, halo: int, most_px: int, budget: in
         if largest_px <= most_px:
             return tile
     raise ValueError(
-        f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:.2g} GiB; "
+        f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:g} GiB; "
         f"pass a larger memory= or another device="
     )

@@ -1,7 +1,8 @@
-"""The options of upscaling as arguments of a command; what they are is defined in `vs_iconvsr.options`."""
+"""The options of upscaling, defined in `vs_iconvsr.options`, as arguments of a command."""
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vs_iconvsr import options
@@ -12,16 +13,31 @@ if TYPE_CHECKING:
 
 type ArgumentTarget = argparse.ArgumentParser | argparse._ArgumentGroup
 
+PATHS = "paths"
+"""The positional argument that takes any number of paths."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command. Its PATHS, if it has them, may stand before, between and after options."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        parsed, rest = super().parse_known_args(args, namespace)
+        if hasattr(parsed, PATHS):  # argparse takes those in front of the next option, and leaves the others over
+            paths = [word for word in rest if word == "-" or not word.startswith("-")]
+            rest = [word for word in rest if word not in paths]
+            setattr(parsed, PATHS, [*getattr(parsed, PATHS), *map(Path, paths)])
+        return parsed, rest
+
 
 def add_upscaling_arguments(command: argparse.ArgumentParser) -> None:
-    """A group with all that `settings_from` reads, and --model."""
+    """A group with --model and everything that `settings_from` reads."""
     group = command.add_argument_group("upscaling")
     for option in options.COMMAND:
         add_option(group, option)
 
 
 def add_option(target: ArgumentTarget, option: Option[Any], **overrides: Any) -> None:
-    """One option. What the user leaves out is None in the namespace: its default is applied later, in one place.
+    """One option. If the user leaves it out, the namespace has None: the default is applied later, in one place.
 
     overrides: for `add_argument`, such as action="append".
     """
@@ -51,14 +67,14 @@ def help_with_default(text: str, default: object) -> str:
 
 
 def settings_from(namespace: argparse.Namespace) -> "Settings":
-    """What the user asks for in upscaling. Raises ValueError, naming the option, for what cannot be."""
+    """The user's settings. Raises ValueError, naming the option, for a value outside its limits."""
     from vs_iconvsr.plan import Settings
 
     return Settings.from_options(given_options(namespace, options.COMMAND))
 
 
 def given_options(namespace: argparse.Namespace, chosen: Sequence[Option[Any]]) -> dict[str, object]:
-    """Those of the chosen options that the command has and the user has given."""
+    """The values of those chosen options that the command has and the user has given."""
     values = {option.name: getattr(namespace, option.name, None) for option in chosen}
     return {name: value for name, value in values.items() if value is not None}
 

@@ -15,7 +15,7 @@ from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Plan, Settings
 from vs_iconvsr.segments import Segment
 
-Say = Callable[[str], object]
+PrintLine = Callable[[str], object]
 
 MEASURED_FRAMES = 6  # one more than the usual distance of keyframes
 FILM_MINUTES = 100.0
@@ -24,18 +24,18 @@ FILM_FPS = 24.0
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds for one frame: backward, forward as context, forward as kept."""
+    """Seconds for one frame: in all earlier passes, in the last one as context, in the last one as kept."""
 
-    backward_s: float
+    earlier_s: float
     context_s: float
     kept_s: float
 
     def frame_s(self, settled: Plan) -> float:
         """Seconds for a kept frame in the middle of a long scene, its share of the context included."""
         if settled.segment == 0:
-            return self.backward_s + self.kept_s
+            return self.earlier_s + self.kept_s
         per_kept = settled.context / settled.segment
-        return (1 + 2 * per_kept) * self.backward_s + per_kept * self.context_s + self.kept_s
+        return (1 + 2 * per_kept) * self.earlier_s + per_kept * self.context_s + self.kept_s
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,7 +57,7 @@ _MODEL_HELP = help_with_default(f"{upscaling.MODEL.help}; may be repeated", upsc
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 when something could be measured."""
-    say: Say = options.say
+    print_line: PrintLine = options.print_line
     width, height = _size(options.size)
     requested = settings_from(options)
     for model in options.model or [upscaling.MODEL.default]:
@@ -67,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
             settled = plan.plan_for(settings, network, width, height)
             frame_s = measure(network, settled, width, height).frame_s(settled)
             frame_times_s[settled.precision] = frame_s
-            say(f"{model}, {width}x{height}: {describe_speed(frame_s)}; {settled.describe()}")
+            print_line(f"{model}, {width}x{height}: {describe_speed(frame_s)}; {settled.describe()}")
         if len(frame_times_s) > 1:
-            say(f"{model}: fastest with --precision {min(frame_times_s, key=frame_times_s.__getitem__)}")
+            print_line(f"{model}: fastest with --precision {min(frame_times_s, key=frame_times_s.__getitem__)}")
     return 0
 
 
@@ -104,16 +104,16 @@ def describe_speed(frame_s: float) -> str:
 def _propagation_s(
     upscaler: Upscaler, lr: torch.Tensor, *, kept: range
 ) -> tuple[list[float], list[float], list[float]]:
-    """Seconds for each frame: backward, forward as context, forward as kept."""
+    """Seconds for each frame: in the earlier passes, in the last one as context, in the last one as kept."""
     read = range(kept.stop)
     propagation = upscaler.propagate(
         Segment(kept, read), lambda n: lr[n].to(upscaler.device), strategy=MemoryStrategy.KEEP
     )
     tiles = len(upscaler.tiles)
-    first = read.start if upscaler.network.coupled else kept.start
-    frames = (read.stop - first, kept.start, len(kept))
+    frames = (propagation.earlier_steps // tiles, kept.start, len(kept))
     times = [[_steps_s(propagation.step, tiles, upscaler.device) for _ in range(count)] for count in frames]
-    return times[0], times[1] or [0.0], times[2]
+    walks = len(propagation.walks)
+    return [walks * time_s for time_s in times[0]], times[1] or [0.0], times[2]
 
 
 def _steps_s(step: Callable[[], object], count: int, device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""`iconvsr compare`: several models side by side on one page."""
+"""`iconvsr compare`: several models side by side on an HTML page."""
 
 import argparse
 import sys
@@ -25,9 +25,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     group.add_argument(
         "--models",
         metavar="A,B,…",
-        help=help_with_default("names, weight files, and bicubic", "bicubic and --model"),
+        help=help_with_default("models to compare: names, weight files, bicubic", "bicubic and --model"),
     )
-    group.add_argument("--frames", metavar="N,N,…", help=help_with_default("frame numbers", "picked by content"))
+    group.add_argument("--frames", metavar="N,N,…", help=help_with_default("frames to show", "picked by content"))
     group.add_argument("--overwrite", action="store_true", help=help_with_default("replace PAGE if it exists", "no"))
     command.set_defaults(run=run)
 
@@ -40,18 +40,18 @@ def run(options: argparse.Namespace) -> int:
 
     page = options.page or options.input.with_name(options.input.name + ".compare.html")
     if page.exists() and not options.overwrite:
-        raise ValueError(f"page: it exists already: {page}; pass --overwrite to replace it")
+        raise ValueError(f"page: expected a new file, got one that exists: {page}; pass --overwrite to replace it")
     source = probe(options.input)
     models = options.models.split(",") if options.models else [BICUBIC, options.model or upscaling.MODEL.default]
     moments = _frame_numbers(options.frames, source.num_frames) if options.frames else None
     text = compare(source, models, settings_from(options), progress_for("auto", sys.stderr), moments=moments)
     write_atomically(page, text.encode())
-    options.say(str(page))
+    options.print_line(str(page))
     return 0
 
 
 def _frame_numbers(text: str, num_frames: int) -> list[int]:
     words = text.split(",")
     if not all(word.isdigit() and int(word) < num_frames for word in words):
-        raise ValueError(f"frames: expected numbers from 0 to {num_frames - 1} with commas between, got {text}")
+        raise ValueError(f"frames: expected numbers from 0 to {num_frames - 1} separated by commas, got {text}")
     return [int(word) for word in words]

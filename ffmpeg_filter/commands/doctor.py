@@ -1,4 +1,4 @@
-"""`iconvsr doctor`: what works on this machine, as text or JSON; runs vspipe and ffmpeg, too."""
+"""`iconvsr doctor`: what works on this machine, as text or JSON; also runs vspipe and ffmpeg."""
 
 import argparse
 import json
@@ -16,46 +16,48 @@ from vs_iconvsr.doctor import FAIL, OK, WARN, Check
 VSPIPE_TIMEOUT_S = 60.0
 ENCODERS = ("libx264", "libx265")
 
-# Options that are newer than the oldest ffmpeg that works, and what is lost without them.
-NEWER = {"display_rotation": "rotation in .mkv", "mastering_display": "HDR10 metadata but by x265"}
+# Options that the oldest supported ffmpeg lacks, and what is lost without them.
+NEWER = {"display_rotation": "rotation in .mkv", "mastering_display": "HDR10 metadata (except with x265)"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `doctor`; the namespace then goes to `run`."""
     parser = subparsers.add_parser(
         "doctor",
-        help="check this machine, and print a remedy for what does not work",
+        help="check this machine and print a remedy for what does not work",
         description="Checks Python, VapourSynth, the plugin, torch, memory, models and ffmpeg. Exit code 1 if "
-        "anything fails.",
+        "any check fails.",
     )
     parser.add_argument(
-        "--json", action="store_true", help="print one JSON object: ok, and the checks with their remedies"
+        "--json",
+        action="store_true",
+        help="print one JSON object: ok, and the checks with their remedies (default: text)",
     )
     parser.add_argument("--ffmpeg", metavar="PATH", help="the ffmpeg to check (default: the one that upscale uses)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the findings with options.say. Exit code 1 if anything failed, else 0."""
-    say: Callable[[str], object] = options.say
+    """Prints the findings with options.print_line. Exit code 1 if anything failed, else 0."""
+    print_line: Callable[[str], object] = options.print_line
     found = [
         *doctor.checks(),
-        doctor.guarded("vspipe", vspipe),
-        doctor.guarded("ffmpeg", lambda: ffmpeg_check(options.ffmpeg)),
+        doctor.run_check("vspipe", vspipe),
+        doctor.run_check("ffmpeg", lambda: ffmpeg_check(options.ffmpeg)),
     ]
     well = doctor.all_well(found)
     if options.json:
-        say(json.dumps({"ok": well, "checks": [asdict(check) for check in found]}, indent=2))
+        print_line(json.dumps({"ok": well, "checks": [asdict(check) for check in found]}, indent=2))
         return 0 if well else 1
     for check in found:
-        say(f"{check.status:4}  {check.name}: {check.detail}")
+        print_line(f"{check.status:4}  {check.name}: {check.detail}")
         if check.remedy:
-            say(f"      → {check.remedy}")
+            print_line(f"      → {check.remedy}")
     return 0 if well else 1
 
 
 def vspipe(folder: Path = Path(sys.prefix) / "bin") -> Check:
-    """Whether the vspipe of this environment runs, which its configuration decides, and is the one on PATH."""
+    """Whether this environment's vspipe runs, which depends on its configuration, and is the one on PATH."""
     program = folder / "vspipe"
     if not program.is_file():
         return Check("vspipe", WARN, f"{program}: no such file; scripts still run in Python", "pip install vapoursynth")
@@ -73,10 +75,10 @@ def vspipe(folder: Path = Path(sys.prefix) / "bin") -> Check:
     if answer.returncode != 0:
         cause = " ".join((answer.stderr or answer.stdout).split())
         return Check("vspipe", FAIL, f"{program}: {cause}", f"{folder / 'vapoursynth'} config")
-    core = next((line.strip() for line in answer.stdout.splitlines() if "Core" in line), "no core named")
+    core = next((line.strip() for line in answer.stdout.splitlines() if "Core" in line), "core version unknown")
     on_path = shutil.which("vspipe")
     if on_path and Path(on_path).resolve() != program.resolve():
-        detail = f"{program} ({core}) works, but PATH finds {on_path}, which may know nothing of this environment"
+        detail = f"{program} ({core}) works, but the one on PATH is {on_path}, which may belong to another environment"
         return Check("vspipe", WARN, detail, f'PATH="{folder}:$PATH"')
     return Check("vspipe", OK, f"{program}, {core}")
 
@@ -98,7 +100,7 @@ def ffmpeg_check(named: str | None = None) -> Check:
         return Check(
             "ffmpeg",
             WARN,
-            f"{text}, works, but cannot keep {' and '.join(missing)}",
-            f"use a newer one with --ffmpeg; {ffmpeg.OLDEST} is the oldest that works",
+            f"{text}, works, but cannot write {' and '.join(missing)}",
+            f"pass a newer one with --ffmpeg; {ffmpeg.OLDEST} is the oldest that works",
         )
     return Check("ffmpeg", OK, text)

@@ -1,4 +1,4 @@
-"""`iconvsr pipe`: the filter between two ffmpegs."""
+"""`iconvsr pipe`: upscaling between two ffmpeg processes."""
 
 import argparse
 import sys
@@ -10,10 +10,11 @@ from vs_iconvsr import options as upscaling
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "pipe",
-        help="upscale from standard input to standard output, between two ffmpegs",
-        description="Reads NUT, Matroska, MPEG-TS or y4m and writes NUT: upscaled frames with the same timestamps "
-        "and sound.",
-        epilog="ffmpeg -i IN -c copy -f nut - | iconvsr pipe | ffmpeg -f nut -i - -c:a copy -c:v libx265 OUT.mkv",
+        help="upscale standard input to standard output, between two ffmpeg processes",
+        description="Reads NUT, Matroska, MPEG-TS or y4m and writes NUT: the upscaled frames with their timestamps and "
+        "the audio.",
+        epilog="Example: "
+        "ffmpeg -i IN -c copy -f nut - | iconvsr pipe | ffmpeg -f nut -i - -c:a copy -c:v libx265 OUT.mkv",
     )
     add_upscaling_arguments(command)
     command.add_argument(
@@ -23,7 +24,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0 when the whole input has gone through."""
+    """Exit code 0 once the whole input has been upscaled."""
     from ffmpeg_filter.pipe import upscale_pipe
     from vs_iconvsr import weights
 
@@ -35,6 +36,6 @@ def run(options: argparse.Namespace) -> int:
         network, settings_from(options), sys.stdin.buffer, lambda _: sys.stdout.buffer, bits=options.bits
     )
     sys.stderr.write(
-        f"{done.frames} frames; NUT carries no color tags, so give the next ffmpeg {done.next_options()}\n"
+        f"{done.frames} frames; NUT carries no color tags, so pass to the next ffmpeg: {done.next_options()}\n"
     )
     return 0

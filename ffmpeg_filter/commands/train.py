@@ -1,5 +1,6 @@
-"""`iconvsr train …`: replaces this process with python -m training, so that it gets Ctrl-C and SIGTERM and saves."""
+"""`iconvsr train …`: replaces this process with the training package, so that it gets Ctrl-C and SIGTERM and saves."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -10,4 +11,6 @@ def become(arguments: Sequence[str]) -> NoReturn:
     """Does not return."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "training", *arguments])
+    # Installed, it lies within vs_iconvsr; in a checkout that is not installed it stands beside it.
+    module = "vs_iconvsr.training" if importlib.util.find_spec("vs_iconvsr.training") else "training"
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])

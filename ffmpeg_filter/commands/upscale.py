@@ -12,14 +12,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffmpeg_filter.commands.arguments import add_upscaling_arguments, help_with_default, settings_from
+from ffmpeg_filter.commands import queue
+from ffmpeg_filter.commands.arguments import PATHS, add_upscaling_arguments, help_with_default, settings_from
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.report import LoggedProgress, Progress, clock, log_file, progress_for
 from ffmpeg_filter.media.presets import PRESETS
 
 if TYPE_CHECKING:
     from ffmpeg_filter.job.execute import Executor
-    from ffmpeg_filter.job.finalize import JobSummary
+    from ffmpeg_filter.job.finalize import JobSummary, Published
     from ffmpeg_filter.job.verify import Quality
 
 logger = logging.getLogger(__name__)
@@ -31,20 +32,26 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command = commands.add_parser(
         "upscale",
         help="upscale a video file, with its sound, subtitles, chapters and timestamps",
-        usage="iconvsr upscale [options] INPUT OUTPUT [-- FFMPEG-OPTIONS]",
+        usage="iconvsr upscale [options] INPUT OUTPUT [-- FFMPEG-OPTIONS]\n"
+        "       iconvsr upscale [options] INPUT... --output-dir DIR [-- FFMPEG-OPTIONS]",
         description="Upscales a video, x4 with the default model. Continues an earlier, unfinished run of the same "
         "command.",
         epilog="Options for ffmpeg's encoder may follow after --, for example: -- -tune grain",
     )
-    command.add_argument("input", type=Path, metavar="INPUT", help="a video, or images: a folder or in_%%05d.png")
     command.add_argument(
-        "output", type=Path, metavar="OUTPUT", help="a .mkv, .mp4 or .mov file, or images: out_%%05d.png"
+        PATHS,
+        type=Path,
+        nargs="+",
+        metavar="INPUT OUTPUT",
+        help="INPUT: a video, or images: a folder or in_%%05d.png. OUTPUT: a .mkv, .mp4 or .mov file, or images: "
+        "out_%%05d.png. With --output-dir: videos, folders of them, and patterns",
     )
     add_upscaling_arguments(command)
     _add_encoding_arguments(command)
     _add_source_arguments(command)
     _add_run_arguments(command)
-    command.set_defaults(run=run)
+    queue.add_arguments(command)
+    command.set_defaults(run=run, refuse=command.error)
 
 
 def _add_encoding_arguments(command: argparse.ArgumentParser) -> None:
@@ -196,40 +203,80 @@ def job_from(options: argparse.Namespace) -> JobOptions:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0, or 130 when interrupted; everything else is raised."""
+    """Exit code 0, 130 when interrupted, 1 when a file of several failed; everything else is raised."""
+    if options.output_dir is None:
+        options.input, options.output = _two_paths(options)
     with log_file(options.log_file):
         try:
-            return _upscale(options)
+            return _upscale(options) if options.output_dir is None else _upscale_all(options)
         except Exception as error:
             logger.info("ended by: %s", error)  # only for the file: the caller prints it on the terminal
             raise
 
 
+def _two_paths(options: argparse.Namespace) -> tuple[Path, Path]:
+    """INPUT and OUTPUT. Anything else ends the program, as argparse does."""
+    if len(options.paths) == 1:
+        options.refuse("the following arguments are required: OUTPUT, or --output-dir")
+    if len(options.paths) > 2:
+        options.refuse(
+            f"expected INPUT and OUTPUT, got {len(options.paths)} paths; pass --output-dir for several inputs"
+        )
+    queue.refuse_arguments(options)
+    return options.paths[0], options.paths[1]
+
+
 def _upscale(options: argparse.Namespace) -> int:
-    from ffmpeg_filter.job import verify
     from ffmpeg_filter.job.pipeline import Interrupted
-    from ffmpeg_filter.job.run import run_job
 
     stop = options.stop()
-    progress = LoggedProgress(progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr))
+    progress = progress_for(options.progress, sys.stdout if options.progress == "json" else sys.stderr)
     job = job_from(options)
+    try:
+        finished = _upscale_one(options, job, progress, stop)
+    except Interrupted:
+        text = f"stopped; finished parts are kept in {job.work}. Run the same command to go on."
+        LoggedProgress(progress).note(text)
+        return EXIT_INTERRUPTED
+    return 0 if finished else EXIT_INTERRUPTED
+
+
+def _upscale_all(options: argparse.Namespace) -> int:
+    stop = options.stop()
+    options.input, options.output = Path(), Path()  # each file has its own
+
+    def make(job: JobOptions, progress: Progress, published: "Published") -> None:
+        _upscale_one(options, job, progress, stop, published)
+
+    return queue.run(options, job_from(options), make, stop)
+
+
+def _upscale_one(
+    options: argparse.Namespace,
+    job: JobOptions,
+    shown: Progress,
+    stop: threading.Event,
+    published: "Published | None" = None,
+) -> bool:
+    """Upscales a file and reports what came of it. False if only the verification was interrupted."""
+    from ffmpeg_filter.job import verify
+    from ffmpeg_filter.job.finalize import ignore
+    from ffmpeg_filter.job.run import run_job
+
+    progress = LoggedProgress(shown)
     if options.verify:
         verify.check(job)
-    try:
-        with _executor(options.cluster, progress, stop) as executor:
-            summary = run_job(job, progress, stop, executor=executor)
-    except Interrupted:
-        progress.note(f"stopped; finished parts are kept in {job.work}. Run the same command to go on.")
-        return EXIT_INTERRUPTED
+    with _executor(options.cluster, progress, stop) as executor:
+        summary = run_job(job, progress, stop, executor=executor, published=published or ignore)
     quality = None
     if options.verify and not job.dry_run:
         quality, summary = _measure_quality(job, summary, stop)
     if options.progress == "json":
-        options.say(json.dumps(summary_event(summary, quality)))
+        options.print_line(json.dumps(summary_event(summary, quality)))
     else:
         for line in summary_lines(summary, quality, dry_run=job.dry_run):
             progress.note(line)
-    return EXIT_INTERRUPTED if stop.is_set() and options.verify and quality is None else 0
+    return not (stop.is_set() and options.verify and quality is None)
 
 
 def _executor(

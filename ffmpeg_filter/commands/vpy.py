@@ -10,8 +10,9 @@ from vs_iconvsr import options as upscaling
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "vpy",
-        help="write a VapourSynth script for a video, and print how to encode it",
-        description="Writes a script and prints the vspipe | ffmpeg line that keeps color, timestamps and tracks.",
+        help="write a VapourSynth script for a video and print the command that encodes it",
+        description="Writes a script and prints the vspipe | ffmpeg command that encodes it, keeping color, "
+        "timestamps and tracks.",
     )
     command.add_argument("input", type=Path, metavar="INPUT", help="a video")
     command.add_argument(
@@ -21,7 +22,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--output",
         type=Path,
         metavar="OUT.mkv",
-        help=help_with_default("the file that the printed line writes", "INPUT without its ending, then .xSCALE.mkv"),
+        help=help_with_default(
+            "the file that the printed command writes", "INPUT with .xSCALE.mkv in place of its suffix"
+        ),
     )
     add_option(command, upscaling.MODEL)
     command.add_argument(
@@ -36,7 +39,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the script and prints the line."""
+    """Writes the script and prints the command."""
     from ffmpeg_filter.media.ffmpeg import find_executable
     from ffmpeg_filter.media.probe import probe
     from ffmpeg_filter.vpy import generate_script
@@ -45,11 +48,11 @@ def run(options: argparse.Namespace) -> int:
 
     script = options.script or options.input.with_name(options.input.name + ".vpy")
     if script.exists() and not options.overwrite:
-        raise ValueError(f"script: it exists already: {script}; pass --overwrite to replace it")
+        raise ValueError(f"script: expected a new file, got one that exists: {script}; pass --overwrite to replace it")
     scale = weights.scale_of(options.model or upscaling.MODEL.default)
     output = options.output or options.input.with_name(f"{options.input.stem}.x{scale}.mkv")
     executable = find_executable(options.ffmpeg)
     generated = generate_script(probe(options.input), executable, script, output, model=options.model)
     write_atomically(script, generated.text.encode())
-    options.say(generated.command)
+    options.print_line(generated.command)
     return 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ffmpeg_filter.media.decode import Damage, DecodedFrame, pictures
+from ffmpeg_filter.media.decode import Damage, DecodedFrame, decode_frames
 from ffmpeg_filter.media.source import MediaSource
 
 # Places looked at when hard moments are picked: more take longer, and neighbours look alike anyway.
@@ -41,7 +41,7 @@ def measure(source: MediaSource, places: int = PLACES) -> list[FrameMeasures]:
     step = max(1, source.num_frames // places)
     found = []
     for n in range(0, source.num_frames, step):
-        pair = list(itertools.islice(pictures(source, n, Damage(), ignore_interlaced=True), 2))
+        pair = list(itertools.islice(decode_frames(source, n, Damage(), ignore_interlaced=True), 2))
         luma = [_luma(source, picture) for picture in pair]
         motion = float((luma[-1] - luma[0]).abs().mean())
         detail = float((luma[0][:, 1:] - luma[0][:, :-1]).abs().mean())

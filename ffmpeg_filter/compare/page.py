@@ -15,9 +15,9 @@ import torch
 from ffmpeg_filter.compare.moments import Moment, measure, pick
 from ffmpeg_filter.job.pipeline import FrameReader
 from ffmpeg_filter.job.report import Progress, clock
-from ffmpeg_filter.media.decode import Damage, DecodedFrame, pictures
+from ffmpeg_filter.media.decode import Damage, DecodedFrame, decode_frames
 from ffmpeg_filter.media.frames import frame_of, planes_of
-from ffmpeg_filter.media.images import encoded
+from ffmpeg_filter.media.images import encode_image
 from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, Planes, colorimetry_of, from_rgb, output_colorimetry, to_rgb
@@ -82,7 +82,7 @@ def _render_bicubic(
     """What a player does: bicubic, by FFmpeg; from the RGB that the models are given, so that only detail differs."""
     images = []
     for moment in moments:
-        picture = next(pictures(source, moment.frame, Damage(), ignore_interlaced=True))
+        picture = next(decode_frames(source, moment.frame, Damage(), ignore_interlaced=True))
         layout, width, height = source.video.layout.format, source.video.width, source.video.height
         color, _ = colorimetry_of(picture.properties, layout, width, height, matrix=settings.matrix)
         rgb = to_rgb(picture.planes, layout, color)
@@ -104,14 +104,14 @@ def _render_model(
 ) -> tuple[list[bytes], float]:
     """hr frames as the whole job would give them, and hr frames a second over whole segments."""
 
-    def decoded(first: int) -> Iterator[DecodedFrame]:
-        return pictures(source, first, Damage(), ignore_interlaced=True)
+    def decode(first: int) -> Iterator[DecodedFrame]:
+        return decode_frames(source, first, Damage(), ignore_interlaced=True)
 
     def fetch(n: int) -> Fetched:
         frame = feed.get(n)
         return Fetched(frame.planes, frame.properties)
 
-    feed = FrameReader(decoded)
+    feed = FrameReader(decode)
     network = weights.load(model)
     layout = source.video.layout.format
     images, started = [], time.monotonic()
@@ -139,7 +139,7 @@ def _render_model(
 def _png(planes: Planes, source: MediaSource) -> bytes:
     """An 8-bit RGB frame as a player shows it, turned by the source's rotation."""
     upright = tuple(torch.rot90(plane, source.video.rotation // 90) for plane in planes)  # both turn counterclockwise
-    return encoded(frame_of(upright, SHOWN, upright[0].shape[1], upright[0].shape[0]), ".png", 8)
+    return encode_image(frame_of(upright, SHOWN, upright[0].shape[1], upright[0].shape[0]), ".png", 8)
 
 
 def page(source: MediaSource, moments: Sequence[Moment], renderings: Sequence[Rendering]) -> str:

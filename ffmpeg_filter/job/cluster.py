@@ -1,12 +1,13 @@
 """An executor whose parts are made by the nodes of a Ray cluster; the driver, our own process, does all the rest.
 
-Ray places parts by resources, makes those again that were lost with a process or node or failed there (max_retries,
-retry_exceptions), and carries weights and results in its object store. What Ray cannot know is which nodes make the
-same bytes. So a task on each node checks that first, and parts carry a label selector that excludes unsuitable nodes.
+Ray places tasks by resources, retries those that failed or were lost with a process or a node (max_retries,
+retry_exceptions), and transports weights and parts in its object store. What Ray cannot know is which nodes make the
+same bytes, so a task on each node checks that first, and tasks carry a label selector that excludes unsuitable nodes.
 Each part begins with the same check, so a node that joins later takes parts at once. Label selectors need Ray 2.49.
 """
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import logging
@@ -14,14 +15,14 @@ import signal
 import socket
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import vs_iconvsr
-from ffmpeg_filter.job import cluster_node, journal
+from ffmpeg_filter.job import cluster_node
 from ffmpeg_filter.job.cluster_node import JobSpec, PartError, PartResult, UnsuitableNode, compare
 from ffmpeg_filter.job.execute import ExecutionResult, damage_name
 from ffmpeg_filter.job.journal import Journal, JournalError, Manifest
@@ -33,13 +34,12 @@ from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
-from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.plan import usual_threads
 
 ATTEMPTS = 3
 POLL_S = 0.3
 CHECK_S = 60.0  # a node that is busy with other work for longer is checked with its first part
-PATIENCE_S = 300.0  # for a node to come back when none is left
+PATIENCE_S = 300.0  # for a node to join, or to come back, when there is none
 END_S = 10.0
 CONNECT_S = 10.0
 
@@ -48,12 +48,17 @@ class Cluster:
     """An executor (see execute.Executor): the nodes of the cluster at `address`, "auto" or as in ray://host:10001.
 
     Connects when a job is prepared; leaving the block disconnects. Raises JobError where Ray is not installed.
+    patience_s: how long to wait for a node when none can make parts.
     """
 
-    def __init__(self, address: str, progress: Progress, stop: threading.Event) -> None:
+    def __init__(
+        self, address: str, progress: Progress, stop: threading.Event, *, patience_s: float = PATIENCE_S
+    ) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise JobError("cluster: expected the package ray, got none; install it: pip install 'vs-iconvsr[cluster]'")
+            raise JobError("cluster: expected the package ray, found none; pip install 'vapoursynth-iconvsr[cluster]'")
         self._address, self._progress, self._stop = address, progress, stop
+        self._patience_s = patience_s
+        self._none_since: float | None = None  # when the last usable node went away
         self._connected = False
         self._left_out: dict[str, str] = {}  # a node's id: its name and why
         self._demand: dict[str, float] = {}  # what one part takes of a node's resources
@@ -73,6 +78,7 @@ class Cluster:
         Raises JobError if no node can do it, naming the reasons, and Interrupted.
         """
         self._connect()
+        self._left_out, self._none_since = {}, None  # a node may suit one job and not another
         options = self._portable(job)
         model = weights.locate(options.model)
         self._weights = _ray().put(model.read_bytes())
@@ -92,16 +98,31 @@ class Cluster:
     ) -> ExecutionResult:
         """Has the parts made. Raises Interrupted, JobError, or what a node raised that is not its fault."""
         assert self._spec is not None, "a job is prepared before its parts are made"
-        token = uuid.uuid4().hex
-        write_atomically(work.folder / cluster_node.TOKEN, token.encode())
-        spec = replace(self._spec, token=token, manifest=prepared.manifest)
-        dispatcher = _Dispatcher(self, spec, work, progress)
+        spec = replace(self._spec, manifest=prepared.manifest)
+        dispatcher = _Dispatcher(self, spec, todo=todo, work=work, progress=progress)
         try:
-            return dispatcher.run(todo, stop)
+            return dispatcher.run(stop)
         finally:
             dispatcher.end()
 
     # ---- what the dispatcher calls ----
+
+    def require_nodes(self) -> list[str]:
+        """The usable nodes. Raises JobError when there have been none for `patience_s`."""
+        nodes = self.usable_nodes()
+        if nodes:
+            self._none_since = None
+        elif self._none_since is None:
+            self._none_since = time.monotonic()
+            self._progress.note(f"cluster: waiting for a node with {self._part_needs()}")
+        elif time.monotonic() - self._none_since > self._patience_s:
+            reasons = "".join(f"; {text}" for text in self._left_out.values())
+            raise JobError(
+                f"cluster: expected a node with {self._part_needs()} for each part, got none within "
+                f"{self._patience_s:g} s{reasons}; start one, or pass --threads N for parts that take N CPUs, or "
+                "--device cpu; finished parts are kept"
+            )
+        return nodes
 
     def usable_nodes(self) -> list[str]:
         """The ids of those that are there, have what a part needs and were not left out."""
@@ -177,17 +198,17 @@ class Cluster:
             settings=replace(settings, device=device, threads=threads),
         )
 
+    def _part_needs(self) -> str:
+        return " and ".join(f"{need:g} {kind}" for kind, need in self._demand.items())
+
     def _check_nodes(self, spec: JobSpec) -> dict[str, PreparedJob]:
         """What each node makes of the job. One that is busy with other work is not waited for."""
         ray = _ray()
+        while not (nodes := self.require_nodes()):
+            if self._stop.wait(POLL_S):
+                raise Interrupted
         shared = ray.put(spec)
-        checks = {self.submit(cluster_node.check_node, shared, node=node): node for node in self.usable_nodes()}
-        if not checks:
-            needed = " and ".join(f"{need:g} {kind}" for kind, need in self._demand.items())
-            raise JobError(
-                f"cluster: expected a node with {needed} for each part, got none among {len(ray.nodes())}; "
-                "pass --threads N for parts that take N CPUs, or --device cpu"
-            )
+        checks = {self.submit(cluster_node.check_node, shared, node=node): node for node in nodes}
         answers: dict[str, PreparedJob] = {}
         failure: BaseException | None = None
         started = time.monotonic()
@@ -209,11 +230,14 @@ class Cluster:
 
 
 class _Dispatcher:
-    """Submits the parts of a job, takes over the results, and counts frames."""
+    """Submits the parts of a job, keeps the results, and counts frames."""
 
-    def __init__(self, cluster: Cluster, spec: JobSpec, work: Journal, progress: Progress) -> None:
+    def __init__(
+        self, cluster: Cluster, spec: JobSpec, *, todo: Sequence[int], work: Journal, progress: Progress
+    ) -> None:
         assert spec.manifest is not None
-        self._cluster, self._manifest, self._work, self._progress = cluster, spec.manifest, work, progress
+        self._cluster, self._manifest, self._todo = cluster, spec.manifest, todo
+        self._work, self._progress = work, progress
         self._spec = _ray().put(spec)
         self._pending: dict[Any, int] = {}  # Ray's reference: the part
         self._failures: Counter[int] = Counter()
@@ -221,32 +245,25 @@ class _Dispatcher:
         self._notes: list[str] = []
         self._warnings: list[str] = []
         self._stages = StageTimes()
-        self._last_seen = time.monotonic()
         self._reporter = _ray().remote(cluster_node.ProgressActor).options(num_cpus=0, max_restarts=-1).remote()
         self._report = self._reporter.read.remote()
 
-    def run(self, todo: Sequence[int], stop: threading.Event) -> ExecutionResult:
-        ray = _ray()
-        for part in todo:
+    def run(self, stop: threading.Event) -> ExecutionResult:
+        for part in self._todo:
             self._submit(part)
-        while self._pending:
-            if stop.is_set():
+        while pending := list(self._pending):
+            stopping = stop.is_set()  # then what is finished is still kept
+            for reference in _ray().wait(pending, num_returns=len(pending), timeout=0 if stopping else POLL_S)[0]:
+                self._keep_or_requeue(self._pending.pop(reference), reference)
+            if stopping:
                 raise Interrupted
-            self._require_nodes()
-            for reference in ray.wait(list(self._pending), timeout=POLL_S)[0]:
-                part = self._pending.pop(reference)
-                try:
-                    self._take_over(part, ray.get(reference))
-                except (ray.exceptions.RayError, JournalError) as error:
-                    self._submit_again(part, _cause(error))
-                else:
-                    self._progress.note(f"{len(todo) - len(self._pending)} of {len(todo)} parts done")
+            self._cluster.require_nodes()
             self._show_report()
-        frames = sum(len(self._manifest.frames_of(part)) for part in todo)
+        frames = sum(len(self._manifest.frames_of(part)) for part in self._todo)
         return ExecutionResult(frames, self._stages, (*self._warnings, *self._cluster.left_out))
 
     def end(self) -> None:
-        """Ends what is under way and deletes what it leaves behind."""
+        """Ends what is under way."""
         ray = _ray()
         with contextlib.suppress(ray.exceptions.RayError, ConnectionError):  # a cluster that is gone ends by itself
             for reference in self._pending:
@@ -254,13 +271,17 @@ class _Dispatcher:
             if self._pending:
                 ray.wait(list(self._pending), num_returns=len(self._pending), timeout=END_S)
             ray.kill(self._reporter)
-        self._work.sweep()
-        (self._work.folder / cluster_node.TOKEN).unlink(missing_ok=True)
 
     def _submit(self, part: int) -> None:
         self._pending[self._cluster.submit(cluster_node.make_part, self._spec, part, self._reporter)] = part
 
-    def _submit_again(self, part: int, error: BaseException) -> None:
+    def _keep_or_requeue(self, part: int, reference: Any) -> None:
+        try:
+            self._keep(part, _ray().get(reference))
+        except (_ray().exceptions.RayError, JournalError) as error:
+            self._requeue(part, _cause(error))
+
+    def _requeue(self, part: int, error: BaseException) -> None:
         """Where Ray has given up, or a result was lost. Raises what is no fault of a node, and JobError."""
         if isinstance(error, UnsuitableNode):
             self._cluster.leave_out(error.node, error)
@@ -272,26 +293,18 @@ class _Dispatcher:
                 f"cluster: part {part + 1} could not be made ({_first_line(error)}); finished parts are kept: "
                 "run the same command to go on"
             ) from error
-        self._progress.note(f"part {part + 1}: it is made again ({_first_line(error)})")
+        self._progress.note(f"part {part + 1}: trying again ({_first_line(error)})")
         self._submit(part)
 
-    def _take_over(self, part: int, result: PartResult) -> None:
-        """The part under its final name in the work directory. Raises JournalError if it is not whole."""
+    def _keep(self, part: int, result: PartResult) -> None:
+        """Commits the part to the work directory. Raises JournalError or RayError if it did not arrive whole."""
         work, frames = self._work, len(self._manifest.frames_of(part))
         work.write_note(damage_name(part), result.damage)
         if result.mixed:
             work.record_mixed(result.mixed)
             self._warnings += [text for text in result.mixed if text not in self._warnings]
-        if result.folder is not None:
-            work.adopt(part, frames, result.folder)
-        else:
-            temporary = work.temporary_part(part)
-            with temporary.open("wb") as file:
-                for piece in result.pieces:
-                    file.write(_ray().get(piece))
-            if journal.sha256(temporary) != result.sha256:
-                raise JournalError(f"part {part}: its bytes were changed on the way")
-            work.commit(part, frames)
+        fetch_part(result, work.temporary_part(part))
+        work.commit(part, frames)
         self._stages += result.stages
         self._show(part, frames)
         fps = frames / result.seconds
@@ -299,14 +312,7 @@ class _Dispatcher:
             if text not in self._notes:
                 self._notes.append(text)
                 self._progress.note(text)
-
-    def _require_nodes(self) -> None:
-        """Raises JobError when no node is left and none comes back."""
-        if self._cluster.usable_nodes():
-            self._last_seen = time.monotonic()
-        elif time.monotonic() - self._last_seen > PATIENCE_S:
-            why = "; ".join(self._cluster.left_out) or "they are all gone"
-            raise JobError(f"cluster: no node is left that can make parts ({why}); finished parts are kept")
+        self._progress.note(f"{len(self._todo) - len(self._pending)} of {len(self._todo)} parts done")
 
     def _show_report(self) -> None:
         """Passes on what nodes have reported; without a report, whole parts count."""
@@ -322,6 +328,18 @@ class _Dispatcher:
         for _ in range(frames - self._shown[part]):
             self._progress.advance()
         self._shown[part] = max(frames, self._shown[part])
+
+
+def fetch_part(result: PartResult, path: Path) -> None:
+    """Writes the part's bytes. Raises JournalError if they are not those that the node made."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in result.pieces:
+            content = _ray().get(piece)
+            digest.update(content)
+            file.write(content)
+    if digest.hexdigest() != result.sha256:
+        raise JournalError(f"{path.name}: the bytes that arrived are not those that were sent")
 
 
 def name_of(node: str) -> str:

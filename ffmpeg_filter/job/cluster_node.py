@@ -1,14 +1,12 @@
 """What runs on the nodes of a cluster: the check whether a node can make parts of a job, and the making of one part.
 
-A node needs this package in the same version, and the source under the same path. It makes a part in a folder of its
-own: inside the work directory where the node sees that, else in its temporary directory, from where the bytes travel
-through Ray's object store. So only the driver ever touches a finished part or the manifest.
+A node needs this package in the same version, and the source under the same path. It makes a part in its temporary
+directory, from where the bytes travel through Ray's object store. Only the driver touches the work directory.
 """
 
 import contextlib
 import io
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -29,9 +27,7 @@ from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from ffmpeg_filter.media.source import MediaSource
-from vs_iconvsr import atomic
 
-TOKEN = "cluster.token"
 REPORT_EVERY_S = 1.0
 PIECE_BYTES = 32 << 20  # so that neither side holds a whole part in memory
 
@@ -48,20 +44,19 @@ class PartError(UnsuitableNode):
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What a node must know. identity: the source's, as the driver sees it. token, manifest: of a prepared job only."""
+    """What a node must know. identity: the source's, as the driver sees it. manifest: None until it is prepared."""
 
     options: JobOptions
     source: MediaSource
     identity: Mapping[str, Any]
     version: str
     weights_name: str
-    token: str = ""
     manifest: Manifest | None = None
 
 
 @dataclass(frozen=True)
 class PartResult:
-    """A finished part. folder: where it was committed, or None where `pieces`, references of Ray, hold its bytes."""
+    """A finished part. pieces: Ray's references to its bytes, in order."""
 
     node: str
     seconds: float
@@ -70,7 +65,6 @@ class PartResult:
     mixed: tuple[str, ...]
     notes: tuple[str, ...]
     sha256: str
-    folder: Journal | None
     pieces: tuple[Any, ...]
 
 
@@ -115,29 +109,19 @@ def _make_prepared_part(
 ) -> PartResult:
     assert spec.manifest is not None
     mixed = compare(spec.manifest, prepared.manifest, allow_mixed=spec.options.allow_mixed)
-    work = spec.options.work
-    shared = _sees(work, spec.token)
-    own = work / f"part_{part:06d}.{uuid.uuid4().hex}{atomic.TEMPORARY}" if shared else folder / "part"
-    progress = _NodeProgress(reporter, part)
+    progress, work = _NodeProgress(reporter, part), Journal(folder, prepared.encoding.suffix)
     started = time.monotonic()
-    own.mkdir()
-    try:
-        maker = Journal(own, prepared.encoding.suffix)
-        made = make_parts(prepared, maker, [part], progress, threading.Event())
-        return PartResult(
-            node=node,
-            seconds=time.monotonic() - started,
-            damage=maker.read_notes(damage_name(part))[0],
-            stages=made.stages,
-            mixed=tuple(mixed),
-            notes=tuple(progress.notes),
-            sha256=journal.sha256(maker.part(part)),
-            folder=maker if shared else None,
-            pieces=() if shared else tuple(_pieces(maker.part(part))),
-        )
-    except BaseException:
-        shutil.rmtree(own, ignore_errors=True)
-        raise
+    made = make_parts(prepared, work, [part], progress, threading.Event())
+    return PartResult(
+        node=node,
+        seconds=time.monotonic() - started,
+        damage=work.read_notes(damage_name(part))[0],
+        stages=made.stages,
+        mixed=tuple(mixed),
+        notes=tuple(progress.notes),
+        sha256=journal.sha256(work.part(part)),
+        pieces=tuple(_pieces(work.part(part))),
+    )
 
 
 def compare(expected: Manifest, found: Manifest, *, allow_mixed: bool) -> list[str]:
@@ -180,7 +164,7 @@ def _prepare(spec: JobSpec, weight_file: bytes) -> Iterator[tuple[PreparedJob, P
     """The job as this node would do it, and a folder that is deleted afterwards. Raises as `check_node` does."""
     if vs_iconvsr.__version__ != spec.version:
         raise UnsuitableNode(
-            f"it has vs-iconvsr {vs_iconvsr.__version__}, the job {spec.version}; install the same on both"
+            f"it has vapoursynth-iconvsr {vs_iconvsr.__version__}, the job {spec.version}; install the same on both"
         )
     options, source = spec.options, spec.source
     remedy = f"mount its folder there, or: rsync -a {options.input} THERE:{options.input}"
@@ -208,14 +192,6 @@ def _node_folder() -> Iterator[Path]:
             yield own.folder
         finally:
             own.remove()
-
-
-def _sees(work: Path, token: str) -> bool:
-    """Whether this is the work directory of the driver: by what lies in it, not by its name."""
-    try:
-        return (work / TOKEN).read_text() == token
-    except OSError:
-        return False
 
 
 def _pieces(path: Path) -> Iterator[Any]:

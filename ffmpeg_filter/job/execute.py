@@ -74,7 +74,7 @@ def make_parts(
 
     # Two pipelines inside one scene would both need all of its frames.
     encoders = prepared.options.encoders if prepared.plan.segment else 1
-    pool = PipelinePool(parts, open_pipeline, encoders=encoders, stop=stop, delivered=report)
+    pool = PipelinePool(parts, open_pipeline, encoders=encoders, stop=stop, on_frame=report)
     pool.run()
     return ExecutionResult(sum(len(part.frames) for part in parts), pool.stages())
 
@@ -85,7 +85,7 @@ def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sha
     damage = Damage()
 
     def decode_from(first: int) -> Iterator[DecodedFrame]:
-        return decode.pictures(
+        return decode.decode_frames(
             source, first, damage, deinterlace=options.deinterlace, ignore_interlaced=options.ignore_interlaced
         )
 

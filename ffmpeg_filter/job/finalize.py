@@ -1,7 +1,7 @@
 """From finished parts to the finished output: joined and muxed, or written as images; checked, published, summed up."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,11 @@ class JobSummary:
         return self.upscaled / self.seconds if self.seconds > 0 else 0.0
 
 
+type Published = Callable[[JobSummary], None]
+
+
 @dataclass(frozen=True)
-class Assembled:
+class AssembledOutput:
     """An output that is on the disk, though a video not yet under its final name. warnings: for the user."""
 
     size_bytes: int
@@ -50,7 +53,7 @@ class Assembled:
 # ---- a video ----
 
 
-def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assembled:
+def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> AssembledOutput:
     """Joins the parts, muxes them with the source's other streams into the partial output, and checks that.
 
     Raises MuxError or FfmpegError.
@@ -67,10 +70,10 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
         options.partial.unlink(missing_ok=True)
         raise
     progress.stage("checking")
-    warnings = mux.check(
+    warnings = mux.check_output(
         options.partial, source, prepared.mapping, options.container, prepared.window, *prepared.hr_size
     )
-    return Assembled(options.partial.stat().st_size, tuple(warnings))
+    return AssembledOutput(options.partial.stat().st_size, tuple(warnings))
 
 
 def _delete_unpublished(prepared: PreparedJob, work: Journal) -> None:
@@ -115,7 +118,7 @@ def mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | byt
 # ---- images ----
 
 
-def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> Assembled:
+def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> AssembledOutput:
     """The frames of all parts as images, each whole under its name, numbered as the source's images or from 0.
 
     Raises OSError, and Interrupted soon after `stop` is set.
@@ -129,7 +132,7 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
             for n, frame in zip(prepared.manifest.frames_of(part), container.decode(video=0), strict=True):
                 if stop.is_set():
                     raise Interrupted
-                content = images.encoded(
+                content = images.encode_image(
                     frame,
                     output.suffix,
                     encoding.format.bits,
@@ -139,14 +142,18 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
                 )
                 atomic.write_atomically(images.name_of(output, source.image_number(n)), content)
                 size_bytes += len(content)
-    return Assembled(size_bytes)
+    return AssembledOutput(size_bytes)
 
 
 # ---- the end of a job ----
 
 
-def publish(prepared: PreparedJob, work: Journal, summary: JobSummary) -> None:
-    """Gives a video its final name (images have theirs), and deletes the work directory.
+def ignore(summary: JobSummary) -> None:
+    """For a job that nobody keeps a record of."""
+
+
+def publish(prepared: PreparedJob, work: Journal, summary: JobSummary, published: Published = ignore) -> None:
+    """Gives a video its final name (images have theirs), calls `published`, and deletes the work directory.
 
     Before that it notes the summary, for `finish_earlier_run`.
     """
@@ -157,21 +164,24 @@ def publish(prepared: PreparedJob, work: Journal, summary: JobSummary) -> None:
     work.write_note(FINISHED, note)
     if not options.makes_images:
         atomic.replace(options.partial, options.output)
+    published(summary)
     work.remove()
 
 
-def finish_earlier_run(options: JobOptions, work: Journal) -> JobSummary | None:
+def finish_earlier_run(options: JobOptions, work: Journal, published: Published = ignore) -> JobSummary | None:
     """The summary of a run that was killed between publishing its output and deleting its work directory.
 
-    Deletes that directory. None if there was no such run.
+    Calls `published` and deletes that directory. None if there was no such run.
     """
     notes = work.read_notes(FINISHED)
     if not notes or not _is_published(options, notes[0]):
         return None
-    work.remove()
     note = notes[0]
     kept, left, warnings = (tuple(note[name]) for name in ("kept", "left", "warnings"))
-    return JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
+    summary = JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
+    published(summary)
+    work.remove()
+    return summary
 
 
 def _is_published(options: JobOptions, note: Mapping[str, Any]) -> bool:
@@ -191,10 +201,10 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
     aspect = source.video.sample_aspect_ratio
     shape = [f"pixel aspect ratio {aspect}"] if aspect not in (0, 1) else []
     if prepared.options.makes_images:
-        return (_count(len(window), "frame"), *shape)
-    kept = [f"{_count(len(window), 'frame')} with their timestamps"]
+        return (_quantity(len(window), "frame"), *shape)
+    kept = [f"{_quantity(len(window), 'frame')} with their timestamps"]
     kept += [
-        _count(number, kind)
+        _quantity(number, kind)
         for kind, number in (
             ("audio track", len(mapping.audio)),
             ("subtitle track", len(mapping.subtitles)),
@@ -213,5 +223,5 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _count(number: int, thing: str) -> str:
+def _quantity(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' if number != 1 else ''}"

@@ -4,7 +4,6 @@ What is in it at each moment, and what a crash leaves: docs/job-states.md.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from vs_iconvsr import atomic
+from vs_iconvsr import atomic, locks
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +64,10 @@ class Journal:
     def hold(self) -> Iterator[Self]:
         """Creates the folder and locks it for this block. Raises JournalError if another process works in it."""
         self.folder.mkdir(exist_ok=True)
-        with (self.folder / LOCK).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise JournalError(
-                    f"{self.folder}: another run works on this output; wait for it, or choose another output"
-                ) from error
+        refusal = JournalError(
+            f"{self.folder}: another run works on this output; wait for it, or choose another output"
+        )
+        with locks.hold(self.folder / LOCK, refusal):
             try:
                 yield self
             finally:
@@ -120,7 +116,9 @@ class Journal:
         except ValueError as error:
             raise JournalError(f"{path}: damaged; pass --restart to start over") from error
         if values.pop("format", None) != FORMAT:
-            raise JournalError(f"{path}: written by another version of vs-iconvsr; pass --restart to start over")
+            raise JournalError(
+                f"{path}: written by another version of vapoursynth-iconvsr; pass --restart to start over"
+            )
         values["pts"], values["boundaries"] = tuple(values["pts"]), tuple(values["boundaries"])
         return Manifest(**values)
 
@@ -164,18 +162,6 @@ class Journal:
         sidecar = {"frames": frames, "size": temporary.stat().st_size, "sha256": sha256(temporary)}
         atomic.replace(temporary, self.part(number))
         atomic.write_atomically(_sidecar(self.part(number)), json.dumps(sidecar).encode())
-
-    def adopt(self, number: int, frames: int, maker: "Journal") -> None:
-        """Moves in a part that was committed to the journal `maker`, on the same file system, and removes that one.
-
-        Raises JournalError if it is not whole.
-        """
-        if not maker.is_done(number, frames):
-            raise JournalError(f"{maker.folder}: expected a whole part {number}, got none")
-        maker.part(number).replace(self.part(number))
-        _sidecar(maker.part(number)).replace(_sidecar(self.part(number)))
-        atomic.sync(self.folder)
-        maker.remove()
 
     def remove(self) -> None:
         """Deletes the work directory of a finished job; last of all the note that it is finished."""

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ffmpeg_filter.job import paths
-from ffmpeg_filter.job.pool import MOST_PIPELINES
+from ffmpeg_filter.job.pool import MAX_PIPELINES
 from ffmpeg_filter.media import images, mux, presets
 from ffmpeg_filter.media.container import check_file
 from vs_iconvsr import weights
@@ -50,8 +50,8 @@ class JobOptions:
     encoders: int | None = None
 
     def __post_init__(self) -> None:
-        if self.encoders is not None and not 1 <= self.encoders <= MOST_PIPELINES:
-            raise ValueError(f"encoders: expected 1 to {MOST_PIPELINES} at a time, got {self.encoders}")
+        if self.encoders is not None and not 1 <= self.encoders <= MAX_PIPELINES:
+            raise ValueError(f"encoders: expected 1 to {MAX_PIPELINES} at a time, got {self.encoders}")
         if self.part_frames < 1:
             raise ValueError(f"part-frames: expected at least 1, got {self.part_frames}")
 

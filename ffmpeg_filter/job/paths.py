@@ -13,7 +13,7 @@ def check_output(output: Path, source: Path, *, work: Path, overwrite: bool) -> 
     """
     folder = output.absolute().parent
     if not folder.is_dir():
-        raise ValueError(f"output: expected an existing folder, got {folder}; make it first: mkdir -p {folder}")
+        raise ValueError(f"output: expected an existing folder, got {folder}; create it first: mkdir -p {folder}")
     longest = os.pathconf(folder, "PC_NAME_MAX")
     if (length := len(os.fsencode(work.name))) > longest:
         spare = longest - (length - len(os.fsencode(output.name)))
@@ -29,4 +29,4 @@ def check_output(output: Path, source: Path, *, work: Path, overwrite: bool) -> 
     if work.exists() and not work.is_dir():
         raise ValueError(f"output: expected {work} for the parts, got a file of that name; move it away")
     if output.exists() and not overwrite and not note_path(work, FINISHED).exists():
-        raise ValueError(f"output: it exists already: {output}; pass --overwrite to replace it")
+        raise ValueError(f"output: expected a new file, got one that exists: {output}; pass --overwrite to replace it")

@@ -29,7 +29,7 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
 
 
 class QueueClosed(Exception):  # noqa: N818 - carries the real cause as its __cause__
-    """The other end of a conveyor is gone."""
+    """The other end of a queue is gone."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class BoundedQueue[Item]:
             self._ended, self._cause = True, self._cause or cause
             self._changed.notify_all()
 
-    def break_off(self, cause: BaseException | None = None) -> None:
+    def abort(self, cause: BaseException | None = None) -> None:
         """Wakes and stops both ends; what is inside is lost. The first cause counts."""
         with self._changed:
             self._broken = True
@@ -125,19 +125,19 @@ class FrameReader:
     def __init__(self, decode: Callable[[int], Iterator[DecodedFrame]], ahead: int = DECODED_AHEAD) -> None:
         self._decode = decode
         self._ahead = ahead
-        self._conveyor: BoundedQueue[DecodedFrame] | None = None
+        self._queue: BoundedQueue[DecodedFrame] | None = None
         self._thread: threading.Thread | None = None
         self._next = 0
         self.spent = StageTime()
 
     def get(self, n: int) -> DecodedFrame:
         """Frame n. Raises what the decoder raised."""
-        if self._conveyor is None or n < self._next or n - self._next > _SEEK_GAP_FRAMES:
+        if self._queue is None or n < self._next or n - self._next > _SEEK_GAP_FRAMES:
             self._begin(n)
-        assert self._conveyor is not None
+        assert self._queue is not None
         while True:
             try:
-                picture = self._conveyor.take()
+                picture = self._queue.take()
             except QueueClosed as broken:
                 raise broken.__cause__ or broken from None
             assert picture is not None, "the decoder gives every frame of the table"
@@ -145,30 +145,35 @@ class FrameReader:
             if picture.index == n:
                 return picture
 
+    def fetch(self, n: int) -> Fetched:
+        """Frame n as a session takes it, see `iterate`."""
+        frame = self.get(n)
+        return Fetched(frame.planes, frame.properties)
+
     def close(self) -> None:
-        if self._conveyor is not None and self._thread is not None:
-            self._conveyor.break_off()
+        if self._queue is not None and self._thread is not None:
+            self._queue.abort()
             self._thread.join()
-        self._conveyor = None
+        self._queue = None
 
     def _begin(self, n: int) -> None:
         self.close()
-        conveyor: BoundedQueue[DecodedFrame] = BoundedQueue(self._ahead)
+        queue: BoundedQueue[DecodedFrame] = BoundedQueue(self._ahead)
 
         def decode_on() -> None:
             try:
                 began = time.monotonic()
                 for picture in self._decode(n):
                     self.spent += StageTime(1, time.monotonic() - began)
-                    conveyor.put(picture)
+                    queue.put(picture)
                     began = time.monotonic()
-                conveyor.end()
+                queue.end()
             except QueueClosed:
                 return
             except BaseException as error:
-                conveyor.end(error)
+                queue.end(error)
 
-        self._conveyor, self._next = conveyor, n
+        self._queue, self._next = queue, n
         self._thread = threading.Thread(target=decode_on, name="decode", daemon=True)
         self._thread.start()
 
@@ -199,38 +204,38 @@ class PartWriter:
 
     def __init__(self, parts: PartSink, pts: Sequence[int]) -> None:
         self._parts, self._pts = parts, pts
-        self._conveyor: BoundedQueue[Part | Planes] = BoundedQueue(ENCODED_BEHIND)
+        self._queue: BoundedQueue[Part | Planes] = BoundedQueue(ENCODED_BEHIND)
         self._open: set[FrameEncoder] = set()
-        self._thread = threading.Thread(target=self._work, name="encode", daemon=True)
+        self._thread = threading.Thread(target=self._encode_parts, name="encode", daemon=True)
         self._failure: BaseException | None = None
         self.spent = StageTime()
         self._thread.start()
 
     def begin(self, part: Part) -> None:
         """The hr frames put from here on are those of this part. Raises what went wrong while encoding."""
-        self._give(part)
+        self._enqueue(part)
 
     def put(self, planes: Planes) -> None:
         """The next hr frame of the part. Raises what went wrong while encoding."""
-        self._give(planes)
+        self._enqueue(planes)
 
-    def _give(self, item: Part | Planes) -> None:
+    def _enqueue(self, item: Part | Planes) -> None:
         try:
-            self._conveyor.put(item)
+            self._queue.put(item)
         except QueueClosed as broken:
             self._thread.join()
             raise self._failure or broken from None
 
     def finish(self) -> None:
         """Waits until all parts are kept. Raises what went wrong."""
-        self._conveyor.end()
+        self._queue.end()
         self._thread.join()
         if self._failure is not None:
             raise self._failure
 
     def abort(self) -> None:
         """Stops: the part under way is lost; one whose frames are all in is still kept, unless interrupted again."""
-        self._conveyor.break_off()
+        self._queue.abort()
         try:
             self._thread.join()
         except KeyboardInterrupt:
@@ -239,16 +244,16 @@ class PartWriter:
 
     def kill(self) -> None:
         """Ends all encoders at once; a part whose frames are all in is lost, too."""
-        self._conveyor.break_off()
+        self._queue.abort()
         for encoder in list(self._open):
             encoder.kill()
 
-    def _work(self) -> None:
+    def _encode_parts(self) -> None:
         finishing: Future[None] | None = None
         encoder: FrameEncoder | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher:
             try:
-                while (part := self._conveyor.take()) is not None:
+                while (part := self._queue.take()) is not None:
                     assert isinstance(part, Part)
                     began = time.monotonic()
                     encoder = self._parts.open(part)
@@ -257,7 +262,7 @@ class PartWriter:
                     for n in part.frames:
                         if finishing is not None and finishing.done():
                             finishing.result()
-                        planes = self._conveyor.take()
+                        planes = self._queue.take()
                         if planes is None:
                             wanted = len(part.frames)
                             raise FfmpegError(f"part {part.number}: expected {wanted} frames, got {encoder.count}")
@@ -266,22 +271,22 @@ class PartWriter:
                         encoder.put(planes, self._pts[n])
                         self.spent += StageTime(1, time.monotonic() - began)
                     if finishing is not None:
-                        self._await(finishing)
-                    finishing, encoder = finisher.submit(self._finish, part, encoder), None
+                        self._wait_for(finishing)
+                    finishing, encoder = finisher.submit(self._finish_part, part, encoder), None
                 if finishing is not None:
-                    self._await(finishing)
+                    self._wait_for(finishing)
             except BaseException as error:
                 self._failure = error if not isinstance(error, QueueClosed) else None
-                self._conveyor.break_off(error)
+                self._queue.abort(error)
                 if encoder is not None:
                     encoder.close()
 
-    def _await(self, finishing: Future[None]) -> None:
+    def _wait_for(self, finishing: Future[None]) -> None:
         began = time.monotonic()
         finishing.result()
         self.spent += StageTime(0, time.monotonic() - began)
 
-    def _finish(self, part: Part, encoder: FrameEncoder) -> None:
+    def _finish_part(self, part: Part, encoder: FrameEncoder) -> None:
         try:
             encoder.finish()
             self._parts.commit(part, encoder)
@@ -295,17 +300,13 @@ def run_pipeline(
     writer: PartWriter,
     parts: Iterable[Part],
     *,
-    stopped: Callable[[], bool],
-    delivered: Callable[[HrFrame], None],
+    should_stop: Callable[[], bool],
+    on_frame: Callable[[HrFrame], None],
 ) -> None:
-    """Writes the hr frames of `parts`, in order, until all are written or `stopped` says so.
+    """Writes the hr frames of `parts`, in order, until all are written or `should_stop` says so.
 
     Closes everything it was given, whatever happens. Raises Interrupted, or what first went wrong.
     """
-
-    def fetch(n: int) -> Fetched:
-        frame = reader.get(n)
-        return Fetched(frame.planes, frame.properties)
 
     def frames() -> Iterator[int]:
         for part in parts:
@@ -313,18 +314,18 @@ def run_pipeline(
             yield from part.frames
 
     done = threading.Event()
-    watch = threading.Thread(target=_close_on_stop, args=(session, stopped, done), name="stop", daemon=True)
+    watch = threading.Thread(target=_close_on_stop, args=(session, should_stop, done), name="stop", daemon=True)
     watch.start()
     try:
-        for _, hr in iterate(session, fetch, frames()):
+        for _, hr in iterate(session, reader.fetch, frames()):
             writer.put(hr.planes)
-            delivered(hr)
-            if stopped():
+            on_frame(hr)
+            if should_stop():
                 raise Interrupted
         writer.finish()
     except BaseException as error:
         writer.abort()
-        if stopped() and not isinstance(error, KeyboardInterrupt):
+        if should_stop() and not isinstance(error, KeyboardInterrupt):
             raise Interrupted from error
         raise
     finally:
@@ -333,9 +334,9 @@ def run_pipeline(
         reader.close()
 
 
-def _close_on_stop(session: Session, stopped: Callable[[], bool], done: threading.Event) -> None:
+def _close_on_stop(session: Session, should_stop: Callable[[], bool], done: threading.Event) -> None:
     """Ends the wait for an hr frame when the user wants to stop: a segment's first frame may take minutes."""
     while not done.wait(0.2):
-        if stopped():
+        if should_stop():
             session.close()
             return

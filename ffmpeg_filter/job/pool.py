@@ -17,7 +17,7 @@ from vs_iconvsr.streaming import HrFrame, Session
 
 logger = logging.getLogger(__name__)
 
-MOST_PIPELINES = 2
+MAX_PIPELINES = 2
 
 # The load average needs a minute to follow, and the first frames of a run tell little.
 _WATCH_S = 60.0
@@ -44,7 +44,7 @@ class PipelinePool:
     """The parts to make, and the pipelines that make them.
 
     open_pipeline: makes a pipeline; its argument is how many of them share the memory. encoders: how many pipelines,
-    None for one and a second when it would pay. delivered: called with each hr frame, by one thread at a time.
+    None for one and a second when it would pay. on_frame: called with each hr frame, by one thread at a time.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class PipelinePool:
         *,
         encoders: int | None,
         stop: threading.Event,
-        delivered: Callable[[HrFrame], None],
+        on_frame: Callable[[HrFrame], None],
     ) -> None:
         self._todo = deque(todo)
         self._end = todo[-1].frames.stop
         self._open = open_pipeline
         self._encoders = encoders
         self._stop = stop
-        self._delivered = delivered
+        self._on_frame = on_frame
         self._lock = threading.RLock()
         self._halted = threading.Event()
         self._failure: BaseException | None = None
@@ -100,10 +100,10 @@ class PipelinePool:
             return pipeline
 
     def _drive(self, pipeline: Pipeline) -> None:
-        def delivered(hr: HrFrame) -> None:
+        def on_frame(hr: HrFrame) -> None:
             with self._lock:
-                self._delivered(hr)
-                if self._second is None and self._todo and self._would_pay():
+                self._on_frame(hr)
+                if self._second is None and self._todo and self._second_would_pay():
                     self._second = threading.Thread(target=self._run_second, name="second pipeline", daemon=True)
                     self._second.start()
 
@@ -111,12 +111,12 @@ class PipelinePool:
             pipeline.session,
             pipeline.reader,
             pipeline.writer,
-            self._claimed(pipeline),
-            stopped=self._stopped,
-            delivered=delivered,
+            self._claim_parts(pipeline),
+            should_stop=self._should_stop,
+            on_frame=on_frame,
         )
 
-    def _claimed(self, pipeline: Pipeline) -> Iterator[Part]:
+    def _claim_parts(self, pipeline: Pipeline) -> Iterator[Part]:
         """Part after part, as long as there are any. A pipeline that is alone looks ahead beyond the part it is at."""
         while True:
             with self._lock:
@@ -126,7 +126,7 @@ class PipelinePool:
                 pipeline.session.stop_at(self._end if self._second is None else part.frames.stop)
             yield part
 
-    def _stopped(self) -> bool:
+    def _should_stop(self) -> bool:
         return self._stop.is_set() or self._halted.is_set()
 
     def _run_second(self) -> None:
@@ -148,7 +148,7 @@ class PipelinePool:
                 pipeline.writer.kill()
         self._second.join()
 
-    def _would_pay(self) -> bool:
+    def _second_would_pay(self) -> bool:
         if self._encoders is not None:
             return self._encoders > 1
         if time.monotonic() - self._began < _WATCH_S:

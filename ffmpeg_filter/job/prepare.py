@@ -102,9 +102,9 @@ def _check_progressive(options: JobOptions, source: MediaSource) -> None:
 
 def _check_images(options: JobOptions, source: MediaSource, encoding: Encoding, window: range) -> None:
     """Raises ValueError for images that cannot hold the frames, or would replace some that are not of this job."""
-    images.check_written(options.output, encoding.format.bits, encoding.color.transfer)
+    images.check_format(options.output, encoding.format.bits, encoding.color.transfer)
     begun = Journal(options.work, encoding.suffix).read_notes(IMAGES_BEGUN)
-    images.refuse_taken(options.output, window, source, overwrite=options.overwrite or bool(begun))
+    images.check_not_taken(options.output, window, source, overwrite=options.overwrite or bool(begun))
 
 
 # ---- which frames, in which parts ----
@@ -189,7 +189,7 @@ def _encoding(
         color=output_colorimetry(color, lr_format, target.format, width, height, matrix=matrix),
         sample_aspect_ratio=video.sample_aspect_ratio,
         time_base=source.timeline.time_base,
-        arguments=(*arguments, *presets.checked_extra(options.extra)),
+        arguments=(*arguments, *presets.extra_arguments(options.extra)),
         input_options=tuple(before),
         suffix=preset.part,
         full_range_coded=preset.full_range == "coded",

@@ -42,7 +42,7 @@ class Progress(Protocol):
         """Nothing more will be reported. Whether the job succeeded is reported elsewhere."""
 
 
-class _Counter:
+class FrameCounter:
     """Counts frames. Their rate is over the last ones only: the first of a segment takes longer than the others."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class PlainProgress:
 
     def __init__(self, stream: TextIO, every_s: float = PLAIN_EVERY_S) -> None:
         self._stream, self._every_s = stream, every_s
-        self._counter = _Counter()
+        self._counter = FrameCounter()
         self._reported = float("-inf")
 
     def note(self, text: str) -> None:
@@ -132,7 +132,7 @@ class JsonProgress:
 
     def __init__(self, stream: TextIO, every_s: float = JSON_EVERY_S) -> None:
         self._stream, self._every_s = stream, every_s
-        self._counter = _Counter()
+        self._counter = FrameCounter()
         self._rates: Mapping[str, float] = {}
         self._reported = float("-inf")
 
@@ -183,7 +183,7 @@ class BarProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        self._counter = _Counter()
+        self._counter = FrameCounter()
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from ffmpeg_filter.job.execute import ExecutionResult, Executor, LocalExecutor, damage_warnings
 from ffmpeg_filter.job.finalize import (
-    Assembled,
+    AssembledOutput,
     JobSummary,
+    Published,
     assemble,
     finish_earlier_run,
+    ignore,
     kept_items,
     mux_command,
     publish,
@@ -25,11 +27,17 @@ from ffmpeg_filter.media import ffmpeg, mux
 
 
 def run_job(
-    options: JobOptions, progress: Progress, stop: threading.Event, *, executor: Executor | None = None
+    options: JobOptions,
+    progress: Progress,
+    stop: threading.Event,
+    *,
+    executor: Executor | None = None,
+    published: Published = ignore,
 ) -> JobSummary:
     """Does the job, or resumes it where an earlier run ended. `stop` asks it to end soon.
 
-    executor: who makes the parts, None for this machine.
+    executor: who makes the parts, None for this machine. published: called with the summary when the output has its
+    name and the work directory is still there, so that what it writes down survives a crash or is asked for again.
     Raises JobError, SourceError, FfmpegError, MuxError, JournalError, WeightsError, ValueError, OSError, Interrupted.
     """
     started = time.monotonic()
@@ -38,14 +46,14 @@ def run_job(
     with Journal(options.work, "").hold() as work:
         if options.restart and not options.dry_run:
             work.restart()
-        if not options.dry_run and (summary := finish_earlier_run(options, work)) is not None:
+        if not options.dry_run and (summary := finish_earlier_run(options, work, published)) is not None:
             return summary
         prepared = executor.prepare(options, open_source(options, work))
         for note in prepared.notes:
             progress.note(note)
         if options.dry_run:
             return _describe(prepared, progress)
-        return _make_output(prepared, executor, progress, stop, started)
+        return _make_output(prepared, executor, progress, stop, started, published)
 
 
 def _describe(prepared: PreparedJob, progress: Progress) -> JobSummary:
@@ -66,7 +74,12 @@ def _describe(prepared: PreparedJob, progress: Progress) -> JobSummary:
 
 
 def _make_output(
-    prepared: PreparedJob, executor: Executor, progress: Progress, stop: threading.Event, started: float
+    prepared: PreparedJob,
+    executor: Executor,
+    progress: Progress,
+    stop: threading.Event,
+    started: float,
+    published: Published,
 ) -> JobSummary:
     """The parts that are not there yet, then the output from all of them; at the end only the output remains."""
     options = prepared.options
@@ -94,7 +107,7 @@ def _make_output(
         warnings=(*warnings, *made.warnings, *damage_warnings(prepared, work), *assembled.warnings),
         stages=made.stages,
     )
-    publish(prepared, work, summary)
+    publish(prepared, work, summary, published)
     return summary
 
 
@@ -112,7 +125,7 @@ def _announce(prepared: PreparedJob, todo: Sequence[int], progress: Progress) ->
     progress.begin(total, done)
 
 
-def _assemble(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> Assembled:
+def _assemble(prepared: PreparedJob, work: Journal, progress: Progress, stop: threading.Event) -> AssembledOutput:
     if prepared.options.makes_images:
         return write_images(prepared, work, progress, stop)
     return assemble(prepared, work, progress)

@@ -47,7 +47,7 @@ def _rewrap(options: JobOptions, work: Journal, reason: DiscontinuityError) -> P
         temporary.unlink(missing_ok=True)  # an ffmpeg that outlived a killed run may still write to it
         ffmpeg.run(
             [
-                *ffmpeg.start(ffmpeg.find_executable(options.ffmpeg)),
+                *ffmpeg.command_prefix(ffmpeg.find_executable(options.ffmpeg)),
                 *("-protocol_whitelist", ffmpeg.INPUT_PROTOCOLS, "-i", ffmpeg.safe_url(options.input)),
                 *("-map", "0", "-map", "-0:d?", "-c", "copy", "-f", "matroska", ffmpeg.safe_url(temporary)),
             ]

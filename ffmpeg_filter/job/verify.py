@@ -77,7 +77,7 @@ def _run(arguments: Sequence[str | bytes], stop: threading.Event) -> list[str]:
         child.finish()
     finally:
         child.kill(at_once=True)
-    return child.said
+    return child.stderr_tail
 
 
 def command(executable: Executable, options: JobOptions, source: MediaSource, output: MediaSource) -> list[str | bytes]:
@@ -97,7 +97,7 @@ def command(executable: Executable, options: JobOptions, source: MediaSource, ou
     ]
     protocols = ("-protocol_whitelist", ffmpeg.INPUT_PROTOCOLS)
     return [
-        *ffmpeg.start(executable),
+        *ffmpeg.command_prefix(executable),
         *("-v", "info", "-progress", "pipe:2", "-stats_period", "5"),
         *("-noautorotate", *protocols, "-i", ffmpeg.safe_url(options.input)),
         *("-noautorotate", *protocols, "-i", ffmpeg.safe_url(options.output)),

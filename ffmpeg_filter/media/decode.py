@@ -47,7 +47,7 @@ class Damage:
         return bool(self.damaged or self.missing)
 
 
-def pictures(
+def decode_frames(
     source: MediaSource, first: int, damage: Damage, *, deinterlace: bool = False, ignore_interlaced: bool = False
 ) -> Iterator[DecodedFrame]:
     """Every frame from `first` to the last, in order, exactly one for each entry of the table of timestamps.
@@ -57,10 +57,12 @@ def pictures(
     """
     expected = first
     last: DecodedFrame | None = None
-    for index, frame in _numbered(source, first, deinterlace=deinterlace):
+    for index, frame in _indexed_frames(source, first, deinterlace=deinterlace):
         if index < expected:
             continue
-        picture = DecodedFrame(index, *_read(source, frame, index, ignore_interlaced=ignore_interlaced or deinterlace))
+        picture = DecodedFrame(
+            index, *_planes_and_properties(source, frame, index, ignore_interlaced=ignore_interlaced or deinterlace)
+        )
         for missing in range(expected, index):
             damage.missing.append(missing)
             stand_in = last or picture
@@ -78,24 +80,24 @@ def pictures(
         yield DecodedFrame(missing, last.planes, last.properties)
 
 
-def _numbered(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
+def _indexed_frames(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
     """Decoded frames with their place in the table; may begin before `first`, but never after it."""
     if source.images:
-        yield from images.numbered(source.images.files, first)
+        yield from images.read_images(source.images.files, first)
         return
     run_up = max(0, first - (_FILTER_RUN_UP if deinterlace else 0))
     if run_up > 0 and source.timeline.seekable:
-        sought = _from(source, run_up, deinterlace=deinterlace)
+        sought = _decode_from(source, run_up, deinterlace=deinterlace)
         start = next(sought, None)
         if start is not None and start[0] <= run_up:
             yield start
             yield from sought
             return
         logger.info("seeking to frame %d landed too late; decoding from the start instead", run_up)
-    yield from _from(source, 0, deinterlace=deinterlace)
+    yield from _decode_from(source, 0, deinterlace=deinterlace)
 
 
-def _from(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
+def _decode_from(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
     numbers = {pts: n for n, pts in enumerate(source.timeline.pts)}
     with open_file(source.path) as container:
         stream = select_video(container, source.video.index)
@@ -105,7 +107,7 @@ def _from(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tup
             container.seek(source.timeline.pts[first], stream=stream, backward=True, any_frame=False)
         frames = _decode(container, stream)
         if deinterlace:
-            frames = _deinterlaced(frames, stream)
+            frames = _deinterlace(frames, stream)
         for count, frame in enumerate(frames):
             index = count if source.timeline.by_order else numbers.get(frame.pts if frame.pts is not None else -1)
             if index is None:
@@ -139,7 +141,7 @@ def _flush(stream: av.VideoStream) -> Iterator[VideoFrame]:
         return
 
 
-def _deinterlaced(frames: Iterator[VideoFrame], stream: av.VideoStream) -> Iterator[VideoFrame]:
+def _deinterlace(frames: Iterator[VideoFrame], stream: av.VideoStream) -> Iterator[VideoFrame]:
     """One frame for one frame, with the timestamps of the frames that went in (bwdif, in frame mode)."""
     graph = Graph()
     source = graph.add_buffer(template=stream)
@@ -152,12 +154,12 @@ def _deinterlaced(frames: Iterator[VideoFrame], stream: av.VideoStream) -> Itera
     for frame in frames:
         timestamps.append(frame.pts)
         graph.push(frame)
-        yield from _pulled(graph, timestamps)
+        yield from _pull(graph, timestamps)
     graph.push(None)
-    yield from _pulled(graph, timestamps)
+    yield from _pull(graph, timestamps)
 
 
-def _pulled(graph: Graph, timestamps: deque[int | None]) -> Iterator[VideoFrame]:
+def _pull(graph: Graph, timestamps: deque[int | None]) -> Iterator[VideoFrame]:
     while True:
         try:
             frame = graph.pull()
@@ -168,7 +170,7 @@ def _pulled(graph: Graph, timestamps: deque[int | None]) -> Iterator[VideoFrame]
         yield frame
 
 
-def _read(
+def _planes_and_properties(
     source: MediaSource, frame: VideoFrame, index: int, *, ignore_interlaced: bool
 ) -> tuple[Planes, dict[str, int]]:
     video = source.video
@@ -186,5 +188,5 @@ def _read(
     if source.images is None or source.images.peak is None:
         return planes, properties
     peak = source.images.peak
-    coded = tuple(linear_light.coded(plane, peak) for plane in planes)
-    return tuple(plane.to(video.layout.format.dtype) for plane in coded), properties | {"_Transfer": linear_light.CODED}
+    coded = tuple(linear_light.to_srgb(plane, peak) for plane in planes)
+    return tuple(plane.to(video.layout.format.dtype) for plane in coded), properties | {"_Transfer": linear_light.SRGB}

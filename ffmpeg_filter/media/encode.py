@@ -48,7 +48,7 @@ class Encoding:
     def command(self, executable: Executable, path: Path) -> list[str | bytes]:
         """The ffmpeg command that reads NUT on standard input and writes the part."""
         return [
-            *ffmpeg.start(executable),
+            *ffmpeg.command_prefix(executable),
             "-copyts",
             *self.input_options,
             *("-f", "nut", "-i", "pipe:0", "-map", "0:v:0", "-fps_mode", "passthrough"),
@@ -150,20 +150,20 @@ class FrameEncoder:
 
     def put(self, planes: Planes, pts: int) -> None:
         """The next frame. Raises FfmpegError with ffmpeg's own words if it no longer takes any."""
-        data = torch.cat([plane.contiguous().view(torch.uint8).flatten() for plane in self._ordered(planes)])
+        data = torch.cat([plane.contiguous().view(torch.uint8).flatten() for plane in self._encoder_planes(planes)])
         packet = av.Packet(data.numpy().tobytes())
         packet.stream = self._stream
         packet.time_base = self._encoding.time_base
         packet.pts = packet.dts = pts
         packet.is_keyframe = True
-        with self._explained():
+        with self._quote_ffmpeg():
             self._nut.mux(packet)
         self.count += 1
 
     def finish(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Ends the input and waits for a whole file. Raises FfmpegError."""
         try:
-            with self._explained():
+            with self._quote_ffmpeg():
                 self._nut.close()
             self._close_pipe()
             self._child.finish(timeout_s)
@@ -186,21 +186,21 @@ class FrameEncoder:
 
     def _open_nut(self) -> None:
         encoding = self._encoding
-        _enlarge(self._pipe.fileno())
+        _enlarge_pipe(self._pipe.fileno())
         self._nut = av.open(f"pipe:{self._pipe.fileno()}", "w", format="nut")
         stream = self._nut.add_stream("rawvideo")
         stream.width, stream.height = encoding.width, encoding.height
         stream.pix_fmt = pixel_format_of(encoding.format)
         stream.time_base = stream.codec_context.time_base = encoding.time_base
         self._stream = stream
-        with self._explained():
+        with self._quote_ffmpeg():
             self._nut.start_encoding()
 
-    def _ordered(self, planes: Planes) -> Sequence[torch.Tensor]:
+    def _encoder_planes(self, planes: Planes) -> Sequence[torch.Tensor]:
         return [planes[i] for i in plane_order(self._encoding.format)]
 
     @contextlib.contextmanager
-    def _explained(self):  # type: ignore[no-untyped-def]
+    def _quote_ffmpeg(self):  # type: ignore[no-untyped-def]
         """A broken pipe is only the symptom: the error raised says what ffmpeg said."""
         try:
             yield
@@ -215,7 +215,7 @@ class FrameEncoder:
             self._pipe.close()
 
 
-def _enlarge(pipe: int) -> None:
+def _enlarge_pipe(pipe: int) -> None:
     """A larger pipe means fewer switches between us and ffmpeg; Linux only, and never relied on."""
     import fcntl
 

@@ -59,11 +59,11 @@ def find_executable(named_path: str | os.PathLike[str] | None = None) -> Executa
         path = shutil.which(named)
         if path is None:
             raise FfmpegError(f"ffmpeg: expected an executable file, got {named!r}; correct --ffmpeg, or leave it out")
-        return _inspect(path, "named by the user" if named_path is not None else f"${ENVIRONMENT_VARIABLE}")
+        return _inspect_executable(path, "named by the user" if named_path is not None else f"${ENVIRONMENT_VARIABLE}")
     on_path = shutil.which("ffmpeg")
     if on_path is not None:
         try:
-            found = _inspect(on_path, "PATH")
+            found = _inspect_executable(on_path, "PATH")
         except FfmpegError as error:
             logger.warning("the ffmpeg on PATH is passed over: %s", error)
         else:
@@ -76,7 +76,7 @@ def find_executable(named_path: str | os.PathLike[str] | None = None) -> Executa
         bundled = str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
         raise FfmpegError(f"ffmpeg: none found; install ffmpeg {OLDEST} or newer, or pass --ffmpeg PATH") from error
-    return _inspect(bundled, "imageio-ffmpeg")
+    return _inspect_executable(bundled, "imageio-ffmpeg")
 
 
 def version_of(text: str) -> Version:
@@ -89,14 +89,14 @@ def version_of(text: str) -> Version:
 
 
 @functools.cache
-def _inspect(path: str, origin: str) -> Executable:
-    head = _ask(path, "-version")
+def _inspect_executable(path: str, origin: str) -> Executable:
+    head = _output_of(path, "-version")
     match = re.match(r"ffmpeg version (\S+)", head)
     if match is None:
         raise FfmpegError(f"{path}: expected an ffmpeg, got a program whose -version says {head[:80]!r}")
-    options = re.findall(r"^\s*-([a-zA-Z0-9_]+)", _ask(path, "-h", "full"), flags=re.MULTILINE)
-    encoders = re.findall(r"^ [VASD][F.]\S{4} (\S+)", _ask(path, "-encoders"), flags=re.MULTILINE)
-    filters = re.findall(r"^ \S{2,3} (\S+) +\S+->", _ask(path, "-filters"), flags=re.MULTILINE)
+    options = re.findall(r"^\s*-([a-zA-Z0-9_]+)", _output_of(path, "-h", "full"), flags=re.MULTILINE)
+    encoders = re.findall(r"^ [VASD][F.]\S{4} (\S+)", _output_of(path, "-encoders"), flags=re.MULTILINE)
+    filters = re.findall(r"^ \S{2,3} (\S+) +\S+->", _output_of(path, "-filters"), flags=re.MULTILINE)
     return Executable(path, match.group(1), origin, frozenset(options), frozenset(encoders), frozenset(filters))
 
 
@@ -104,7 +104,7 @@ def option_values(executable: Executable, filter_name: str) -> dict[tuple[str, s
     """(option, name) → number, for the options of a filter whose values have names; they differ between versions."""
     values: dict[tuple[str, str], int] = {}
     option = ""
-    for line in _ask(executable.path, "-h", f"filter={filter_name}").splitlines():
+    for line in _output_of(executable.path, "-h", f"filter={filter_name}").splitlines():
         if match := re.match(r"^ {2,3}(\w+) +<", line):
             option = match.group(1)
         elif match := re.match(r"^ {5}(\S+) +(-?\d+) ", line):
@@ -112,7 +112,7 @@ def option_values(executable: Executable, filter_name: str) -> dict[tuple[str, s
     return values
 
 
-def _ask(path: str, *arguments: str) -> str:
+def _output_of(path: str, *arguments: str) -> str:
     try:
         answer = subprocess.run(
             [path, "-hide_banner", *arguments] if arguments != ("-version",) else [path, *arguments],
@@ -213,7 +213,7 @@ class Child:
         self._drain.join(KILL_TIMEOUT_S)
 
     @property
-    def said(self) -> list[str]:
+    def stderr_tail(self) -> list[str]:
         """The last lines of its standard error."""
         return list(self._tail)
 
@@ -232,7 +232,7 @@ def run(command: Sequence[str | bytes], *, timeout_s: float | None = None) -> li
         child.finish(timeout_s if timeout_s is not None else CLOSE_TIMEOUT_S * 100)
     finally:
         child.kill()
-    return child.said
+    return child.stderr_tail
 
 
 def describe(command: Sequence[str | bytes]) -> str:
@@ -242,6 +242,6 @@ def describe(command: Sequence[str | bytes]) -> str:
     return shlex.join(os.fsdecode(part) for part in command)
 
 
-def start(executable: Executable) -> list[str | bytes]:
+def command_prefix(executable: Executable) -> list[str | bytes]:
     """The first words of every ffmpeg command: quiet, never reading the terminal, never following a playlist."""
     return [executable.path, "-hide_banner", "-v", "warning", "-nostats", "-nostdin", "-y"]

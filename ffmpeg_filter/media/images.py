@@ -59,11 +59,11 @@ def name_of(pattern: Path, number: int) -> Path:
     if len(found) > 1:
         raise ValueError(f"output: expected a name with one %d or %05d in it, got {pattern.name}")
     width = int(found[0].group(1) or 0)
-    before, after = _around(pattern)
+    before, after = _prefix_and_suffix(pattern)
     return pattern.with_name(f"{before}{number:0{width}d}{after}")
 
 
-def find(path: Path) -> dict[int, Path]:
+def find_images(path: Path) -> dict[int, Path]:
     """The pictures by their numbers, ascending.
 
     Raises SourceError for a gap, for two of one number, for several series in one folder, and if there is none.
@@ -74,7 +74,7 @@ def find(path: Path) -> dict[int, Path]:
         candidates = [p for p in path.iterdir() if p.suffix.lower() in READ and not p.name.startswith(".")]
         numbered = [(m, p) for p in candidates if (m := re.fullmatch(r"(.*?)(\d+)(\D*)", p.name))]
     else:
-        before, after = (re.escape(text) for text in _around(path))
+        before, after = (re.escape(text) for text in _prefix_and_suffix(path))
         folder = path.parent
         numbered = [
             (m, p)
@@ -96,7 +96,7 @@ def find(path: Path) -> dict[int, Path]:
     return dict(sorted(by_number.items()))
 
 
-def _around(pattern: Path) -> tuple[str, str]:
+def _prefix_and_suffix(pattern: Path) -> tuple[str, str]:
     """What stands before and after the number."""
     parts = _PLACE.split(pattern.name)
     if len(parts) != 3:
@@ -119,30 +119,21 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
     peak: the linear light that is white for the models, for EXR; what is brighter is clipped. None: 1, and pictures
     with light outside 0 to 1 are refused. Raises SourceError, and ValueError without a rate.
     """
-    by_number = find(path)
+    by_number = find_images(path)
     files = tuple(by_number.values())
     if rate is None and len(files) == 1:
         rate = Fraction(1)  # a single picture is shown for as long as one likes
     if rate is None:
         raise ValueError("rate: expected the frames per second of the pictures, got none; pass, for example, --rate 24")
-    first, sample_aspect_ratio = _read(files[0])
-    try:
-        layout = layout_of(first.format.name)
-    except ValueError as error:
-        remedy = (
-            f"; take it off first: ffmpeg -i {path} -vf format=gbrpf32le OUT_%05d.exr" if is_linear(files[0]) else ""
-        )
-        raise SourceError(f"input: {files[0]}: {error}{remedy}") from error
+    first, sample_aspect_ratio = _read_with_aspect(files[0])
+    layout = _layout(first, files[0], path)
     properties, lost, notes = color_properties(first, layout), set(lost_side_data(first)), []
     if files[0].suffix.lower() in _TALKATIVE:
         lost.add("what else the pictures' headers say (time codes, camera, comments)")
     if is_linear(files[0]):
-        layout = Layout(
-            Format(layout.format.family, "float", 32), order=layout.order
-        )  # curves want more than half floats
-        properties["_Transfer"] = linear_light.CODED
+        properties["_Transfer"] = linear_light.SRGB
         lost |= unread_channels(files[0])
-        peak, note = _settled_peak(files, peak)
+        peak, note = _resolve_peak(files, peak)
         notes.append(note)
     elif peak is not None:
         raise ValueError(f"peak: expected none for pictures that hold no linear light, got {peak:g}; leave it out")
@@ -168,18 +159,30 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
     )
 
 
-def read(path: Path) -> VideoFrame:
+def _layout(first: VideoFrame, file: Path, path: Path) -> Layout:
+    """How the series at `path` is read, whose first frame is in `file`. Raises SourceError for one that we cannot."""
+    linear = is_linear(file)
+    try:
+        layout = layout_of(first.format.name)
+    except ValueError as error:
+        remedy = f"; remove it first: ffmpeg -i {path} -vf format=gbrpf32le OUT_%05d.exr" if linear else ""
+        raise SourceError(f"input: {file}: {error}{remedy}") from error
+    # The conversion from linear light needs more precision than half floats have.
+    return Layout(Format(layout.format.family, "float", 32), order=layout.order) if linear else layout
+
+
+def read_image(path: Path) -> VideoFrame:
     """One picture. Raises SourceError if it cannot be decoded: a series has no neighbour to mend it with."""
-    return _read(path)[0]
+    return _read_with_aspect(path)[0]
 
 
-def numbered(files: Sequence[Path], first: int) -> Iterator[tuple[int, VideoFrame]]:
+def read_images(files: Sequence[Path], first: int) -> Iterator[tuple[int, VideoFrame]]:
     """(number, picture) from `first` on."""
     for n in range(first, len(files)):
-        yield n, read(files[n])
+        yield n, read_image(files[n])
 
 
-def _read(path: Path) -> tuple[VideoFrame, Fraction]:
+def _read_with_aspect(path: Path) -> tuple[VideoFrame, Fraction]:
     """One picture and the aspect ratio of its pixels, 0 where it does not say."""
     with open_file(path) as container:
         stream = select_video(container)
@@ -190,21 +193,21 @@ def _read(path: Path) -> tuple[VideoFrame, Fraction]:
         return frame, exact(stream.codec_context.sample_aspect_ratio)
 
 
-def _settled_peak(files: Sequence[Path], peak: float | None) -> tuple[float, str]:
+def _resolve_peak(files: Sequence[Path], peak: float | None) -> tuple[float, str]:
     """The light that is white for the models, and what the user should be told of it."""
     if peak is None:
-        _refuse_light_outside(files)
+        _check_light(files)
         peak = 1.0
     elif not 0 < peak <= LARGEST_HALF:
         raise ValueError(f"peak: expected more than 0 and at most {LARGEST_HALF:g}, got {peak:g}")
     return peak, f"light from 0 to {peak:g} goes to the models on the sRGB curve, and comes back linear in .exr alone"
 
 
-def _refuse_light_outside(files: Sequence[Path]) -> None:
+def _check_light(files: Sequence[Path]) -> None:
     """All of them before the work: a bright picture in the middle must not end it after hours."""
     lowest, highest, where = 0.0, 1.0, files[0]
     for path in files:
-        for plane in planes_of(read(path)):
+        for plane in planes_of(read_image(path)):
             values = plane.float().nan_to_num(nan=-math.inf)
             lowest = min(lowest, float(values.min()))
             if float(values.max()) > highest:
@@ -232,7 +235,7 @@ def unread_channels(path: Path) -> set[str]:
     return lost
 
 
-def refuse_taken(output: Path, frames: Sequence[int], source: MediaSource, *, overwrite: bool) -> None:
+def check_not_taken(output: Path, frames: Sequence[int], source: MediaSource, *, overwrite: bool) -> None:
     """Raises ValueError if a picture that is to be written is there already, or is one of the source's own."""
     names = [name_of(output, source.image_number(n)) for n in frames]
     if len(set(names)) < len(names):
@@ -244,19 +247,21 @@ def refuse_taken(output: Path, frames: Sequence[int], source: MediaSource, *, ov
         if path.resolve() in own:
             raise ValueError(f"output: expected other names than those of the input, got the same: {path}")
         if path.exists() and not overwrite:
-            raise ValueError(f"output: it exists already: {path}; pass --overwrite to replace pictures")
+            raise ValueError(
+                f"output: expected new images, got one that exists: {path}; pass --overwrite to replace it"
+            )
 
 
-def check_written(output: Path, bits: int, transfer: int) -> None:
+def check_format(output: Path, bits: int, transfer: int) -> None:
     """Raises ValueError for a depth or a transfer that pictures of that name cannot hold."""
     depths = WRITTEN[output.suffix.lower()][1]
     if bits not in depths:
         raise ValueError(f"bits: expected {' or '.join(map(str, depths))} for {output.suffix} pictures, got {bits}")
     if is_linear(output):
-        linear_light.check(transfer)
+        linear_light.check_transfer(transfer)
 
 
-def encoded(
+def encode_image(
     frame: VideoFrame,
     suffix: str,
     bits: int,
@@ -268,11 +273,11 @@ def encoded(
     """The frame as a file of that kind, RGB of 8 or 16 bits. RGB of the same depth goes in without loss.
 
     aspect: of its pixels, 0 where nothing is said.
-    EXR is linear light of half float: transfer and peak say how `frame` stands for light, see `linear_light.linear`.
+    EXR is linear light of half float: transfer and peak say how `frame` stands for light, see `linear_light.to_linear`.
     """
     codec, formats = WRITTEN[suffix.lower()]
     if codec == "exr":
-        planes = (linear_light.linear(plane.float() / 65535, transfer, peak) for plane in planes_of(frame))
+        planes = (linear_light.to_linear(plane.float() / 65535, transfer, peak) for plane in planes_of(frame))
         # Rounded here: the encoder cuts off what a half float does not hold.
         halves = tuple(plane.clamp(max=LARGEST_HALF).half().float() for plane in planes)
         packed = frame_of(halves, _FLOAT_RGB, frame.width, frame.height)

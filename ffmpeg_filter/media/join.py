@@ -1,12 +1,14 @@
 """Parts to one video: their packets copied with exact timestamps."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.encode import container_options
@@ -65,36 +67,51 @@ def join_parts(
     step = pts[1] - pts[0] if len(pts) > 1 else last_duration
     decoding = [pts[0] - (delay - i) * step for i in range(delay)] + list(pts)
     durations = [b - a for a, b in itertools.pairwise(pts)] + [last_duration]
+    with _open_output(to, time_base) as output:
+        stream = _add_stream(output, parts[0], time_base, rotation=rotation, full_range=full_range)
+        for position, (packet, frame) in enumerate(_ranked_packets(parts, tables)):
+            packet.time_base = time_base
+            packet.pts, packet.dts, packet.duration = pts[frame], decoding[position], durations[frame]
+            packet.stream = stream
+            output.mux(packet)
+
+
+def _open_output(to: Path, time_base: Fraction) -> OutputContainer:
     # The muxer finds its options by name; the last two words are the container, which `format` says.
     pairs = container_options(to.suffix[1:], time_base)[2:]
     options = dict(zip([name[1:] for name in pairs[::2]], pairs[1::2], strict=True)) | {"fflags": "+bitexact"}
-    with av.open(
-        ffmpeg.safe_name(to),
-        "w",
-        format="matroska" if to.suffix == ".mkv" else to.suffix[1:],
-        container_options=options,
-    ) as output:
-        with av.open(ffmpeg.safe_name(parts[0])) as first:
-            stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
-            # The four characters are where ProRes and DNxHR say their profile; the template is without them.
-            stream.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
-        stream.time_base = time_base
-        if full_range:
-            stream.codec_context.color_range = FULL_RANGE
-        if rotation:
-            stream.set_display_rotation(rotation)
-        position = 0
-        for path, table in zip(parts, tables, strict=True):
-            start = position
-            with av.open(ffmpeg.safe_name(path)) as container:
-                packets = (p for p in container.demux(container.streams.video[0]) if p.size)
-                for packet, rank in zip(packets, table.ranks(), strict=True):
-                    frame = start + rank
-                    packet.time_base = time_base
-                    packet.pts, packet.dts, packet.duration = pts[frame], decoding[position], durations[frame]
-                    packet.stream = stream
-                    output.mux(packet)
-                    position += 1
+    kind = "matroska" if to.suffix == ".mkv" else to.suffix[1:]
+    return av.open(ffmpeg.safe_name(to), "w", format=kind, container_options=options)
+
+
+def _add_stream(
+    output: OutputContainer, part: Path, time_base: Fraction, *, rotation: int, full_range: bool
+) -> VideoStream:
+    """A stream like the video of a part."""
+    with av.open(ffmpeg.safe_name(part)) as first:
+        template = first.streams.video[0]
+        stream = output.add_stream_from_template(template, opaque=True)
+        # ProRes and DNxHR store their profile in the four-character code, which is not copied from the template.
+        stream.codec_context.codec_tag = template.codec_context.codec_tag
+    stream.time_base = time_base
+    if full_range:
+        stream.codec_context.color_range = FULL_RANGE
+    if rotation:
+        stream.set_display_rotation(rotation)
+    return stream
+
+
+def _ranked_packets(
+    parts: Sequence[Path], tables: Sequence[PacketTable]
+) -> Iterator[tuple["av.Packet[VideoStream]", int]]:
+    """The packets of all parts in decoding order, each with the number of its frame."""
+    start = 0
+    for path, table in zip(parts, tables, strict=True):
+        with av.open(ffmpeg.safe_name(path)) as container:
+            packets = (p for p in container.demux(container.streams.video[0]) if p.size)
+            for packet, rank in zip(packets, table.ranks(), strict=True):
+                yield packet, start + rank
+        start += len(table.pts)
 
 
 def _check_joinable(parts: Sequence[Path], tables: Sequence[PacketTable], num_frames: int) -> None:

@@ -5,27 +5,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CODED = 13
-"""The H.273 transfer of what `coded` gives: sRGB, IEC 61966-2-1."""
+SRGB = 13
+"""The H.273 transfer of what `to_srgb` gives: sRGB, IEC 61966-2-1."""
 
 
-def coded(light: Tensor, peak: float) -> Tensor:
+def to_srgb(light: Tensor, peak: float) -> Tensor:
     """Light from 0 to peak as float32 from 0 to 1, on sRGB's curve; what lies outside is clipped, NaN is 0."""
     share = light.to(torch.float32).nan_to_num(nan=0.0, posinf=peak, neginf=0.0).div(peak).clamp(0, 1)
     return torch.where(share <= 0.0031308, 12.92 * share, 1.055 * share ** (1 / 2.4) - 0.055)
 
 
-def linear(values: Tensor, transfer: int, peak: float = 1.0) -> Tensor:
+def to_linear(values: Tensor, transfer: int, peak: float = 1.0) -> Tensor:
     """Coded values from 0 to 1 as light from 0 to peak, float32: the inverse of the curve that H.273 numbers so.
 
     Raises ValueError for a transfer whose light has no white to be measured by, as PQ and HLG.
     """
-    check(transfer)
+    check_transfer(transfer)
     return _CURVES[transfer](values.to(torch.float32)) * peak
 
 
-def check(transfer: int) -> None:
-    """Raises ValueError for a transfer that `linear` does not know."""
+def check_transfer(transfer: int) -> None:
+    """Raises ValueError for a transfer that `to_linear` does not know."""
     if transfer not in _CURVES:
         raise ValueError(
             f"transfer: expected one of {', '.join(map(str, sorted(_CURVES)))} for EXR, which holds linear light, "

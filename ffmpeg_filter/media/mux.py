@@ -61,7 +61,7 @@ class StreamMapping:
 def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
     """Sorts the tracks of the source for a container: mkv, mp4 or mov. Raises ValueError for sound it cannot hold."""
     if container == IMAGES:
-        return _images_only(source)
+        return _image_mapping(source)
     holds = _codecs_of(container)
     audio = [t for t in source.tracks if t.kind == "audio"]
     for track in audio:
@@ -94,9 +94,9 @@ def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
                 covers.append(track)
         elif track.kind == "video":
             left.append(f"{track}: only one video stream is upscaled")
-        elif track.kind == "data" and not _is_rewritten(track):
+        elif track.kind == "data" and not _is_made_by_muxer(track):
             left.append(f"{track}: a data stream, which ffmpeg cannot copy into .{container}")
-    left += _lost(source)
+    left += _lost_metadata(source)
     return StreamMapping(tuple(audio), tuple(subtitles), tuple(attachments), tuple(covers), tuple(left), tuple(changed))
 
 
@@ -117,12 +117,12 @@ def _subtitle_codec(codec: str, container: str) -> str | None:
     return "mov_text" if text else None
 
 
-def _is_rewritten(track: Track) -> bool:
+def _is_made_by_muxer(track: Track) -> bool:
     """Chapter titles of mp4 (bin_data) and time codes (tmcd), which the muxer makes from chapters and tags."""
     return track.codec in ("bin_data", "none", "unknown", "tmcd", "")
 
 
-def _images_only(source: MediaSource) -> StreamMapping:
+def _image_mapping(source: MediaSource) -> StreamMapping:
     left = [f"{track}: pictures hold nothing else" for track in source.tracks]
     left += ["timestamps: pictures hold none"] if not source.images else []
     left += [f"{source.chapters} chapters: pictures hold none"] if source.chapters else []
@@ -130,10 +130,10 @@ def _images_only(source: MediaSource) -> StreamMapping:
     left += [f"rotation by {rotation}°: pictures are written as they are stored"] if rotation else []
     if source.video.mastering_display or source.video.content_light:
         left.append("HDR10 mastering metadata: pictures hold none")
-    return StreamMapping((), (), (), (), (*left, *_lost(source)), ())
+    return StreamMapping((), (), (), (), (*left, *_lost_metadata(source)), ())
 
 
-def _lost(source: MediaSource) -> list[str]:
+def _lost_metadata(source: MediaSource) -> list[str]:
     return [f"{text}: made for the small picture, and not carried to the large one" for text in source.lost]
 
 
@@ -157,65 +157,82 @@ def mux_command(
 
     window: the frames of a preview, whose sound is cut to fit and whose timestamps begin at 0; None for the whole.
     """
-    mapped: list[str] = ["-map", "0:v:0"]
-    for track in (*keep.audio, *(t for t, _ in keep.subtitles), *keep.attachments):
-        mapped += ["-map", f"1:{track.index}"]
-    after: list[str | bytes] = []
-    if container == "mp4":
-        for number, cover in enumerate(keep.covers, start=1):
-            mapped += ["-map", f"1:{cover.index}"]
-            after += [f"-disposition:v:{number}", "attached_pic"]
-    else:
-        for number, (cover, picture) in enumerate(zip(keep.covers, pictures, strict=True), start=len(keep.attachments)):
-            name = cover.title or f"cover{picture.suffix}"
-            after += ["-attach", ffmpeg.safe_url(picture)]
-            after += [f"-metadata:s:t:{number}", f"filename={name}"]
-            after += [
-                f"-metadata:s:t:{number}",
-                f"mimetype=image/{'jpeg' if picture.suffix == '.jpg' else picture.suffix[1:]}",
-            ]
-    for number, (_, codec) in enumerate(keep.subtitles):
-        after += [f"-c:s:{number}", codec] if codec else []
-    if container == "mov":
-        for kind, tracks in (("a", keep.audio), ("s", [t for t, _ in keep.subtitles])):
-            for number, track in enumerate(tracks):
-                if track.language in _QUICKTIME_LANGUAGES:
-                    after += [f"-metadata:s:{kind}:{number}", f"language={_QUICKTIME_LANGUAGES[track.language]}"]
-    for name, value in source.video.tags.items():
-        after += ["-metadata:s:v:0", f"{name}={value}"]
-    for name in _BRANDS:
-        after += ["-metadata", f"{name}="]
-    if source.video.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
-        shape = source.video.sample_aspect_ratio * Fraction(source.video.width, source.video.height)
-        after += ["-aspect:v:0", f"{shape.numerator}:{shape.denominator}"]
-    if keep.tag is not None and container != "mkv":
-        after += ["-tag:v:0", keep.tag]
     shift = origin(source, window)
-    cut: list[str] = []
-    if source.images:
-        zero = ["-output_ts_offset", _seconds(-shift)] if shift else []
-        end: list[str | bytes] = [*container_options(container, source.timeline.time_base), ffmpeg.safe_url(to)]
-        video_only: list[str | bytes] = ["-copyts", "-i", ffmpeg.safe_url(video), "-map", "0:v:0", "-c", "copy"]
-        return [*ffmpeg.start(executable), *video_only, *after, "-fflags", "+bitexact", *zero, *end]
-    if window is not None:
-        stop = source.timeline.end_of(window.stop - 1)
-        # -copyts keeps the source's clock, so that -to is a time of the source as well.
-        cut = ["-ss", _seconds(shift), "-to", _seconds(stop * source.timeline.time_base), "-seek_timestamp", "1"]
-    return [
-        *ffmpeg.start(executable),
-        "-copyts",
-        *("-i", ffmpeg.safe_url(video)),
-        *cut,
-        *("-protocol_whitelist", ffmpeg.INPUT_PROTOCOLS, "-i", ffmpeg.safe_url(source.path)),
-        *mapped,
-        *("-map_metadata", "1", "-map_chapters", "1" if window is None else "-1", "-c", "copy"),
-        *after,
-        *("-disposition:v:0", "+".join(source.video.disposition) or "0"),
-        *("-max_interleave_delta", "0", "-fflags", "+bitexact"),
+    video_input: list[str | bytes] = [*ffmpeg.command_prefix(executable), "-copyts", "-i", ffmpeg.safe_url(video)]
+    options = [*_stream_options(keep, pictures, container), *_video_options(source, keep, container)]
+    output: list[str | bytes] = [
         *(["-output_ts_offset", _seconds(-shift)] if shift else []),
         *container_options(container, source.timeline.time_base),
         ffmpeg.safe_url(to),
     ]
+    if source.images:
+        return [*video_input, "-map", "0:v:0", "-c", "copy", *options, "-fflags", "+bitexact", *output]
+    return [
+        *video_input,
+        *_cut_options(source, window),
+        *("-protocol_whitelist", ffmpeg.INPUT_PROTOCOLS, "-i", ffmpeg.safe_url(source.path)),
+        *_map_options(keep, container),
+        *("-map_metadata", "1", "-map_chapters", "1" if window is None else "-1", "-c", "copy"),
+        *options,
+        *("-disposition:v:0", "+".join(source.video.disposition) or "0"),
+        *("-max_interleave_delta", "0", "-fflags", "+bitexact"),
+        *output,
+    ]
+
+
+def _map_options(keep: StreamMapping, container: str) -> list[str]:
+    """The joined video is input 0, the source input 1. Matroska's covers are files, see `_cover_options`."""
+    tracks = [*keep.audio, *(track for track, _ in keep.subtitles), *keep.attachments]
+    if container == "mp4":
+        tracks += keep.covers
+    return ["-map", "0:v:0", *(word for track in tracks for word in ("-map", f"1:{track.index}"))]
+
+
+def _cut_options(source: MediaSource, window: range | None) -> list[str]:
+    """Before the source's input: -copyts keeps its clock, so -to is a time of the source as well."""
+    if window is None:
+        return []
+    stop = source.timeline.end_of(window.stop - 1) * source.timeline.time_base
+    return ["-ss", _seconds(origin(source, window)), "-to", _seconds(stop), "-seek_timestamp", "1"]
+
+
+def _stream_options(keep: StreamMapping, pictures: Sequence[Path], container: str) -> list[str | bytes]:
+    """What the streams beside the video need: cover pictures, the codecs of subtitles, QuickTime's language codes."""
+    options = _cover_options(keep, pictures, container)
+    for number, (_, codec) in enumerate(keep.subtitles):
+        options += [f"-c:s:{number}", codec] if codec else []
+    if container == "mov":
+        for kind, tracks in (("a", keep.audio), ("s", [track for track, _ in keep.subtitles])):
+            for number, track in enumerate(tracks):
+                if track.language in _QUICKTIME_LANGUAGES:
+                    options += [f"-metadata:s:{kind}:{number}", f"language={_QUICKTIME_LANGUAGES[track.language]}"]
+    return options
+
+
+def _cover_options(keep: StreamMapping, pictures: Sequence[Path], container: str) -> list[str | bytes]:
+    options: list[str | bytes] = []
+    if container == "mp4":
+        for number in range(1, len(keep.covers) + 1):
+            options += [f"-disposition:v:{number}", "attached_pic"]
+        return options
+    for number, (cover, picture) in enumerate(zip(keep.covers, pictures, strict=True), start=len(keep.attachments)):
+        kind = "jpeg" if picture.suffix == ".jpg" else picture.suffix[1:]
+        options += ["-attach", ffmpeg.safe_url(picture)]
+        options += [f"-metadata:s:t:{number}", f"filename={cover.title or f'cover{picture.suffix}'}"]
+        options += [f"-metadata:s:t:{number}", f"mimetype=image/{kind}"]
+    return options
+
+
+def _video_options(source: MediaSource, keep: StreamMapping, container: str) -> list[str]:
+    """Tags, pixel aspect ratio and the four-character code of the video."""
+    options = [word for name, value in source.video.tags.items() for word in ("-metadata:s:v:0", f"{name}={value}")]
+    options += [word for name in _BRANDS for word in ("-metadata", f"{name}=")]
+    if source.video.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
+        shape = source.video.sample_aspect_ratio * Fraction(source.video.width, source.video.height)
+        options += ["-aspect:v:0", f"{shape.numerator}:{shape.denominator}"]
+    if keep.tag is not None and container != "mkv":
+        options += ["-tag:v:0", keep.tag]
+    return options
 
 
 def moves_to_zero(source: MediaSource) -> bool:
@@ -252,7 +269,7 @@ def extract_covers(source: MediaSource, covers: Sequence[Track], folder: Path) -
     return files
 
 
-def check(
+def check_output(
     path: Path, source: MediaSource, keep: StreamMapping, container: str, window: range, width: int, height: int
 ) -> list[str]:
     """Reads the finished file back: frames, every timestamp, size, streams. Returns what is off but bearable.
@@ -276,34 +293,47 @@ def _differences(
     height: int,
 ) -> list[str]:
     stream = output.streams.video[0]
-    if (stream.codec_context.width, stream.codec_context.height) != (width, height):
-        raise MuxError(
-            f"output: expected {width}x{height}, got {stream.codec_context.width}x{stream.codec_context.height}"
-        )
-    wanted_streams = {"audio": len(keep.audio), "subtitles": len(keep.subtitles)}
-    got_streams = {"audio": len(output.streams.audio), "subtitles": len(output.streams.subtitles)}
-    if wanted_streams != got_streams:
-        raise MuxError(f"output: expected {wanted_streams} streams, got {got_streams}")
+    got = stream.codec_context
+    if (got.width, got.height) != (width, height):
+        raise MuxError(f"output: expected {width}x{height}, got {got.width}x{got.height}")
+    _check_streams(output, keep)
     whole = len(window) == source.num_frames
     warnings = []
     if whole and len(output.chapters()) != source.chapters:
         warnings.append(f"output: expected {source.chapters} chapters, got {len(output.chapters())}")
-    aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
-    wanted_aspect = source.video.sample_aspect_ratio or Fraction(1)
-    if abs(aspect / wanted_aspect - 1) > _ASPECT_TOLERANCE:
-        warnings.append(f"output: expected pixels of the shape {wanted_aspect}, got {aspect}")
+    aspect, expected = (exact(stream.sample_aspect_ratio) or Fraction(1)), source.video.sample_aspect_ratio or 1
+    if abs(aspect / expected - 1) > _ASPECT_TOLERANCE:
+        warnings.append(f"output: expected a pixel aspect ratio of {expected}, got {aspect}")
+    warnings += _language_warnings(output, keep, container)
+    _check_timestamps(output, source, container, window)
+    return warnings
+
+
+def _check_streams(output: InputContainer, keep: StreamMapping) -> None:
+    expected = {"audio": len(keep.audio), "subtitles": len(keep.subtitles)}
+    got = {"audio": len(output.streams.audio), "subtitles": len(output.streams.subtitles)}
+    if expected != got:
+        raise MuxError(f"output: expected {expected} streams, got {got}")
+
+
+def _language_warnings(output: InputContainer, keep: StreamMapping, container: str) -> list[str]:
+    warnings = []
     tracks = [*keep.audio, *(track for track, _ in keep.subtitles)]
     for track, copy in zip(tracks, [*output.streams.audio, *output.streams.subtitles], strict=True):
         language = copy.metadata.get("language", "und")
         if track.language not in ("", "und", language) and _QUICKTIME_LANGUAGES.get(track.language) != language:
             warnings.append(f"{track}: .{container} has no code for its language")
+    return warnings
+
+
+def _check_timestamps(output: InputContainer, source: MediaSource, container: str, window: range) -> None:
+    stream = output.streams.video[0]
     time_base = exact(stream.time_base)
     pts = sorted(p.pts * time_base for p in output.demux(stream) if p.size and p.pts is not None)
     if len(pts) != len(window):
         raise MuxError(f"output: expected {len(window)} frames, got {len(pts)}")
-    shift = origin(source, None if whole else window)
+    shift = origin(source, None if len(window) == source.num_frames else window)
     expected = (source.timeline.pts[n] * source.timeline.time_base - shift for n in window)
     off = max(abs(a - b) for a, b in zip(pts, expected, strict=True))
     if off > TOLERANCE_S[container]:
         raise MuxError(f"output: expected the source's timestamps, got some that are off by {float(off) * 1e6:.0f} µs")
-    return warnings

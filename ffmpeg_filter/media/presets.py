@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError, run, start
+from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError, command_prefix, run
 from ffmpeg_filter.media.pixels import has_pixel_format, pixel_format_of
 from vs_iconvsr.colorspace import Format
 
@@ -172,7 +172,7 @@ def _check_opens(name: str, preset: Preset, executable: Executable) -> None:
     """Two frames on trial: ffmpeg lists hardware encoders that this machine has no hardware or driver for."""
     picture = ["-f", "lavfi", "-i", "color=gray:s=256x256:r=25", "-frames:v", "2", "-pix_fmt", "yuv420p"]
     try:
-        run([*start(executable), *picture, "-c:v", preset.codec, "-f", "null", "-"], timeout_s=TRIAL_S)
+        run([*command_prefix(executable), *picture, "-c:v", preset.codec, "-f", "null", "-"], timeout_s=TRIAL_S)
     except FfmpegError as error:
         raise ValueError(f"encoder: {name} does not work on this machine ({error}); use x264, x265 or svtav1") from None
 
@@ -262,7 +262,7 @@ _REFUSED = {
 }
 
 
-def checked_extra(options: Sequence[str]) -> list[str]:
+def extra_arguments(options: Sequence[str]) -> list[str]:
     """The user's own ffmpeg options for the video encoder. Raises ValueError for those that would break the job."""
     expects_value = False
     for token in options:

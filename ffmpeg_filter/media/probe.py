@@ -53,7 +53,7 @@ def _inspect(path: Path, container: InputContainer, packets: Sequence[PacketTime
         layout = layout_of(frames[0].format.name)
     except ValueError as error:
         raise SourceError(f"input: {path}: {error}") from error
-    _refuse_changes(path, frames)
+    _check_constant_size(path, frames)
     timeline, notes = build_timeline(packets, container, stream, frames[0])
     return MediaSource(
         path=path,
@@ -116,7 +116,7 @@ def _sample_frames(
     return frames
 
 
-def _refuse_changes(path: Path, frames: Sequence[av.VideoFrame]) -> None:
+def _check_constant_size(path: Path, frames: Sequence[av.VideoFrame]) -> None:
     """Found now where a sample shows it; else it ends the work at that frame."""
     first = frames[0]
     for frame in frames:

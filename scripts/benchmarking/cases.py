@@ -42,7 +42,7 @@ ON_GPU = [
 ]
 
 
-def network_named(model: str) -> VideoNetwork:
+def load_network(model: str) -> VideoNetwork:
     """The bundled model "light", or, as in "IconVSR-64x30", a network of that width and depth with made-up weights."""
     if model == "light":
         try:

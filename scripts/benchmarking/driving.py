@@ -73,11 +73,11 @@ def run_pipeline(network: VideoNetwork, settings: Settings, path: Path) -> None:
             target=YUV420P10,
             sharers=sharers,
         )
-        reader = FrameReader(lambda first: decode.pictures(source, first, decode.Damage()))
+        reader = FrameReader(lambda first: decode.decode_frames(source, first, decode.Damage()))
         return Pipeline(session, reader, PartWriter(NullParts(), source.timeline.pts))
 
     parts = [Part(0, range(source.num_frames))]
-    PipelinePool(parts, open_pipeline, encoders=1, stop=Event(), delivered=lambda _: None).run()
+    PipelinePool(parts, open_pipeline, encoders=1, stop=Event(), on_frame=lambda _: None).run()
 
 
 class NullParts:

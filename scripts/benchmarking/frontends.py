@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from benchmarking.cases import Case, make_clip, network_named
+from benchmarking.cases import Case, load_network, make_clip
 from benchmarking.driving import run_pipeline, run_session
 from benchmarking.speed import run_segments
 from benchmarking.timing import Elapsed, measure
@@ -30,7 +30,7 @@ def frontends(case: Case, settings: Settings, *, programs: bool, turns: int) -> 
     case.frames: whole segments. programs: include what needs VapourSynth, PyAV and ffmpeg. Start-up time is removed by
     subtracting the time of a clip of half the length; because that is noisy, the median over the turns is taken.
     """
-    network = network_named("light")
+    network = load_network("light")
     plan = plan_for(settings, network, case.width, case.height)
     torch.set_num_threads(plan.threads)
     device = torch.device(plan.devices[0])
@@ -66,7 +66,7 @@ def own_time(case: Case, settings: Settings, *, programs: bool, turns: int) -> d
     For the CPU, where a step has done its work when it returns. Unlike `frontends` this works on machines whose speed
     changes from run to run, but it misses steps that are slowed down by a busy frontend: processor time shows those.
     """
-    network = network_named("light")
+    network = load_network("light")
     clip = make_clip(sequence(case.frames, case.height, case.width)[0])
     steps_s = 0.0
     step = Propagation.step

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarking.cases import Case, network_named
-from benchmarking.timing import forget_peak, interleaved, peak_memory
+from benchmarking.cases import Case, load_network
+from benchmarking.timing import forget_peak, peak_memory, time_interleaved
 from tests.vs_iconvsr.networks.deterministic import sequence
 from vs_iconvsr.engine import MemoryStrategy, Shape, Upscaler
 from vs_iconvsr.networks import edvr
@@ -41,9 +41,9 @@ class Row:
 
 def speed_rows(case: Case, device: torch.device, turns: int) -> list[Row]:
     """The plain path of one case and those of the engine."""
-    network = network_named(case.model)
+    network = load_network(case.model)
     lr = sequence(case.frames, case.height, case.width).to(device)
-    plain = network_named(case.model).to(device)
+    plain = load_network(case.model).to(device)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         plain(lr[:, : min(case.frames, 5)])
     flop = counter.get_total_flops() / min(case.frames, 5)
@@ -53,7 +53,7 @@ def speed_rows(case: Case, device: torch.device, turns: int) -> list[Row]:
         paths[name] = lambda upscaler=upscaler: run_engine(upscaler, lr[0])
     side = 1024 if device.type == "cpu" else 8192
     a, b = (torch.randn(side, side, device=device, dtype=_peak_type(device)) for _ in range(2))
-    spent = interleaved({"peak": lambda: a @ b, **paths}, device, turns)
+    spent = time_interleaved({"peak": lambda: a @ b, **paths}, device, turns)
     peak = 2 * side**3 / spent.pop("peak").clock
 
     reference = run_plain(plain, lr).cpu()
@@ -89,7 +89,7 @@ def psnr(hr: Tensor, reference: Tensor) -> float:
 
 def growth(model: str, device: torch.device, sizes: Sequence[int], lengths: Sequence[int], turns: int) -> dict:
     """Time over frames and over pixels; exponent 1 is linear. On the CPU it is the processor time of all threads."""
-    network = network_named(model)
+    network = load_network(model)
     found: dict = {"model": model}
     for over, cases in (
         ("frames", [Case(model, sizes[0], sizes[0], t) for t in lengths]),
@@ -100,7 +100,7 @@ def growth(model: str, device: torch.device, sizes: Sequence[int], lengths: Sequ
             upscaler = next(iter(upscalers(network, case, device).values()))
             lr = sequence(case.frames, case.height, case.width)[0].to(device)
             paths[str(case)] = lambda upscaler=upscaler, lr=lr: run_engine(upscaler, lr)
-        spent = interleaved(paths, device, turns)
+        spent = time_interleaved(paths, device, turns)
         amounts = [case.frames if over == "frames" else case.width * case.height for case in cases]
         times = [spent[str(case)].cpu if device.type == "cpu" else spent[str(case)].clock for case in cases]
         found[over] = {"amount": amounts, "seconds": times, "exponent": exponent(amounts, times)}

@@ -19,7 +19,7 @@ class Elapsed:
     cpu: float = math.inf
 
 
-def interleaved(paths: Mapping[str, Callable[[], Tensor]], device: torch.device, turns: int) -> dict[str, Elapsed]:
+def time_interleaved(paths: Mapping[str, Callable[[], Tensor]], device: torch.device, turns: int) -> dict[str, Elapsed]:
     """The best time of each path over all turns, taken in turns; on a GPU after a warm-up turn."""
     best = {name: Elapsed() for name in paths}
     for turn in range(turns + (device.type == "cuda")):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarking.cases import network_named
+from benchmarking.cases import load_network
 from benchmarking.speed import psnr
 from torch import Tensor
 
@@ -137,7 +137,7 @@ def check_second_process(machine: Machine, precision: str) -> Finding:
 def check_light(machine: Machine, precision: str) -> Finding:
     """The bundled network beside itself on the CPU in float32."""
     lr = sequence(3, 32, 48)[0] if machine.quick else sequence(8, 180, 320)[0]
-    network = network_named("light")
+    network = load_network("light")
     expected = engine_frames(Machine(torch.device("cpu"), machine.quick), network, lr)
     hr = engine_frames(machine, network, lr, precision=precision)
     return at_least(decibels(hr, expected), LEAST_PSNR_DB[precision], "PSNR to the CPU's float32")
@@ -146,7 +146,7 @@ def check_light(machine: Machine, precision: str) -> Finding:
 def check_tiles(machine: Machine, precision: str) -> Finding:
     """At the default halo a joint differs from the whole frame by less than a code value of 8 bits."""
     lr = sequence(4, 72, 160)[0]
-    network = network_named("light")
+    network = load_network("light")
     whole = engine_frames(machine, network, lr, precision=precision)
     tiled = engine_frames(machine, network, lr, precision=precision, tile=(80, 0), halo=DEFAULT_HALO_PX)
     return within(largest_difference(tiled, whole), 1 / 255, "largest difference")

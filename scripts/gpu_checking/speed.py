@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
-from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, network_named
+from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, load_network
 from benchmarking.speed import speed_rows
 from benchmarking.timing import forget_peak, interleaved
 from levers import Lever, on_a_gpu, on_the_cpu
@@ -53,7 +53,7 @@ def check_step_memory(machine: Machine, case: Case) -> Finding:
     """The peak of any step above what the segment holds; the workspace of libraries is in it."""
     if not machine.is_gpu:
         return Finding(None, "the peak of a step is measured on a GPU only")
-    network = network_named(case.model)
+    network = load_network(case.model)
     plan = plan_for(Settings(device=str(machine.device)), network, case.width, case.height)
     upscaler = Upscaler(network, machine.device, plan.shape(case.width, case.height))
     lr = sequence(6, case.height, case.width)[0].to(machine.device)
@@ -82,7 +82,7 @@ def measure_speed(machine: Machine, case: Case) -> Finding:
 
 def kernel_table(machine: Machine, case: Case) -> Finding:
     """The operations that take most of the device's time, for one segment of six frames, the second time."""
-    network = network_named(case.model)
+    network = load_network(case.model)
     lr = sequence(2 if machine.quick else 6, case.height, case.width)[0]
     precision = machine.precisions[min(1, len(machine.precisions) - 1)]
     engine_frames(machine, network, lr, precision=precision)

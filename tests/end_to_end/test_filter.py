@@ -13,7 +13,7 @@ from tests.end_to_end.noisy_clip import ARGUMENTS, HEIGHT, NUM_FRAMES, WIDTH, co
 pytestmark = [pytest.mark.needs_vapoursynth, pytest.mark.usefixtures("two_threads")]
 
 
-def test_the_plugin_is_there_by_name_and_creating_a_core_does_not_import_torch() -> None:
+def test_the_namespace_exists_and_creating_a_core_does_not_import_torch() -> None:
     program = "import sys, vapoursynth as vs; vs.core.iconvsr.Upscale; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

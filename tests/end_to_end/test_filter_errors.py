@@ -1,6 +1,7 @@
 """What core.iconvsr refuses, how it fails, and that nothing is left running."""
 
 import gc
+import os
 import threading
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +19,13 @@ from tests.end_to_end.noisy_clip import (
     digest,
     make_source,
 )
+from vs_iconvsr import weights
+from vs_iconvsr.networks.light import LightVSR
 
 pytestmark = [pytest.mark.needs_vapoursynth, pytest.mark.usefixtures("two_threads")]
+
+
+UNUSABLE_MEMORY = (0.01, 0.0, -1.0, float("nan"), float("inf"), 1e300)
 
 
 def variable_format() -> vs.VideoNode:
@@ -39,17 +45,55 @@ def variable_format() -> vs.VideoNode:
         ({"dither": "noise"}, r"^Upscale: dither: expected .* got noise"),
         ({"matrix": "2020cl"}, r"^Upscale: matrix: expected .* got .*2020cl"),
         ({"matrix": "nonsense"}, r"^Upscale: matrix: expected .* got nonsense"),
-        ({"memory": 0.01}, r"^Upscale: memory: expected at least 0.25 GiB"),
+        ({"matrix": "²"}, r"^Upscale: matrix: expected .* got ²"),
+        *(({"memory": value}, r"^Upscale: memory: expected at least 0.25 GiB .*got") for value in UNUSABLE_MEMORY),
         ({"sc_threshold": 0.0}, r"^Upscale: sc_threshold: expected .* got 0"),
+        ({"precision": "float16", "device": "cpu"}, r"^Upscale: precision: expected float32 on the CPU"),
         ({"format": 12345}, r"^Upscale: .*format"),
+        ({"format": vs.GRAY32}, r"^Upscale: format: expected 8 to 16 bit integers, .* got 32 bit integer"),
         ({"halo": -3, "tile": [64, 64]}, r"^Upscale: halo: expected .* got -3"),
     ],
 )
 def test_a_bad_argument_is_refused_when_the_filter_is_made(
     tiny_model: Path, arguments: dict[str, object], message: str
 ) -> None:
+    arguments = {"model": str(tiny_model)} | arguments
     with pytest.raises(vs.Error, match=message):
-        core.iconvsr.Upscale(make_source(), **({"model": str(tiny_model)} | arguments))
+        core.iconvsr.Upscale(make_source(), **arguments)
+    with pytest.raises(vs.Error, match=message.replace("Upscale", "Plan")):
+        core.iconvsr.Plan(make_source(), **arguments)
+
+
+@pytest.mark.parametrize(("target", "multiples"), [(vs.YUV420P8, "2x2"), (vs.YUV422P10, "2x1"), (vs.YUV410P8, "4x4")])
+def test_a_format_whose_chroma_does_not_fit_is_refused_and_nothing_is_left_behind(
+    tmp_path: Path, target: int, multiples: str
+) -> None:
+    model = tmp_path / "x1.safetensors"
+    weights.save(LightVSR(mid_channels=4, num_blocks=1, flow_channels=4, scale=1), model, provenance={})
+    odd = core.std.BlankClip(format=vs.GRAY8, width=33, height=25, length=2)
+    gc.collect()
+    before = engine_threads()
+    for function in (core.iconvsr.Upscale, core.iconvsr.Plan):
+        with pytest.raises(vs.Error, match=rf"format: expected one for frames of 33x25, got .* {multiples}; pass"):
+            function(odd, model=str(model), format=target)
+    assert engine_threads() == before
+    assert core.iconvsr.Upscale(odd, model=str(model), format=vs.YUV444P8).get_frame(1).width == 33
+
+
+def test_a_frame_that_cannot_be_upscaled_is_named_with_its_number(tiny_model: Path) -> None:
+    source = make_source()
+    odd_one = source[12].std.SetFrameProps(_Matrix=14)
+    clip = core.iconvsr.Upscale(source[:12] + odd_one + source[13:], model=str(tiny_model), **ARGUMENTS)
+    with pytest.raises(vs.Error, match=r"^Upscale: source frame 12: matrix: expected"):
+        clip.get_frame(8)
+
+
+def test_a_model_whose_name_is_not_unicode_is_named_and_loads(tiny_model: Path, tmp_path: Path) -> None:
+    path = bytes(tmp_path / "caf") + b"\xe9.safetensors"
+    with pytest.raises(vs.Error, match=r"^Upscale: .*caf.udce9.safetensors: expected a weight file, found nothing"):
+        core.iconvsr.Upscale(make_source(), model=path)
+    Path(os.fsdecode(path)).write_bytes(tiny_model.read_bytes())
+    assert core.iconvsr.Upscale(make_source(), model=path).get_frame(0).width == 4 * WIDTH
 
 
 def test_a_clip_of_variable_format_is_refused_with_the_remedy(tiny_model: Path) -> None:
@@ -59,7 +103,7 @@ def test_a_clip_of_variable_format_is_refused_with_the_remedy(tiny_model: Path) 
 
 def test_interlaced_frames_are_refused_with_the_remedy(tiny_model: Path) -> None:
     clip = core.iconvsr.Upscale(make_source(_FieldBased=2), model=str(tiny_model), **ARGUMENTS)
-    with pytest.raises(vs.Error, match=r"^Upscale: _FieldBased: expected .*deinterlace"):
+    with pytest.raises(vs.Error, match=r"^Upscale: source frame 0: _FieldBased: expected .*deinterlace"):
         clip.get_frame(0)
 
 
@@ -67,7 +111,7 @@ def test_alpha_is_refused_with_the_remedy(tiny_model: Path) -> None:
     alpha = core.std.BlankClip(format=vs.GRAY8, width=WIDTH, height=HEIGHT, length=NUM_FRAMES)
     source = core.std.ClipToProp(make_source(), alpha, prop="_Alpha")
     clip = core.iconvsr.Upscale(source, model=str(tiny_model), **ARGUMENTS)
-    with pytest.raises(vs.Error, match=r"^Upscale: _Alpha: expected"):
+    with pytest.raises(vs.Error, match=r"^Upscale: source frame 0: _Alpha: expected"):
         clip.get_frame(0)
 
 
@@ -110,7 +154,7 @@ def test_starting_and_stopping_leaves_no_thread_behind(tiny_model: Path) -> None
 
 def test_models_and_version_are_listed() -> None:
     version_info = core.iconvsr.Version()
-    assert version_info["version"] == version("vs-iconvsr")
+    assert version_info["version"] == version("vapoursynth-iconvsr")
     assert "cpu" in np.atleast_1d(version_info["devices"])
     models = core.iconvsr.Models()
     assert {"iconvsr_reds4", "basicvsr_vimeo90k_bd"} <= set(np.atleast_1d(models["name"]))

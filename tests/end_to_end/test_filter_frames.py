@@ -1,6 +1,7 @@
 """What core.iconvsr delivers: properties, colors, formats, sizes, what it logs."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,3 +150,36 @@ def test_another_format_and_matrix_are_delivered_on_request(plain_model: Path) -
     assert (frame.props["_Matrix"], frame.props["_Range"]) == (9, 0)
     for plane in range(3):
         assert abs(int(np.asarray(frame[plane])[8, 8]) - int(np.asarray(expected[plane])[2, 2])) <= 1
+
+
+@pytest.mark.parametrize("target", [vs.YUV420P8, vs.YUV444P16, vs.YUV422PS, vs.RGB24, vs.RGBS])
+@pytest.mark.parametrize("source", [vs.GRAY8, vs.GRAY16, vs.GRAYS])
+def test_a_gray_clip_stays_without_color_in_any_format(tiny_model: Path, source: int, target: int) -> None:
+    gray = make_source(num_frames=2).std.ShufflePlanes(0, vs.GRAY).resize.Point(format=source)
+    frame = core.iconvsr.Upscale(gray, model=str(tiny_model), format=target).get_frame(1)
+    planes = [np.asarray(frame[plane]) for plane in range(3)]
+    neutral = 0 if frame.format.sample_type == vs.FLOAT else 1 << (frame.format.bits_per_sample - 1)
+    expected = planes[0] if frame.format.color_family == vs.RGB else neutral
+    assert np.ptp(planes[0]) > 0
+    assert all((plane == expected).all() for plane in planes[1:])
+
+
+@pytest.mark.parametrize("mark", [1, 2, 255, -1])
+@pytest.mark.parametrize("name", ["_SceneChangePrev", "_SceneChangeNext"])
+def test_any_value_but_0_marks_a_cut_as_for_vapoursynths_own_filters(tiny_model: Path, name: str, mark: int) -> None:
+    source = make_source(num_frames=6).std.SetFrameProps(**{name: 0})
+    marked = 4 if name == "_SceneChangePrev" else 3
+    source = source[:marked] + source[marked].std.SetFrameProps(**{name: mark}) + source[marked + 1 :]
+    clip = core.iconvsr.Upscale(source, model=str(tiny_model), segment=0, context=0)
+    assert [frame.props["IconVSRSegmentStart"] for frame in clip.frames(close=True)] == [0, 0, 0, 0, 4, 4]
+
+
+def test_the_last_frames_of_an_endless_clip_come_without_a_byte_for_each_of_the_others(tiny_model: Path) -> None:
+    def resident_mib() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    endless = make_source(num_frames=1).std.Loop()
+    for clip in (core.iconvsr.SceneDetect(endless), core.iconvsr.Upscale(endless, model=str(tiny_model), segment=4)):
+        before = resident_mib()
+        clip.get_frame(endless.num_frames - 1)
+        assert resident_mib() - before < 200

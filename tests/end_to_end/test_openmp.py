@@ -43,5 +43,5 @@ def test_idle_threads_sleep_at_once(frontend: list[str | Path]) -> None:
 
 
 @pytest.mark.needs_vapoursynth
-def test_the_users_own_setting_counts(frontend: list[str | Path]) -> None:
+def test_the_users_setting_takes_precedence(frontend: list[str | Path]) -> None:
     assert spin_count(frontend, {"OMP_WAIT_POLICY": "active"}) > 0

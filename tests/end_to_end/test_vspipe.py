@@ -38,7 +38,7 @@ def vspipe(*arguments: str | Path) -> bytes:
 FRAME_BYTES = 4 * WIDTH * 4 * HEIGHT * 3 // 2
 
 
-def test_vspipe_writes_the_same_bytes_by_any_requests_and_range(script: Path) -> None:
+def test_vspipe_writes_the_same_bytes_for_any_range_and_number_of_requests(script: Path) -> None:
     whole = vspipe(script)
     assert len(whole) == NUM_FRAMES * FRAME_BYTES
     assert vspipe("-r", "1", script) == whole
@@ -46,7 +46,7 @@ def test_vspipe_writes_the_same_bytes_by_any_requests_and_range(script: Path) ->
     assert vspipe("-s", "13", "-e", "19", script) == whole[13 * FRAME_BYTES : 20 * FRAME_BYTES]
 
 
-def test_nothing_but_frames_comes_out_of_vspipe(script: Path) -> None:
+def test_vspipe_writes_nothing_but_frames(script: Path) -> None:
     stream = vspipe("-c", "y4m", "-e", "2", script)
     header, rest = stream.split(b"\n", 1)
     assert header.startswith(b"YUV4MPEG2 ")

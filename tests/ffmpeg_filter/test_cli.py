@@ -46,7 +46,9 @@ def command(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..
 Command = Callable[..., tuple[int, str, str]]
 
 
-def test_a_job_tells_what_was_kept_and_nothing_on_standard_output(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_a_job_reports_what_was_kept_and_prints_nothing_on_standard_output(
+    clip: Make, command: Command, tmp_path: Path
+) -> None:
     code, out, err = command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv")
     assert (code, out) == (0, "")
     assert re.search(r"12/12 frames \(100\.0 %\), \d+\.\d\d fps", err)
@@ -54,7 +56,7 @@ def test_a_job_tells_what_was_kept_and_nothing_on_standard_output(clip: Make, co
     assert "kept: 12 frames with their timestamps" in err
 
 
-def test_json_lines_tell_of_every_stage(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_json_lines_report_every_stage(clip: Make, command: Command, tmp_path: Path) -> None:
     code, out, _ = command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv", "--progress", "json")
     events = [json.loads(line) for line in out.splitlines()]
     assert code == 0
@@ -65,7 +67,7 @@ def test_json_lines_tell_of_every_stage(clip: Make, command: Command, tmp_path: 
     assert summary["frames"] == 12
 
 
-def test_the_container_may_be_named(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_the_container_can_be_chosen(clip: Make, command: Command, tmp_path: Path) -> None:
     code, _, _ = command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.film", "--container", "mp4")
     assert code == 0
     assert probe(tmp_path / "out.film").container.startswith("mov,mp4")
@@ -80,7 +82,7 @@ def test_the_log_file_holds_the_exact_commands(clip: Make, command: Command, tmp
     assert "kept: 12 frames" in log.read_text()
     assert "libx264" not in err
     command(tmp_path / "in.mkv", tmp_path / "out.mkv", "--log-file", log)
-    assert "ended by: output: it exists already" in log.read_text()
+    assert "ended by: output: expected a new file, got one that exists" in log.read_text()
 
 
 def test_options_after_two_dashes_go_to_the_encoder(clip: Make, command: Command, tmp_path: Path) -> None:
@@ -103,29 +105,29 @@ def failed(result: tuple[int, str, str], message: str) -> None:
     assert last.startswith("iconvsr: ")
 
 
-def test_no_such_file(command: Command, tmp_path: Path) -> None:
+def test_a_missing_input_is_refused(command: Command, tmp_path: Path) -> None:
     failed(
         command(tmp_path / "no.mkv", tmp_path / "out.mkv"), r"input: expected a video file, got no such file: .*no\.mkv"
     )
 
 
-def test_a_folder_without_pictures(command: Command, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(command: Command, tmp_path: Path) -> None:
     failed(command(tmp_path, tmp_path / "out.mkv"), r"input: expected numbered pictures \(\.png, .*got none")
 
 
-def test_standard_input_has_a_command_of_its_own(command: Command, tmp_path: Path) -> None:
+def test_standard_input_is_refused_with_the_command_for_it(command: Command, tmp_path: Path) -> None:
     failed(command("-", tmp_path / "out.mkv"), r"input: expected a file, got standard input; .*iconvsr pipe")
 
 
 @pytest.mark.parametrize("name", ["rtsp://camera/stream", "http://host/a.mp4", "srt://host:9000"])
-def test_an_address_is_no_file(command: Command, tmp_path: Path, name: str) -> None:
+def test_an_address_instead_of_a_file_is_refused(command: Command, tmp_path: Path, name: str) -> None:
     failed(
         command(name, tmp_path / "out.mkv"), r"input: expected a file, got an address: .*; save it first: ffmpeg -i URL"
     )
 
 
 @pytest.mark.timeout(60)
-def test_a_pipe_or_a_device_is_no_file(command: Command, tmp_path: Path) -> None:
+def test_a_pipe_or_a_device_instead_of_a_file_is_refused(command: Command, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "in.mkv")
     failed(command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"got a pipe or a device: .*; save it first, or .*pipe")
     failed(command("/dev/zero", tmp_path / "out.mkv"), r"got a pipe or a device: /dev/zero")
@@ -135,8 +137,8 @@ def test_a_pipe_or_a_device_is_no_file(command: Command, tmp_path: Path) -> None
     ("options", "message"),
     [
         (("--part-frames", "0"), r"part-frames: expected at least 1, got 0"),
-        (("--memory", "0"), r"memory: expected at least 0.25 GiB, got 0"),
-        (("--memory", "nan"), r"memory: expected at least 0.25 GiB, got nan"),
+        (("--memory", "0"), r"memory: expected at least 0.25 GiB and at most 1048576 GiB, got 0"),
+        (("--memory", "nan"), r"memory: expected at least 0.25 GiB and at most 1048576 GiB, got nan"),
         (("--crf", "nan"), r"crf: expected a number, got nan"),
         (("--rate", "24"), r"rate, peak: expected for numbered images only, got a video file"),
         (("--peak", "4"), r"rate, peak: expected for numbered images only, got a video file"),
@@ -146,32 +148,32 @@ def test_a_pipe_or_a_device_is_no_file(command: Command, tmp_path: Path) -> None
         (("--", "-tune", "nonsense"), r"encoder: cannot be used so: ffmpeg failed .*nonsense"),
     ],
 )
-def test_a_setting_that_cannot_be_ends_it_before_the_work(
+def test_an_impossible_setting_ends_the_job_before_the_work(
     clip: Make, command: Command, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     failed(command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv", *options), message)
     assert not (tmp_path / "out.mkv.iconvsr").exists()
 
 
-def test_zero_bytes(command: Command, tmp_path: Path) -> None:
+def test_an_empty_input_is_refused(command: Command, tmp_path: Path) -> None:
     (tmp_path / "in.mkv").touch()
     failed(command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"input: expected a video file, got one of zero bytes")
 
 
-def test_no_video_at_all(command: Command, tmp_path: Path) -> None:
+def test_a_file_without_video_is_refused(command: Command, tmp_path: Path) -> None:
     (tmp_path / "in.mkv").write_text("dear diary\n" * 100)
     failed(
         command(tmp_path / "in.mkv", tmp_path / "out.mkv"), r"input: .*cannot be read as such: .*in\.mkv \(Invalid data"
     )
 
 
-def test_an_mp4_that_was_never_finished(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_an_unfinished_mp4_is_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     whole = clip("whole.mp4", "-c:v", "libx264").read_bytes()
     (tmp_path / "in.mp4").write_bytes(whole[: len(whole) // 2])
     failed(command(tmp_path / "in.mp4", tmp_path / "out.mkv"), r"input: .*cannot be read as such")
 
 
-def test_sound_alone(ffmpeg: Make, command: Command, tmp_path: Path) -> None:
+def test_a_file_with_audio_only_is_refused(ffmpeg: Make, command: Command, tmp_path: Path) -> None:
     source = ffmpeg("in.mp4", "-f", "lavfi", "-i", "sine=d=0.3", "-c:a", "aac")
     failed(
         command(source, tmp_path / "out.mkv"), r"input: expected a file with a video stream, got one with only audio"
@@ -186,43 +188,46 @@ def test_sound_with_a_cover_is_no_video(ffmpeg: Make, command: Command, tmp_path
     )
 
 
-def test_an_unknown_model(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_an_unknown_model_is_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     failed(command(source, tmp_path / "out.mkv", "--model", "nonesuch"), r"nonesuch")
     assert not (tmp_path / "out.mkv.iconvsr").exists()
 
 
-def test_interlaced_video(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_an_interlaced_input_is_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-vf", "setfield=tff", "-c:v", "libx264", "-flags", "+ildct+ilme", size="64x64")
     failed(command(source, tmp_path / "out.mkv"), r"expected progressive video, got interlaced: .*--deinterlace")
 
 
-def test_output_equal_to_input(clip: Make, command: Command) -> None:
+def test_an_output_equal_to_the_input_is_refused(clip: Make, command: Command) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     failed(command(source, source, "--overwrite"), r"output: expected another file than the input, got the same")
 
 
-def test_output_that_is_a_link_to_the_input(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_an_output_that_links_to_the_input_is_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     (tmp_path / "link.mkv").symlink_to(source)
     failed(command(source, tmp_path / "link.mkv", "--overwrite"), r"output: expected another file than the input")
 
 
-def test_output_exists(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_an_existing_output_is_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     (tmp_path / "out.mkv").write_text("precious")
-    failed(command(source, tmp_path / "out.mkv"), r"output: it exists already: .*out\.mkv; pass --overwrite")
+    failed(
+        command(source, tmp_path / "out.mkv"),
+        r"output: expected a new file, got one that exists: .*out\.mkv; pass --overwrite",
+    )
     assert (tmp_path / "out.mkv").read_text() == "precious"
     assert command(source, tmp_path / "out.mkv", "--overwrite")[0] == 0
     assert probe(tmp_path / "out.mkv").num_frames == 12
 
 
-def test_output_folder_that_is_not_there(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_a_missing_output_folder_is_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     failed(command(source, tmp_path / "no" / "out.mkv"), r"output: expected an existing folder, got .*/no; .*mkdir -p")
 
 
-def test_output_folder_without_permission(
+def test_an_output_folder_without_permission_is_refused(
     clip: Make, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
@@ -236,7 +241,7 @@ def test_output_folder_without_permission(
     )
 
 
-def test_output_without_a_known_ending(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_an_output_with_an_unknown_suffix_is_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     failed(
         command(source, tmp_path / "out.gif"),
@@ -244,14 +249,14 @@ def test_output_without_a_known_ending(clip: Make, command: Command, tmp_path: P
     )
 
 
-def test_an_unknown_encoder(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_an_unknown_encoder_is_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     failed(
         command(source, tmp_path / "out.mkv", "--encoder", "h269"), r"encoder: expected auto or one of x264, .*'h269'"
     )
 
 
-def test_an_ffmpeg_that_is_not_there(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_a_missing_ffmpeg_is_reported(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     failed(
         command(source, tmp_path / "out.mkv", "--ffmpeg", "/no/ffmpeg"),
@@ -259,17 +264,17 @@ def test_an_ffmpeg_that_is_not_there(clip: Make, command: Command, tmp_path: Pat
     )
 
 
-def test_ffmpeg_options_that_would_break_the_job(clip: Make, command: Command, tmp_path: Path) -> None:
+def test_ffmpeg_options_that_would_break_the_job_are_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     failed(command(source, tmp_path / "out.mkv", "--", "-map", "0"), r"ffmpeg options: -map would change the muxing")
 
 
-def test_ffmpeg_options_for_a_command_that_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ffmpeg_options_are_refused_by_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["scenes", "in.mkv", "--", "-tune", "grain"]) == 1
     assert capsys.readouterr().err == "iconvsr: scenes: expected nothing after --, got -tune grain\n"
 
 
-def test_a_mistake_leaves_nothing_behind(command: Command, tmp_path: Path) -> None:
+def test_a_refused_job_leaves_nothing_behind(command: Command, tmp_path: Path) -> None:
     (tmp_path / "in.mkv").write_text("no video")
     command(tmp_path / "in.mkv", tmp_path / "out.mkv")
     assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
@@ -278,7 +283,7 @@ def test_a_mistake_leaves_nothing_behind(command: Command, tmp_path: Path) -> No
 # ---- the command itself ----
 
 
-def test_help_comes_without_torch() -> None:
+def test_help_does_not_import_torch() -> None:
     lines = ("import sys", "from ffmpeg_filter import cli", "try: cli.main(['--help'])")
     script = "\n".join((*lines, "finally: assert 'torch' not in sys.modules"))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
@@ -287,7 +292,7 @@ def test_help_comes_without_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["upscale", "pipe", "compare", "vpy", "scenes", "bench", "models", "doctor", "train"])
-def test_every_command_of_the_house_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_is_available(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(["--help"])
     assert left.value.code == 0
@@ -295,12 +300,12 @@ def test_every_command_of_the_house_is_there(name: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("name", ["upscale", "pipe", "compare", "vpy", "scenes", "bench", "models", "doctor"])
-def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(["--log", "info", name, "--help"])
     assert left.value.code == 0
     assert len(capsys.readouterr().out.splitlines()) > 5
 
 
-def test_the_default_model_is_there_without_a_name(clip: Make, tmp_path: Path) -> None:
+def test_without_a_name_the_default_model_is_loaded(clip: Make, tmp_path: Path) -> None:
     assert cli.main(["upscale", str(clip("in.mkv", "-c:v", "ffv1")), str(tmp_path / "out.mkv"), *FAST]) == 0

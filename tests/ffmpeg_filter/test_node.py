@@ -62,7 +62,7 @@ def test_the_graph_can_run_itself(source: Path, tiny_model: Path, tmp_path: Path
     assert probe(tmp_path / "out.mkv").num_frames == 14
 
 
-def test_plain_run_explains_itself(source: Path, tmp_path: Path) -> None:
+def test_plain_run_names_the_function_to_use(source: Path, tmp_path: Path) -> None:
     out = ffmpeg.output(ffmpeg.input(str(source)).video.iconvsr(), str(tmp_path / "out.mkv"))
     for attempt in (out.run, out.compile, out.get_args):
         with pytest.raises(RuntimeError, match=r"run the graph with ffmpeg_filter\.run"):
@@ -74,19 +74,29 @@ def test_an_unknown_option_is_named() -> None:
         ffmpeg.input("x").video.iconvsr(modell="light")
 
 
+def test_options_have_the_units_and_limits_of_the_command(source: Path, tiny_model: Path, tmp_path: Path) -> None:
+    video = ffmpeg.input(str(source)).video
+    options = {"model": str(tiny_model), **FAST}
+    with pytest.raises(ValueError, match=r"memory: expected at least 0\.25 GiB, got 0\.1"):
+        ffmpeg_filter.run(ffmpeg.output(video.iconvsr(**options, memory=0.1), str(tmp_path / "out.mkv")))
+    wide = video.iconvsr(**options, memory=1, matrix="709")
+    assert ffmpeg_filter.run(ffmpeg.output(wide, str(tmp_path / "out.mkv"), vcodec="ffv1")) == 14
+    assert probe(tmp_path / "out.mkv").video.properties["_Matrix"] == 1
+
+
 def test_a_graph_without_the_node_is_refused(source: Path, tmp_path: Path) -> None:
     out = ffmpeg.output(ffmpeg.input(str(source)), str(tmp_path / "out.mkv"))
     with pytest.raises(ValueError, match="expected one iconvsr node, got 0"):
         ffmpeg_filter.run(out)
 
 
-def test_what_the_first_ffmpeg_says_is_quoted(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_first_ffmpeg_is_quoted(tiny_model: Path, tmp_path: Path) -> None:
     video = ffmpeg.input(str(tmp_path / "no.mkv")).video.iconvsr(model=str(tiny_model), **FAST)
     with pytest.raises(FfmpegError, match=r"no\.mkv"):
         ffmpeg_filter.run(ffmpeg.output(video, str(tmp_path / "out.mkv")))
 
 
-def test_what_the_second_ffmpeg_says_is_quoted(source: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_second_ffmpeg_is_quoted(source: Path, tiny_model: Path, tmp_path: Path) -> None:
     video = ffmpeg.input(str(source)).video.iconvsr(model=str(tiny_model), **FAST)
     with pytest.raises(FfmpegError, match="no_such_codec"):
         ffmpeg_filter.run(ffmpeg.output(video, str(tmp_path / "out.mkv"), vcodec="no_such_codec"))

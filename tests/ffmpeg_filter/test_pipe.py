@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 
-from ffmpeg_filter.media.decode import Damage, pictures
+from ffmpeg_filter.media.decode import Damage, decode_frames
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.probe import probe
@@ -63,7 +63,7 @@ def test_a_pipe_gives_the_pixels_of_a_session_that_knows_its_length(
     delivered, out = piped(source)
     assert delivered.frames == frames
     known = probe(source)
-    here = list(pictures(known, 0, Damage()))
+    here = list(decode_frames(known, 0, Damage()))
     with (
         Session(
             weights.load(tiny_model),
@@ -95,13 +95,13 @@ def test_timestamps_and_sound_go_through(ffmpeg: Make, piped: Piped) -> None:
         assert [bytes(p) for p in after.demux(audio=0) if p.size] == sound
 
 
-def test_the_color_is_told_for_the_next_command(clip: Make, piped: Piped) -> None:
+def test_the_color_options_for_the_next_command_are_printed(clip: Make, piped: Piped) -> None:
     tags = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
     delivered, _ = piped(clip("in.mkv", "-vf", tags, "-c:v", "libx264"))
     assert delivered.next_options() == "-vf setparams=range=1:colorspace=1:color_primaries=1:color_trc=1"
 
 
-def test_what_is_no_video_is_refused(piped: Piped, tmp_path: Path) -> None:
+def test_files_without_video_are_refused(piped: Piped, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"no video" * 1000)
     with pytest.raises(SourceError, match="pipe: expected a video on standard input"):
         piped(tmp_path / "in")
@@ -112,7 +112,9 @@ def test_whole_scenes_cannot_be_kept_in_a_pipe(clip: Make, piped: Piped) -> None
         piped(clip("in.mkv", "-c:v", "ffv1"), Settings(segment=0, device="cpu", threads=1))
 
 
-def test_between_two_ffmpegs(clip: Make, executable: Executable, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_pipe_works_between_two_ffmpeg_processes(
+    clip: Make, executable: Executable, tiny_model: Path, tmp_path: Path
+) -> None:
     source, out = clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv"
     before = [executable.path, "-v", "error", "-i", str(source), "-c", "copy", "-f", "nut", "-"]
     ours = [sys.executable, "-m", "ffmpeg_filter.cli", "pipe", "--model", str(tiny_model), "--device", "cpu"]

@@ -78,9 +78,9 @@ def test_an_unknown_model_is_refused_before_the_script_is_written(
     assert not source.with_name("in.mkv.vpy").exists()
 
 
-def test_a_script_that_exists_is_not_replaced(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_script_is_not_replaced(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
     source.with_name("in.mkv.vpy").write_text("mine")
     assert cli.main(["vpy", str(source)]) == 1
-    assert "script: it exists already" in capsys.readouterr().err
+    assert "script: expected a new file, got one that exists" in capsys.readouterr().err
     assert source.with_name("in.mkv.vpy").read_text() == "mine"

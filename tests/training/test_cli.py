@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from training.cli import main
+from training.folders import writing
 from vs_iconvsr import weights
 
 RECIPE = """
@@ -85,6 +86,49 @@ def test_a_time_limit_has_its_own_exit_code_and_the_same_command_resumes(recipe:
     assert main(["train", *common, "--out", str(run), "--minutes", "0.0001"]) == 3
     assert (run / "last.pt").exists()
     assert main(["train", *common, "--out", str(run), "--recompute"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "gpu"], "argument --device: expected cpu or cuda, got 'gpu'"),
+        (["--device", "mps"], "argument --device: expected cpu or cuda, got 'mps'"),
+        (["--device", "cuda:99"], "argument --device: expected"),
+        (["--threads", "-1"], "argument --threads: expected a whole number of at least 0, got '-1'"),
+        (["--frames", "-1"], "argument --frames: expected a whole number of at least 0, got '-1'"),
+        (["--degradation", "x264:-5"], "crf: expected 0 to 51, got [-5.0, -5.0]"),
+        (["--degradation", "x264:nan"], "crf: expected [lowest, highest], got [nan, nan]"),
+        (["--degradation", "x264:high"], "degradation: expected x264:CRF, such as x264:25, got 'x264:high'"),
+        (["--degradation", "bi:25"], "degradation: expected x264:CRF, such as x264:25, got 'bi:25'"),
+    ],
+)
+def test_a_wrong_option_is_an_error_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "0.png")
+    try:
+        code = main(["evaluate", "light", str(tmp_path), *options])
+    except SystemExit as left:  # argparse
+        code = int(left.code or 0)
+    assert code in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])
+def test_minutes_are_a_number(text: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--minutes", text])
+    assert f"argument --minutes: expected a number of at least 0, got '{text}'" in capsys.readouterr().err
+
+
+def test_a_second_run_in_one_folder_is_refused_on_one_line(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with writing(tmp_path / "run"):
+        assert main(["train", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "expected a folder that no other command uses" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("layout", "shown"), [("reds4", "RGB"), ("vid4", "Y"), ("udm10", "Y"), ("vimeo90k-test", "Y")])

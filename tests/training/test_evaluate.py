@@ -12,6 +12,7 @@ from torch import Tensor
 from training.data.frames import FrameFolders, open_frames
 from training.degrade.degradation import Degradation
 from training.evaluate import (
+    MOST_PSNR_DB,
     EvaluationProtocol,
     bicubic_upscaler,
     evaluate,
@@ -54,7 +55,7 @@ def test_basicsr_rounds_and_mmagic_does_not() -> None:
         name: measure("", ours, truth, EvaluationProtocol(convention=name, channels="rgb"))
         for name in ("basicsr", "mmagic")
     }
-    assert rgb["basicsr"].psnr_db == float("inf")
+    assert rgb["basicsr"].psnr_db == MOST_PSNR_DB
     assert rgb["mmagic"].psnr_db == pytest.approx(20 * np.log10(255 / 0.4))
 
 
@@ -62,7 +63,7 @@ def test_both_conventions_clamp() -> None:
     truth = torch.full((1, 3, 16, 16), 255, dtype=torch.uint8)
     for name in ("basicsr", "mmagic"):
         score = measure("", truth.double() + 9.0, truth, EvaluationProtocol(convention=name))
-        assert score.psnr_db == float("inf")
+        assert score.psnr_db == MOST_PSNR_DB
 
 
 def test_luma_and_rgb_are_measured_as_named() -> None:
@@ -78,7 +79,7 @@ def test_a_cropped_border_does_not_count() -> None:
     truth = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     ours = truth.double().clone()
     ours[..., 0] = 50.0
-    assert measure("", ours, truth, EvaluationProtocol(crop_px=1)).psnr_db == float("inf")
+    assert measure("", ours, truth, EvaluationProtocol(crop_px=1)).psnr_db == MOST_PSNR_DB
 
 
 def test_the_mirrored_protocol_averages_the_two_views_of_the_middle_frame(tmp_path: Path) -> None:
@@ -118,6 +119,22 @@ def test_every_output_shows_the_network_next_to_bicubic(clips: FrameFolders, tmp
     gt, lr = gt_and_lr(clips, 0, Degradation(), scale=4)
     save_side_by_side([upscalers["ours"](lr)[0], gt[0]], tmp_path / "both.png")
     assert Image.open(tmp_path / "both.png").size == (64, 24)
+
+
+def test_black_frames_keep_the_means_finite_and_the_json_strict(tmp_path: Path) -> None:
+    """A fade: bicubic restores it exactly, and one infinite figure would swallow the clip's mean."""
+    write_clip(tmp_path / "fade", frames=3, seed=1)
+    Image.fromarray(np.zeros((24, 32, 3), dtype=np.uint8)).save(tmp_path / "fade" / "0.png")
+    clips = open_frames(tmp_path)
+    results = evaluate({"bicubic": bicubic_upscaler(4)}, clips, Degradation(), EvaluationProtocol(), scale=4)
+    assert results[0].scores[0].equal_frames == 1
+    assert results[0].psnr_db < 60.0
+    assert "bicubic: 1 frames equal the ground truth; each counts as 100 dB" in markdown_table(results)
+
+    def refused(word: str) -> None:
+        pytest.fail(f"{word} is no JSON")
+
+    assert json.loads(results_as_json(results), parse_constant=refused)[0]["scores"][0]["equal_frames"] == 1
 
 
 @pytest.mark.parametrize(

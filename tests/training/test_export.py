@@ -1,6 +1,7 @@
 """Exported files load by path and record their origin; a run that made things worse is not exported."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,17 @@ import torch
 from training.data.sequences import GeneratedSet
 from training.data.synthesise import Generator, synthesise
 from training.degrade.degradation import Degradation
-from training.export import ModelCard, NoImprovementError, export, load_trained
+from training.export import (
+    ModelCard,
+    NoImprovementError,
+    default_license,
+    export,
+    load_trained,
+    starting_weights,
+)
+from training.loop import held_out
 from training.loop.config import as_json, fingerprint
-from training.loop.recipe import Data, Network, Optimiser, Recipe, Watch
+from training.loop.recipe import Data, Network, Optimiser, Recipe, Start, Watch
 from training.loop.start import build
 from vs_iconvsr import weights
 from vs_iconvsr.networks.light import LightVSR
@@ -92,7 +101,7 @@ def test_weights_worse_than_their_start_are_not_exported(clips: GeneratedSet, ru
     assert path.exists()
 
 
-def test_export_by_another_recipe_than_the_runs_is_refused(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
+def test_export_with_a_recipe_other_than_the_runs_is_refused(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
     (run / "recipe.json").write_text(as_json(replace(RECIPE, seed=2)))
     with pytest.raises(ValueError, match=r"got another \(seed: 1, 2 there\); pass the recipe and every --set"):
         export(
@@ -103,6 +112,69 @@ def test_export_by_another_recipe_than_the_runs_is_refused(clips: GeneratedSet, 
             held_out_set=clips,
             start=build(RECIPE),
         )
+
+
+def exported(
+    run: Path, path: Path, clips: GeneratedSet, *, recipe: Recipe = RECIPE, license_: str | None = None
+) -> str:
+    """The license in the file."""
+    card = ModelCard(name="mine", command="", license=license_)
+    export(recipe, run, path, card=card, held_out_set=clips, start=build(recipe), force=True)
+    return weights.info(path).metadata["licence"]
+
+
+def test_weights_of_others_get_no_license_of_ours_unless_told(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
+    theirs, path = tmp_path / "theirs.safetensors", tmp_path / "mine.safetensors"
+    weights.save(build(RECIPE), theirs, provenance={})
+    recipe = replace(RECIPE, network=None, start=Start(weights=str(theirs)))
+    stated = exported(run, path, clips, recipe=recipe)
+    assert stated.startswith("not stated: that of theirs.safetensors (sha256 ")
+    assert (
+        f"Began with: theirs.safetensors (sha256 {weights.fingerprint(theirs)[:16]}"
+        in path.with_suffix(".md").read_text()
+    )
+    assert json.loads(weights.info(path).metadata["began_with"]) == {str(theirs): weights.fingerprint(theirs)}
+    assert exported(run, path, clips, recipe=recipe, license_="CC0-1.0") == "CC0-1.0"
+
+
+def test_bundled_weights_are_ours_under_any_name(tmp_path: Path) -> None:
+    (light,) = [model.path for model in weights.available() if model.name == "light"]
+    assert light is not None
+    shutil.copy(light, tmp_path / "copy.safetensors")
+    for model in ("light", str(tmp_path / "copy.safetensors")):
+        began_with = starting_weights(replace(RECIPE, network=None, start=Start(weights=model)))
+        assert default_license(began_with) == "Apache-2.0"
+        assert began_with[0].sha256 == weights.fingerprint("light")
+
+
+def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out, "gains", lambda *_, **__: pytest.fail("measured before the mistake was found"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x.pth", r"expected a name that ends in \.safetensors, got .*x\.pth"),
+        ("no/where/x.safetensors", "expected a folder that exists, got .*mkdir -p"),
+        ("notes.safetensors", r"notes\.md: expected no file or an earlier model card, got your own text"),
+        ("theirs.safetensors", r"theirs\.safetensors: expected no file or an earlier export, got something else"),
+    ],
+)
+def test_a_place_that_is_taken_or_wrong_is_found_before_anything_is_measured(
+    clips: GeneratedSet, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    no_measuring(monkeypatch)
+    (tmp_path / "notes.md").write_text("my diary\n")
+    weights.save(build(RECIPE), tmp_path / "theirs.safetensors", provenance={})
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
+    with pytest.raises(ValueError, match=message):
+        exported(run, tmp_path / name, clips)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+
+
+def test_an_export_may_be_exported_again(clips: GeneratedSet, run: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert exported(run, tmp_path / "mine.safetensors", clips) == "Apache-2.0"
 
 
 def test_a_folder_without_a_run_is_reported(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -89,10 +88,8 @@ class FakeGpu(TorchDispatchMode):
 @contextmanager
 def fake_gpu(memory_bytes: float = float("inf")) -> Iterator[FakeGpu]:
     """Inside, "cuda:0" is a device of so much memory; tensors made outside do not mix with those made here."""
-    # Module.to swaps parameters in place, which fake ones refuse; the engine has moved all of them before.
-    stays = mock.patch.object(nn.Module, "to", lambda module, *_: module)
     hidden = {"deform_conv2d": _columns, "convolution": _both_layouts}
-    with stays, FakeTensorMode(allow_non_fake_inputs=True), FakeGpu(memory_bytes, hidden) as gpu:
+    with FakeTensorMode(allow_non_fake_inputs=True), FakeGpu(memory_bytes, hidden) as gpu:
         yield gpu
 
 

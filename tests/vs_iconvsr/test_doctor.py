@@ -13,7 +13,7 @@ from vs_iconvsr.doctor import FAIL, OK, WARN, Check
 
 
 @pytest.mark.needs_vapoursynth
-def test_nothing_fails_where_everything_is_installed() -> None:
+def test_no_check_fails_where_everything_is_installed() -> None:
     found = doctor.checks()
     assert [check for check in found if check.status == FAIL] == []
     assert doctor.all_well(found)
@@ -27,7 +27,7 @@ def test_the_functions_of_the_plugin_are_named() -> None:
     assert "Upscale" in doctor.namespace_answers().detail
 
 
-def test_a_truncated_plugin_is_named_with_the_loaders_own_words(tmp_path: Path) -> None:
+def test_a_truncated_plugin_is_named_with_the_loaders_error(tmp_path: Path) -> None:
     broken = tmp_path / "iconvsr.so"
     broken.write_bytes(b"\x7fELF broken")
     check = doctor.plugin_loads(broken)
@@ -45,7 +45,7 @@ def test_a_plugin_with_a_missing_library_is_named_with_the_library(tmp_path: Pat
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-def test_a_library_that_is_no_plugin_is_reported(tmp_path: Path) -> None:
+def test_a_library_that_is_not_a_plugin_is_reported(tmp_path: Path) -> None:
     check = doctor.plugin_loads(compile_library(tmp_path, "int something = 1;", "iconvsr.so"))
     assert check.status == FAIL
     assert "VapourSynthPluginInit2 is missing" in check.detail
@@ -59,13 +59,15 @@ def compile_library(folder: Path, source: str, name: str, *options: str) -> Path
     return folder / name
 
 
-def test_an_absent_plugin_is_named(tmp_path: Path) -> None:
+def test_a_missing_plugin_is_named(tmp_path: Path) -> None:
     check = doctor.plugin_loads(tmp_path / "iconvsr.so")
     assert check.status == FAIL
     assert "no such file" in check.detail
 
 
-def test_a_core_without_us_says_why_vapoursynth_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_core_without_the_plugin_reports_why_vapoursynth_refused_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import vapoursynth
 
     class WithoutUs:
@@ -82,7 +84,7 @@ def test_a_core_without_us_says_why_vapoursynth_refused(tmp_path: Path, monkeypa
 
 def test_an_old_python_fails_with_the_version_needed() -> None:
     check = doctor.python_version((3, 11, 4))
-    assert (check.status, check.remedy) == (FAIL, "make an environment with Python 3.12")
+    assert (check.status, check.remedy) == (FAIL, "create an environment with Python 3.12")
     assert check.detail.startswith("3.11.4 on ")
     assert check.detail.endswith("expected 3.12 or newer")
 
@@ -94,7 +96,7 @@ def test_a_missing_vapoursynth_is_reported_with_the_import_error() -> None:
     assert check.remedy == "pip install 'vapoursynth>=74'"
 
 
-def test_a_torch_that_cannot_be_imported_is_a_finding_and_ends_what_rests_on_it(
+def test_a_torch_that_cannot_be_imported_fails_its_check_and_skips_those_that_need_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_torch.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')")
@@ -108,7 +110,7 @@ def test_a_torch_that_cannot_be_imported_is_a_finding_and_ends_what_rests_on_it(
     assert doctor.checks()[-1] == check
 
 
-def test_the_doctor_comes_without_torch() -> None:
+def test_the_doctor_runs_without_torch() -> None:
     code = "import sys; import vs_iconvsr.doctor; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert answer.stdout == "False\n"
@@ -116,7 +118,7 @@ def test_the_doctor_comes_without_torch() -> None:
 
 def test_without_vapoursynth_the_namespace_check_points_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vapoursynth", None)
-    assert doctor.namespace_answers().remedy == "see the check named VapourSynth"
+    assert doctor.namespace_answers().remedy == "see the VapourSynth check"
     assert doctor.plugin_loads().status == FAIL
 
 
@@ -179,7 +181,7 @@ def test_a_check_that_breaks_is_a_failed_check() -> None:
     def broken() -> Check:
         raise RuntimeError("the roof")
 
-    check = doctor.guarded("roof", broken)
+    check = doctor.run_check("roof", broken)
     assert (check.name, check.status, check.detail) == ("roof", FAIL, "RuntimeError: the roof")
 
 
@@ -188,12 +190,12 @@ def test_warnings_are_not_failures() -> None:
     assert not doctor.all_well([Check("a", OK, ""), Check("b", FAIL, "", "do")])
 
 
-def test_a_status_that_is_none_is_refused() -> None:
+def test_an_unknown_status_is_refused() -> None:
     with pytest.raises(ValueError, match="status: expected ok, warn or fail, got fine"):
         Check("a", "fine", "")
 
 
-def test_asking_changes_nothing_about_how_many_threads_torch_uses() -> None:
+def test_the_checks_do_not_change_torchs_thread_count() -> None:
     code = "import torch; torch.set_num_threads(1); from vs_iconvsr import doctor; doctor.checks()"
     code += "; print(torch.get_num_threads())"
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

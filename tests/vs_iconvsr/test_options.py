@@ -31,7 +31,7 @@ def test_the_order_and_the_types_of_the_filters_arguments_stay() -> None:
     assert options.upscale_signature() == (
         "clip:vnode;model:data:opt;device:data:opt;precision:data:opt;segment:int:opt;context:int:opt;tile:int[]:opt;"
         "halo:int:opt;scene_detect:int:opt;sc_threshold:float:opt;format:int:opt;matrix:data:opt;dither:data:opt;"
-        "memory:float:opt;auto_download:int:opt;"
+        "memory:float:opt;auto_download:int:opt;cleaning:int:opt;"
     )
 
 
@@ -51,7 +51,17 @@ def test_the_native_part_compiles_without_a_warning(tmp_path: Path) -> None:
         [sys.executable, "-m", "vapoursynth", "get-include"], check=True, capture_output=True, text=True
     )
     folders = [sysconfig.get_paths()["include"], vapoursynth.stdout.strip(), str(tmp_path)]
-    command = ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *(f"-I{folder}" for folder in folders)]
+    command = [
+        "cc",
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsyntax-only",
+        "-DVERSION_MAJOR=0",
+        "-DVERSION_MINOR=1",
+        *(f"-I{folder}" for folder in folders),
+    ]
     subprocess.run([*command, ROOT / "vs_iconvsr" / "plugin" / "native" / "shim.c"], check=True)
 
 
@@ -105,12 +115,14 @@ REFUSED = [
     (options.CONTEXT, -1, "context: expected at least 0 frames, got -1"),
     (options.HALO, -1, "halo: expected at least 0 px, got -1"),
     (options.THREADS, 0, "threads: expected at least 1, got 0"),
-    (options.SC_THRESHOLD, 0.0, "sc_threshold: expected a share above 0 and up to 1, got 0"),
-    (options.SC_THRESHOLD, 1.5, "sc_threshold: expected a share above 0 and up to 1, got 1.5"),
-    (options.MEMORY, 0.2, "memory: expected at least 0.25 GiB, got 0.2"),
-    (options.MEMORY, float("inf"), "memory: expected at least 0.25 GiB, got inf"),
+    (options.SC_THRESHOLD, 0.0, "sc_threshold: expected a share above 0 and at most 1, got 0"),
+    (options.SC_THRESHOLD, 1.5, "sc_threshold: expected a share above 0 and at most 1, got 1.5"),
+    (options.MEMORY, 0.2, "memory: expected at least 0.25 GiB and at most 1048576 GiB, got 0.2"),
+    (options.MEMORY, float("inf"), "memory: expected at least 0.25 GiB and at most 1048576 GiB, got inf"),
     (options.TILE, [100], "tile: expected [width, height], got [100]"),
     (options.DITHER, "blue", "dither: expected one of ordered, none, got blue"),
+    (options.CLEANING, 0, "cleaning: expected 1, 2 or 3 passes, got 0"),
+    (options.CLEANING, 4, "cleaning: expected 1, 2 or 3 passes, got 4"),
     (options.PRECISION, "fp8", "precision: expected one of auto, float32, float16, bfloat16, got fp8"),
 ]
 
@@ -128,9 +140,11 @@ LOWEST: list[tuple[Callable[[object], object], object]] = [
     (options.THREADS.parse, 1),
     (options.SC_THRESHOLD.parse, 1.0),
     (options.MEMORY.parse, 0.25),
+    (options.CLEANING.parse, 1),
+    (options.CLEANING.parse, 3),
 ]
 
 
 @pytest.mark.parametrize(("parse", "value"), LOWEST)
-def test_a_value_at_the_limit_is_taken(parse: Callable[[object], object], value: object) -> None:
+def test_a_value_at_the_limit_is_accepted(parse: Callable[[object], object], value: object) -> None:
     assert parse(value) == value

@@ -9,6 +9,7 @@ import torch
 from vs_iconvsr import plan
 from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.realbasicvsr import RealBasicVSR
 from vs_iconvsr.plan import GIB, Settings, plan_for
 
 
@@ -23,7 +24,7 @@ def test_a_plan_does_not_ask_what_is_free(tiny_network: VideoNetwork) -> None:
     del ballast
 
 
-def test_the_usual_budget_is_a_power_of_two_of_gib(tiny_network: VideoNetwork) -> None:
+def test_the_default_budget_is_a_power_of_two_of_gib(tiny_network: VideoNetwork) -> None:
     gib = plan_for(settings(), tiny_network, 64, 64).memory_bytes // GIB
     assert gib & (gib - 1) == 0
 
@@ -64,12 +65,36 @@ def test_the_fingerprint_holds_what_shapes_pixels_and_nothing_that_does_not(tiny
         assert plan_for(settings(**change), tiny_network, 64, 64).fingerprint() != one
 
 
-def test_threads_follow_the_usual_variable(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+def real(cleaning: int = 1) -> RealBasicVSR:
+    return RealBasicVSR(mid_channels=4, num_blocks=1, cleaning_blocks=1, flow_channels=2, cleaning=cleaning)
+
+
+def test_frames_are_cleaned_as_often_as_the_model_does_unless_the_user_says() -> None:
+    assert plan_for(settings(), real(), 64, 64).cleaning == 1
+    assert plan_for(settings(), real(cleaning=2), 64, 64).cleaning == 2
+    assert plan_for(settings(cleaning=3), real(cleaning=2), 64, 64).cleaning == 3
+    assert plan_for(settings(cleaning=3), real(), 64, 64).shape(64, 64).cleaning == 3
+
+
+def test_cleaning_is_part_of_the_fingerprint_and_the_description() -> None:
+    once, twice = (plan_for(settings(cleaning=count), real(), 64, 64) for count in (1, 2))
+    assert once.fingerprint() != twice.fingerprint()
+    assert "cleaning 2 of 3" in twice.describe()
+
+
+def test_cleaning_by_a_model_that_does_not_is_refused(tiny_network: VideoNetwork) -> None:
+    assert plan_for(settings(), tiny_network, 64, 64).cleaning == 0
+    assert "cleaning" not in plan_for(settings(), tiny_network, 64, 64).describe()
+    with pytest.raises(ValueError, match=r"^cleaning: expected a model that cleans .* got a LightVSR; leave cleaning="):
+        plan_for(settings(cleaning=1), tiny_network, 64, 64)
+
+
+def test_threads_follow_omp_num_threads(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert plan_for(settings(threads=None), tiny_network, 64, 64).threads == 3
 
 
-def test_auto_takes_the_best_device_and_the_cpu_is_always_there() -> None:
+def test_auto_selects_the_best_device_and_the_cpu_is_always_available() -> None:
     assert plan.devices_here()[-1] == "cpu"
     assert [str(device) for device in plan.devices_named("auto")] == plan.devices_here()[:1]
     assert plan.devices_named("cpu,cpu") == [torch.device("cpu")] * 2
@@ -93,9 +118,12 @@ def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> Non
         ({"tile": (8, 8)}, "tile"),
         ({"halo": -1}, "halo"),
         ({"memory_bytes": 1000}, "memory"),
+        ({"cleaning": 4}, "cleaning"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(tiny_network: VideoNetwork, change: dict[str, object], message: str) -> None:
+def test_impossible_values_are_refused_by_name(
+    tiny_network: VideoNetwork, change: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=rf"^{message}: expected .* got"):
         plan_for(settings(**change), tiny_network, 64, 64)
 
@@ -147,3 +175,13 @@ def pretend_gpus(
 
 def test_a_short_name_of_a_precision_is_planned_in_full(tiny_network: VideoNetwork) -> None:
     assert plan_for(settings(precision="fp32"), tiny_network, 64, 64).precision == "float32"
+
+
+@pytest.mark.parametrize("gib", [0.25, 0.5, 1.5, 2.5, 16])
+def test_the_budget_is_printed_as_it_was_given(tiny_network: VideoNetwork, gib: float) -> None:
+    assert plan_for(settings(memory_bytes=round(gib * GIB)), tiny_network, 64, 64).describe().endswith(f" {gib} GiB")
+
+
+def test_a_precision_that_the_device_has_no_arithmetic_for_is_refused(tiny_network: VideoNetwork) -> None:
+    with pytest.raises(ValueError, match=r"^precision: expected float32 on the CPU, .* got bfloat16"):
+        plan_for(settings(precision="bfloat16"), tiny_network, 64, 64)

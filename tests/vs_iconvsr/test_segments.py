@@ -15,7 +15,7 @@ def test_a_cell_is_read_with_its_context_on_both_sides() -> None:
     assert Grid(100, 10, 3).segment_with(25, with_cuts()) == Segment(range(20, 30), range(17, 33))
 
 
-def test_the_clip_ends_bound_cell_and_context() -> None:
+def test_cell_and_context_end_with_the_clip() -> None:
     assert Grid(24, 10, 3).segment_with(2, with_cuts()) == Segment(range(10), range(13))
     assert Grid(24, 10, 3).segment_with(23, with_cuts()) == Segment(range(20, 24), range(17, 24))
 

@@ -1,6 +1,5 @@
 """Sequences stored as folders of images: REDS, Vimeo-90K, Vid4 and UDM10 as their archives unpack, or any folders."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from .walk import folders_below
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 REDS4 = ("000", "011", "015", "020")
@@ -31,6 +32,9 @@ class FrameFolders:
     def __len__(self) -> int:
         return len(self.sequences)
 
+    def name(self, i: int) -> str:
+        return str(self.sequences[i].frames[0].parent)
+
     def shape(self, i: int) -> tuple[int, int, int]:
         sequence = self.sequences[i]
         with Image.open(sequence.frames[0]) as first:
@@ -38,8 +42,17 @@ class FrameFolders:
         return len(sequence.frames), h, w
 
     def read(self, i: int, frames: range, rows: slice, columns: slice) -> Tensor:
-        images = [read_image(self.sequences[i].frames[k])[:, rows, columns] for k in frames]
-        return torch.stack(images)
+        _, h, w = self.shape(i)
+        return torch.stack([self._read(self.sequences[i].frames[k], h, w)[:, rows, columns] for k in frames])
+
+    def _read(self, path: Path, h: int, w: int) -> Tensor:
+        image = read_image(path)
+        if image.shape[1:] != (h, w):
+            raise ValueError(
+                f"{path}: expected {w}x{h} as its first frame has, got {image.shape[2]}x{image.shape[1]}; "
+                "put frames of another size into another folder"
+            )
+        return image
 
 
 def open_frames(folder: Path, *, layout: str = "any") -> FrameFolders:
@@ -55,24 +68,58 @@ def open_frames(folder: Path, *, layout: str = "any") -> FrameFolders:
 
 
 def read_image(path: Path) -> Tensor:
-    """(3, h, w) uint8."""
-    with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    """(3, h, w) uint8; 16-bit gray is rounded. ValueError names a file that is damaged or holds floating point."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return torch.from_numpy(np.array(_eight_bits(image, path).convert("RGB"))).permute(2, 0, 1).contiguous()
+    except (OSError, SyntaxError) as error:  # Pillow raises both for damaged files
+        raise ValueError(f"{path}: expected an image, got: {error}") from error
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """Pillow converts 16-bit gray by clipping it to 255: all white."""
+    if image.mode == "F":
+        raise ValueError(f"{path}: expected 8 or 16 bits, got floating point; convert it first")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"{path}: expected 8 or 16 bits, got values from {values.min()} to {values.max()}")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def _any(folder: Path) -> list[FrameSequence]:
     """Every folder that contains images, including the given one; frames in natural order (2 before 10)."""
-    below = sorted((path for path in folder.rglob("*") if path.is_dir()), key=_natural)
-    return [found for path in [folder, *below] if (found := _sequence(path, folder)) is not None]
+    return [
+        FrameSequence(folder.name if at == folder else str(at.relative_to(folder)), tuple(images))
+        for at, files in folders_below(folder)
+        if (images := _images(files))
+    ]
 
 
 def _reds_train(folder: Path) -> list[FrameSequence]:
-    """train_sharp/000 … 239 and val_sharp/000 … 029 (or 000 … 269 in one folder), without the four clips of REDS4."""
-    return [sequence for sequence in _any(_below(folder, "train_sharp")) if Path(sequence.name).name not in REDS4]
+    """Every clip of train_sharp and of val_sharp but the four of REDS4; or 000 … 269 in one folder, as merged by many.
+
+    The archives unpack to train/train_sharp and val/val_sharp beside lr folders such as train/train_sharp_bicubic/X4,
+    which are not read.
+    """
+    train = [clip for clip in _reds_clips(folder, "train") if Path(clip.name).name not in REDS4]
+    return train + _reds_clips(folder, "val")
 
 
 def _reds4(folder: Path) -> list[FrameSequence]:
-    return [sequence for sequence in _any(_below(folder, "train_sharp")) if Path(sequence.name).name in REDS4]
+    return [clip for clip in _reds_clips(folder, "train") if Path(clip.name).name in REDS4]
+
+
+def _reds_clips(folder: Path, part: str) -> list[FrameSequence]:
+    """The clips of train_sharp or val_sharp, wherever between here and there the archive was unpacked."""
+    name = f"{part}_sharp"
+    places = (folder / name / part / name, folder / part / name, folder / name, folder)
+    found = next((place for place in places if place.name == name and place.is_dir()), None)
+    if part == "train":
+        return [clip for clip in _any(found or folder) if clip.name.isdecimal()]
+    return [FrameSequence(f"{name}/{clip.name}", clip.frames) for clip in _any(found)] if found else []
 
 
 def _vimeo_train(folder: Path) -> list[FrameSequence]:
@@ -114,19 +161,14 @@ LAYOUTS: dict[str, Callable[[Path], list[FrameSequence]]] = {
 
 
 def _sequence(path: Path, root: Path) -> FrameSequence | None:
-    if not path.is_dir():
-        return None
-    frames = sorted((file for file in path.iterdir() if file.suffix.lower() in SUFFIXES), key=_natural)
-    if not frames:
-        return None
-    return FrameSequence(path.name if path == root else str(path.relative_to(root)), tuple(frames))
+    frames = _images(next(folders_below(path))[1]) if path.is_dir() else []
+    return FrameSequence(str(path.relative_to(root)), tuple(frames)) if frames else None
+
+
+def _images(files: list[Path]) -> list[Path]:
+    return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
 def _below(folder: Path, name: str) -> Path:
     """The subfolder of that name if it exists: archives are unpacked with or without it."""
     return folder / name if (folder / name).is_dir() else folder
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """A sort key that compares digits as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]

@@ -1,6 +1,7 @@
 """Training data: sets of sequences, and the batch of a step, a function of the recipe's seed and the step alone."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.frames import LAYOUTS as FRAME_LAYOUTS
-from training.data.frames import open_frames
-from training.degrade.degradation import Degradation, degrade
+from ..degrade.degradation import Degradation, degrade
+from .frames import LAYOUTS as FRAME_LAYOUTS
+from .frames import open_frames
+
+logger = logging.getLogger(__name__)
 
 Random = np.random.Generator
 GENERATED = "generated"
@@ -25,6 +28,9 @@ class Sequences(Protocol):
     """A set of sequences, each with frames of one size."""
 
     def __len__(self) -> int: ...
+
+    def name(self, i: int) -> str:
+        """Sequence i as a user finds it: its file or folder."""
 
     def shape(self, i: int) -> tuple[int, int, int]:
         """Frames, height, width of sequence i."""
@@ -59,6 +65,9 @@ class GeneratedSet:
     def __len__(self) -> int:
         return len(self.gt)
 
+    def name(self, i: int) -> str:
+        return f"clip {i} of {self.folder}"
+
     def shape(self, i: int) -> tuple[int, int, int]:
         del i
         frames, _, h, w = self.gt.shape[1:]
@@ -89,13 +98,29 @@ class PreparedSet:
     def __len__(self) -> int:
         return len(self.files)
 
+    def name(self, i: int) -> str:
+        return str(self.files[i])
+
     def shape(self, i: int) -> tuple[int, int, int]:
-        frames, _, h, w = np.load(self.files[i], mmap_mode="r").shape
+        frames, _, h, w = self._load(i).shape
         return frames, h, w
 
     def read(self, i: int, frames: range, rows: slice, columns: slice) -> Tensor:
-        sequence = np.load(self.files[i], mmap_mode="r")
+        sequence = self._load(i)
         return torch.from_numpy(np.array(sequence[frames.start : frames.stop, :, rows, columns]))
+
+    def _load(self, i: int) -> np.ndarray:
+        """Memory-mapped (frames, 3, h, w) uint8. ValueError names a file that holds anything else."""
+        try:
+            sequence: np.ndarray = np.load(self.files[i], mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{self.files[i]}: expected a prepared sequence, got: {error}; delete it") from error
+        if sequence.ndim != 4 or sequence.shape[1] != 3 or sequence.dtype != np.uint8:
+            raise ValueError(
+                f"{self.files[i]}: expected (frames, 3, height, width) of uint8, "
+                f"got {sequence.shape} of {sequence.dtype}; delete it"
+            )
+        return sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +160,7 @@ class Batch:
 class BatchSource(torch.utils.data.Dataset[Batch]):
     """The batch of any step: stateless, so that the number of workers changes nothing and resuming is free.
 
+    Sequences that are too short or too small for the patches are left out with a warning; ValueError if all are.
     rank, world: which part of the batch belongs to this process.
     """
 
@@ -155,6 +181,7 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
             raise ValueError(f"batch: expected a multiple of the {world} processes, got {patches.batch}")
         self.sequences, self.patches, self.degradations = sequences, patches, degradations
         self.scale, self.seed, self.rank, self.world = scale, seed, rank, world
+        self.usable = self._usable()
 
     def __getitem__(self, step: int) -> Batch:
         share = self.patches.batch // self.world
@@ -176,19 +203,32 @@ class BatchSource(torch.utils.data.Dataset[Batch]):
 
     def _window(self, random: Random) -> tuple[Tensor, int]:
         """A window of a sequence including its margin, and the size of the patch to crop from its lr frames."""
-        sequence = int(random.integers(len(self.sequences)))
+        sequence = self.usable[int(random.integers(len(self.usable)))]
         frames, h, w = self.sequences.shape(sequence)
         t, patch = self.patches.frames, self.patches.patch_px
-        if frames < t or min(h, w) // self.scale < patch:
-            raise ValueError(
-                f"sequence {sequence}: expected at least {t} frames of {patch * self.scale} px, "
-                f"got {frames} of {w}x{h}; use fewer frames or smaller patches"
-            )
         side = self.scale * min(patch + 2 * MARGIN_PX, h // self.scale, w // self.scale)
         start = int(random.integers(frames - t + 1))
         top, left = (int(random.integers(length - side + 1)) for length in (h, w))
         span = range(start, start + t)
         return self.sequences.read(sequence, span, slice(top, top + side), slice(left, left + side)), patch
+
+    def _usable(self) -> list[int]:
+        """The sequences that hold a patch, checked before the first step: drawing one may take hours to happen."""
+        t, side = self.patches.frames, self.patches.patch_px * self.scale
+        shapes = {i: self.sequences.shape(i) for i in range(len(self.sequences))}
+        unusable = [i for i, (frames, h, w) in shapes.items() if frames < t or min(h, w) < side]
+        if not unusable:
+            return list(shapes)
+        names = ", ".join(
+            f"{self.sequences.name(i)} ({shapes[i][0]} frames of {shapes[i][2]}x{shapes[i][1]})" for i in unusable[:3]
+        )
+        more = f" and {len(unusable) - 3} more" if len(unusable) > 3 else ""
+        expected = f"expected at least {t} frames of {side} px, got {names}{more}"
+        if len(unusable) == len(shapes):
+            raise ValueError(f"training data: {expected}; use fewer frames or smaller patches")
+        if self.rank == 0:
+            logger.warning("%d of %d sequences are left out: %s", len(unusable), len(shapes), expected)
+        return sorted(shapes.keys() - unusable)
 
     def _augment(self, gt: Tensor, random: Random) -> Tensor:
         if random.random() < self.patches.reverse_time:

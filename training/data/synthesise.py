@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data.canvases import canvas, outline
+from .canvases import canvas, outline
 
 logger = logging.getLogger(__name__)
 

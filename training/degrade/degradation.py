@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.degrade import effects
-from training.degrade.codecs import ENCODERS, encode_decode
-from training.degrade.resize import (
+from . import effects
+from .codecs import ENCODERS, encode_decode
+from .resize import (
     BD_SIGMA,
     apply_separable,
     bicubic_matrix,
@@ -21,6 +21,7 @@ from training.degrade.resize import (
 KINDS = ("bi", "bd", "bd-pfnl", "blur", "x264", "video", "real")
 SHRINKING = ("area", "bilinear", "bicubic", "lanczos")
 ENLARGING = SHRINKING[1:]
+WORST_CRF, WORST_QUANTISER = 51.0, 31.0  # of x264, and of the other encoders
 LONGEST_SHIFT_PX = 1.5  # of chroma against luma, where chroma is lost
 
 Random = np.random.Generator
@@ -61,11 +62,15 @@ class Degradation:
             raise ValueError(f"share: expected more than 0, got {self.share}")
         for name in ("sigma", "noise", "crf", "quantiser", "stretch", "resize", "chroma"):
             low, high = getattr(self, name)
-            if low > high:
+            if not -math.inf < low <= high < math.inf:
                 raise ValueError(f"{name}: expected [lowest, highest], got {[low, high]}")
         for name, least in (("noise", 0.0), ("stretch", 1.0), ("resize", 0.1), ("chroma", 1.0)):
             if getattr(self, name)[0] < least:
                 raise ValueError(f"{name}: expected at least {least:g}, got {getattr(self, name)[0]}")
+        if self.crf[0] < 0.0 or self.crf[1] > WORST_CRF:
+            raise ValueError(f"crf: expected 0 to {WORST_CRF:g}, got {list(self.crf)}")
+        if self.quantiser[0] < 1.0 or self.quantiser[1] > WORST_QUANTISER:
+            raise ValueError(f"quantiser: expected 1 to {WORST_QUANTISER:g}, got {list(self.quantiser)}")
         for name in ("interlace", "second_pass"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}: expected a share from 0 to 1, got {getattr(self, name)}")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.degrade.resize import apply_separable, resampling_matrix
+from .resize import apply_separable, resampling_matrix
 
 FIELDS = ("comb", "blend", "bob")
 LUMA = (0.299, 0.587, 0.114)

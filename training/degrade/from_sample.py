@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.frames import open_frames
-from training.data.prepare import COMBING_LIMIT, combing, frames_of
-from training.data.synthesise import Generator, clips
-from training.degrade.codecs import TREE_CRF, stream_quantiser
-from training.degrade.degradation import Degradation, degrade
-from training.degrade.measures import WINDOW_PX, detail, measure
-from training.degrade.regression import PARTS, Estimate, StrengthRegression
-from training.metrics import luma
+from ..data.examine import COMBING_LIMIT, combing
+from ..data.frames import open_frames
+from ..data.synthesise import Generator, clips
+from ..data.videos import frames_of
+from ..metrics import luma
+from .codecs import TREE_CRF, stream_quantiser
+from .degradation import WORST_CRF, WORST_QUANTISER, Degradation, degrade
+from .measures import WINDOW_PX, detail, measure
+from .regression import PARTS, Estimate, StrengthRegression
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +122,10 @@ def training_degradation(estimated: EstimatedDegradation) -> Degradation:
     )
     if estimated.quality is None:
         return found
-    quality = interval(estimated.quality, 1.0)
-    return replace(found, crf=quality) if estimated.family == "x264" else replace(found, quantiser=quality)
+    low, high = interval(estimated.quality, 1.0)
+    if estimated.family == "x264":
+        return replace(found, crf=(min(low, WORST_CRF), min(high, WORST_CRF)))
+    return replace(found, quantiser=(min(low, WORST_QUANTISER), min(high, WORST_QUANTISER)))
 
 
 def report_lines(estimated: EstimatedDegradation) -> list[str]:
@@ -243,7 +246,8 @@ def _simulate(
 def _draw_strengths(random: Random, scale: int, quality: Estimate | None) -> dict[str, float]:
     crf, quantiser = (12.0, 38.0), (1.0, 20.0)
     if quality is not None:
-        crf = quantiser = (max(1.0, quality.value - quality.error), quality.value + quality.error)
+        low, high = max(1.0, quality.value - quality.error), quality.value + quality.error
+        crf, quantiser = ((min(low, worst), min(high, worst)) for worst in (WORST_CRF, WORST_QUANTISER))
     return {
         "sigma": random.uniform(0.05, max(float(scale), 2.5)),
         "noise": 15.0 * random.random() ** 2 if random.random() < 0.7 else 0.0,

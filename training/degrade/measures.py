@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.metrics import luma
+from ..metrics import luma
 
 WINDOW_PX = 64
 CODING = slice(-7, None)  # the figures that respond to encoders: block borders, static areas, chroma

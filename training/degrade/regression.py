@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.degrade.measures import CODING
+from .measures import CODING
 
 PARTS = 4  # of the simulated clips, for cross-validation
 # Real footage is softer than generated clips: on frames of a real street, blur was estimated 1.1 px and CRF 8 to 12 too

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.sequences import Sequences
-from training.degrade.degradation import Degradation, degrade
-from training.degrade.resize import imresize, to_bytes
-from training.loop.recipe import Watch
-from training.metrics import luma, psnr
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from ..data.sequences import Sequences
+from ..degrade.degradation import Degradation, degrade
+from ..degrade.resize import imresize, to_bytes
+from ..metrics import luma, psnr
+from .recipe import Watch
 
 BEST_PSNR_DB = 50.0  # errors below one code value: getting closer than that, or even equal, is worth nothing more
 IMAGE_FRAMES = 7  # read for the one that is shown

@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from training.loop.run_options import TrainingError
 from vs_iconvsr.atomic import write_atomically
+from vs_iconvsr.extras import with_extra_named
+
+from .run_options import TrainingError
 
 FILE = "metrics.jsonl"
 
@@ -78,5 +80,5 @@ def _open_tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise TrainingError("tensorboard: expected the package, found none; pip install 'vs-iconvsr[train]'") from error
+        raise TrainingError(str(with_extra_named(error))) from error
     return SummaryWriter(str(folder / "tensorboard"))

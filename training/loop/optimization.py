@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.loop.recipe import Optimiser
-from training.loop.run_options import TrainingError
+from .recipe import Optimiser
+from .run_options import TrainingError
 
 FLOW_PARTS = ("flow_network.", "spynet.")  # parameters that learn at flow_share of the learning rate
 REFILL_PARTS = ("edvr.",)

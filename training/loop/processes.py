@@ -19,6 +19,10 @@ def join_processes(device: str) -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
 
 
+def is_first_process() -> bool:
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def leave_processes() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -27,7 +31,7 @@ def leave_processes() -> None:
 @contextlib.contextmanager
 def first_process_first() -> Iterator[None]:
     """The body runs in the first process, then in the others, which find the files that it wrote."""
-    first = not dist.is_initialized() or dist.get_rank() == 0
+    first = is_first_process()
     if not first:
         dist.barrier()
     yield

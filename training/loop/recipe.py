@@ -3,14 +3,15 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.data.sequences import GENERATED, LAYOUTS, Patches
-from training.data.synthesise import Generator
-from training.degrade.degradation import Degradation
-from training.loop.config import read
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from ..data.sequences import GENERATED, LAYOUTS, Patches
+from ..data.synthesise import Generator
+from ..degrade.degradation import Degradation
+from .config import read
 
 ARCHITECTURES: dict[str, type[VideoNetwork]] = {"LightVSR": LightVSR, "BasicVSR": BasicVSR, "IconVSR": IconVSR}
 PRECISIONS = ("float32", "bfloat16", "float16")

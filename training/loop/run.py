@@ -1,21 +1,24 @@
 """The state of a training run, all of which a checkpoint holds, and what changes it."""
 
+import copy
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.data.sequences import Batch, Sequences
-from training.loop import checkpoint, held_out
-from training.loop.config import as_json, differences, parse
-from training.loop.metrics_log import MetricsLog, StepClock
-from training.loop.optimization import (
+from vs_iconvsr import weights
+from vs_iconvsr.networks.propagation import VideoNetwork
+
+from ..data.sequences import Batch, Sequences
+from . import checkpoint, held_out
+from .config import as_json, differences, parse
+from .metrics_log import MetricsLog, StepClock
+from .optimization import (
     FLOW_PARTS,
     REFILL_PARTS,
     autocast,
@@ -25,11 +28,9 @@ from training.loop.optimization import (
     learning_rate,
     parameter_groups,
 )
-from training.loop.recipe import Recipe
-from training.loop.run_options import RunOptions, TrainingError
-from training.loop.steps import wrap_steps
-from vs_iconvsr.atomic import write_atomically
-from vs_iconvsr.networks.propagation import VideoNetwork
+from .recipe import Recipe
+from .run_options import RunOptions, TrainingError
+from .steps import wrap_steps
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,16 @@ class TrainingRun:
         logger.info("step %d, held out, over bicubic: %s%s", self.step, _format_gains(gains), improvement)
         if mean > self.best_gain:
             self.best_gain = mean
-            tensors = {name: value.cpu().contiguous() for name, value in self.average.items()}
-            write_atomically(self.folder / "average.safetensors", safetensors.torch.save(tensors))
+            self._save_best()
+
+    def _save_best(self) -> None:
+        """The averaged weights as a file that loads as a model."""
+        averaged = copy.deepcopy(self.network)
+        averaged.load_state_dict(self.average)
+        provenance = {
+            "training": f"step {self.step}, not exported: held-out gain {self.best_gain:+.3f} dB over bicubic"
+        }
+        weights.save(averaged, self.folder / "average.safetensors", provenance=provenance)
 
     def save(self) -> None:
         if self.rank == 0:
@@ -149,6 +158,7 @@ class TrainingRun:
         if state is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.rank == 0:
+                self._set_aside_results()
                 (self.folder / "recipe.json").write_text(as_json(self.recipe) + "\n")
             return
         # Parsed as a recipe, so that keys which did not exist yet have their default values.
@@ -207,6 +217,14 @@ class TrainingRun:
             self.step,
         )
         self.metrics.write(self.step, rolled_back_from=failed)
+
+    def _set_aside_results(self) -> None:
+        """A run without a checkpoint begins again; weights that an earlier one left are renamed, not written over."""
+        best, before = (self.folder / name for name in ("average.safetensors", "average.before.safetensors"))
+        if best.exists():
+            best.replace(before)
+            logger.warning("%s: expected a checkpoint beside the best weights, got none; kept as %s", best, before.name)
+        self.metrics.discard_after(-1)
 
     def _gains(self, sequences: Sequences) -> dict[str, float]:
         return held_out.gains(

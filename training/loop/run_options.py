@@ -6,10 +6,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Protocol
 
 import torch
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PREFETCH = 2  # batches that each worker keeps ready
 
 
@@ -48,23 +50,43 @@ def load_batches[T](source: Batches[T], steps: range, options: RunOptions) -> It
     if options.workers == 0:
         yield from (source[step] for step in steps)
         return
-    yield from torch.utils.data.DataLoader(
+    loader: torch.utils.data.DataLoader[T] = torch.utils.data.DataLoader(
         source,  # type: ignore[arg-type]  # it needs less than its annotation demands
         batch_size=None,
         sampler=steps,
         num_workers=options.workers,
         prefetch_factor=PREFETCH,
+        worker_init_fn=_leave_stopping_to_the_run,
         multiprocessing_context="forkserver",  # forking a process in which torch has started threads can deadlock
     )
+    with _deferred_signals():
+        batches = iter(loader)
+    yield from batches
+
+
+def _leave_stopping_to_the_run(worker: int) -> None:
+    """A terminal's Ctrl-C and a service manager's SIGTERM reach worker processes, too; only the run may act on them."""
+    del worker
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Processes started in this block never receive the signals that stop a run; this one gets them at its end."""
+    resource_tracker.ensure_running()  # or it starts in this block and ends the deferral
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 @contextlib.contextmanager
 def stop_requests(options: RunOptions) -> Iterator[Callable[[], bool]]:
     """A function that returns whether to stop: SIGTERM or SIGINT arrived, or time is up. Restores the old handlers."""
     received: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda got, _: received.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    previous = {number: signal.signal(number, lambda got, _: received.append(got)) for number in STOP_SIGNALS}
     try:
         yield lambda: bool(received) or time.monotonic() >= options.until
     finally:

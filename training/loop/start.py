@@ -7,15 +7,16 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from training.data.sequences import GeneratedSet
-from training.loop.recipe import Recipe
-from training.loop.run_options import RunOptions
-from training.loop.train_flow import FlowNetwork, check_gate, pretrain_flow
 from vs_iconvsr import weights
 from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.networks.basicvsr import FlowAlignedNetwork
 from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from ..data.sequences import GeneratedSet
+from .recipe import Recipe
+from .run_options import RunOptions
+from .train_flow import FlowNetwork, check_gate, pretrain_flow
 
 logger = logging.getLogger(__name__)
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from training.data.sequences import BatchSource, Sequences
-from training.loop.recipe import Recipe
-from training.loop.run import TrainingRun
-from training.loop.run_options import RunOptions, load_batches, stop_requests
 from vs_iconvsr.networks.propagation import VideoNetwork
+
+from ..data.sequences import BatchSource, Sequences
+from .recipe import Recipe
+from .run import TrainingRun
+from .run_options import RunOptions, load_batches, stop_requests
 
 
 def train(
@@ -25,9 +26,6 @@ def train(
     On a CPU with one process, a run that was killed and resumed gives the same bits as one that was not.
     """
     run = TrainingRun(recipe, folder, start, options)
-    run.resume()
-    if run.step == 0:
-        run.measure_start(held_out_set)
     source = BatchSource(
         train_set,
         recipe.patches,
@@ -39,6 +37,9 @@ def train(
     )
     total, watch = recipe.optimiser.steps, recipe.watch
     with stop_requests(options) as stop_requested:
+        run.resume()
+        if run.step == 0:
+            run.measure_start(held_out_set)
         while run.step < total:
             for batch in run.clock.count_waiting(load_batches(source, range(run.step, total), options)):
                 if not run.learn(batch):

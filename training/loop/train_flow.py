@@ -12,15 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data.sequences import GeneratedSet, choose_degradation
-from training.data.synthesise import FLOW_SCALE
-from training.degrade.degradation import Degradation, degrade
-from training.loop import checkpoint
-from training.loop.config import fingerprint
-from training.loop.recipe import FlowPretraining, Recipe
-from training.loop.run_options import RunOptions, RunStopped, load_batches, stop_requests
 from vs_iconvsr.networks.light import LightFlow
 from vs_iconvsr.networks.spynet import SPyNet
+
+from ..data.sequences import GeneratedSet, choose_degradation
+from ..data.synthesise import FLOW_SCALE
+from ..degrade.degradation import Degradation, degrade
+from . import checkpoint
+from .config import fingerprint
+from .recipe import FlowPretraining, Recipe
+from .run_options import RunOptions, RunStopped, load_batches, stop_requests
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from vs_iconvsr.colorspace.colorimetry import (
     properties_of,
     range_warnings,
 )
-from vs_iconvsr.colorspace.convert import from_rgb, to_rgb
+from vs_iconvsr.colorspace.convert import from_rgb, gray_from_rgb, to_rgb
 from vs_iconvsr.colorspace.formats import Format, Planes
 from vs_iconvsr.colorspace.matrices import MATRIX_RGB, UNSPECIFIED, matrix_named, usual_matrix
 
@@ -26,6 +26,7 @@ __all__ = [
     "Planes",
     "colorimetry_of",
     "from_rgb",
+    "gray_from_rgb",
     "matrix_named",
     "output_colorimetry",
     "properties_of",

@@ -54,8 +54,8 @@ def _dither_band(width: int, plane: int, device: torch.device) -> Tensor:
     The steps are close to the two-dimensional golden ratio (1/1.3247, 1/1.3247²), the vertical one a multiple of
     1/DITHER_ROWS so that bands join; each plane has its own offset. In integers, so that all devices agree.
     """
-    columns = torch.arange(width, dtype=torch.int64) * 49471
-    rows = torch.arange(DITHER_ROWS, dtype=torch.int64) * (37 * 1024) + plane * 21845
+    columns = torch.arange(width, dtype=torch.int64, device="cpu") * 49471
+    rows = torch.arange(DITHER_ROWS, dtype=torch.int64, device="cpu") * (37 * 1024) + plane * 21845
     lattice = (rows[:, None] + columns[None, :]) & 0xFFFF
     return ((lattice.to(torch.float32) + 0.5) * (1 / 65536)).to(device)
 

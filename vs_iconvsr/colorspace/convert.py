@@ -47,17 +47,12 @@ def from_rgb(rgb: Tensor, format: Format, color: Colorimetry, *, dither: str = "
     dither: "ordered" adds a pattern that depends only on the position before rounding down, "none" rounds to nearest.
     Both leave values unchanged that the format can represent.
     """
-    if dither not in DITHERS:
-        raise ValueError(f"dither: expected one of {', '.join(DITHERS)}, got {dither!r}")
-    if rgb.ndim != 3 or rgb.shape[0] != 3:
-        raise ValueError(f"rgb: expected (3, height, width), got {tuple(rgb.shape)}")
+    _check_rgb(rgb, dither)
     channel = functools.partial(_channel, rgb)  # one at a time: hr frames are large
     if format.family == "RGB":
         return tuple(encode(channel(i), format, color.full_range, dither, i) for i in range(3))
-    red, green, blue = luma_weights(color.matrix)
-    luma = channel(0).mul_(red)
-    luma += channel(1).mul_(green)
-    luma += channel(2).mul_(blue)
+    red, _, blue = luma_weights(color.matrix)
+    luma = _luma(rgb, color.matrix)
     planes = [encode(luma, format, color.full_range, dither, 0)]
     if format.family == "YUV":
         for i, at, weight in ((1, 2, blue), (2, 0, red)):
@@ -67,12 +62,43 @@ def from_rgb(rgb: Tensor, format: Format, color: Colorimetry, *, dither: str = "
     return tuple(planes)
 
 
+def gray_from_rgb(rgb: Tensor, format: Format, color: Colorimetry, *, matrix: int, dither: str = "ordered") -> Planes:
+    """As `from_rgb`, for a picture that has no color however much the channels differ, such as that of a GRAY source.
+
+    matrix: weighs the channels, whatever the format. Chroma is exactly neutral; red, green and blue are one plane.
+    """
+    _check_rgb(rgb, dither)
+    luma = _luma(rgb, matrix)
+    gray = encode(luma, format, color.full_range, dither, 0)
+    if format.family == "RGB":
+        return gray, gray, gray
+    chroma_sizes = format.plane_sizes(luma.shape[1], luma.shape[0])[1:]
+    neutral = [luma.new_zeros(height, width) for width, height in chroma_sizes]
+    return gray, *(encode(zeros, format, color.full_range, "none", 1, chroma=True) for zeros in neutral)
+
+
+def _check_rgb(rgb: Tensor, dither: str) -> None:
+    if dither not in DITHERS:
+        raise ValueError(f"dither: expected one of {', '.join(DITHERS)}, got {dither!r}")
+    if rgb.ndim != 3 or rgb.shape[0] != 3:
+        raise ValueError(f"rgb: expected (3, height, width), got {tuple(rgb.shape)}")
+
+
 def _check_planes(planes: Planes, format: Format) -> None:
     height, width = planes[0].shape
     expected = [(h, w) for w, h in format.plane_sizes(width, height)]
     if [tuple(plane.shape) for plane in planes] != expected or any(plane.dtype != format.dtype for plane in planes):
         got = [f"{tuple(plane.shape)} {plane.dtype}" for plane in planes]
         raise ValueError(f"planes: expected {expected} of {format.dtype} for {format}, got {', '.join(got)}")
+
+
+def _luma(rgb: Tensor, matrix: int) -> Tensor:
+    """The weighted sum of the channels as a new float32 tensor (height, width)."""
+    weights = luma_weights(matrix)
+    luma = _channel(rgb, 0).mul_(weights[0])
+    luma += _channel(rgb, 1).mul_(weights[1])
+    luma += _channel(rgb, 2).mul_(weights[2])
+    return luma
 
 
 def _channel(rgb: Tensor, i: int) -> Tensor:

@@ -30,7 +30,7 @@ class Format:
         if self.bits not in depths:
             raise ValueError(
                 f"format: expected 8 to 16 bit integers, or float of 16 or 32 bits, got {self.bits} bit {self.sample}; "
-                "convert with resize.Bicubic(format=…)"
+                "no filter of VapourSynth's own converts it: have it made with 8 to 16 bits, or in float"
             )
         subsampling = (self.subsampling_w, self.subsampling_h)
         if max(subsampling) > 2 or min(subsampling) < 0 or (self.family != "YUV" and any(subsampling)):

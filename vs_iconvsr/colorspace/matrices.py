@@ -38,7 +38,7 @@ def matrix_named(name: str) -> int | None:
         return None
     supported = {zimg: number for number, (zimg, _, _) in _KNOWN_MATRICES.items()}
     others = {zimg: number for number, zimg in _OTHER_MATRICES.items()}
-    number = (supported | others).get(name.lower(), int(name) if name.isdigit() and len(name) < 3 else -1)
+    number = (supported | others).get(name.lower(), int(name) if name.isdecimal() and len(name) < 3 else -1)
     if number == -1:
         raise ValueError(f"matrix: expected one of {', '.join(supported)} or their H.273 numbers, got {name}")
     luma_weights(number)

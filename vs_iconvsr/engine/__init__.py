@@ -2,6 +2,14 @@
 
 from vs_iconvsr.engine.features import MemoryStrategy
 from vs_iconvsr.engine.propagation import Propagation
-from vs_iconvsr.engine.upscaler import PRECISIONS, Shape, Upscaler, uses_fast_convolutions
+from vs_iconvsr.engine.upscaler import PRECISIONS, Shape, Upscaler, check_precision, uses_fast_convolutions
 
-__all__ = ["PRECISIONS", "MemoryStrategy", "Propagation", "Shape", "Upscaler", "uses_fast_convolutions"]
+__all__ = [
+    "PRECISIONS",
+    "MemoryStrategy",
+    "Propagation",
+    "Shape",
+    "Upscaler",
+    "check_precision",
+    "uses_fast_convolutions",
+]

@@ -1,6 +1,7 @@
-"""Where the backward features of one tile wait for the forward branch, by one of three memory strategies."""
+"""Where the features of one tile wait for a later pass, by one of three memory strategies."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 
 from vs_iconvsr.engine import memory
+from vs_iconvsr.networks.propagation import Pass
 
 
 class MemoryStrategy(StrEnum):
-    """Where backward features wait for the forward branch. Never changes a pixel, only memory and time."""
+    """Where features wait for a later pass. Never changes a pixel, only memory and time."""
 
     KEEP = "keep"  # on the device
     OFFLOAD = "offload"  # in host memory, pinned where the device is CUDA
@@ -31,16 +33,24 @@ class FeatureKind:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-class FeatureStore:
-    """Backward features of one tile over t frames, by the strategy that memory allows."""
+def block_length(passes: Sequence[Pass], t: int) -> int:
+    """How many frames apart features are kept to recompute from. All passes share it: their blocks then coincide."""
+    return math.isqrt(max(at.order for at in passes) * max(t - 1, 0)) + 1
 
-    def __init__(self, strategy: MemoryStrategy, t: int, *, needed: int) -> None:
-        recomputes = strategy is MemoryStrategy.RECOMPUTE
+
+class FeatureStore:
+    """Features of one pass and tile, by the strategy that memory allows.
+
+    needed: how many of them a later pass takes. order: see `Pass`. stride: see `block_length`.
+    """
+
+    def __init__(self, strategy: MemoryStrategy, t: int, *, needed: int, order: int, stride: int) -> None:
         self._strategy = strategy
-        self._stride = math.isqrt(max(t - 1, 0)) + 1
+        self._order, self._stride = order, stride
+        recomputes = strategy is MemoryStrategy.RECOMPUTE
         on_host = strategy is MemoryStrategy.OFFLOAD
-        self._shelf = _Shelf(-(-t // self._stride) if recomputes else needed, on_host=on_host)
-        self._block_shelf = _Shelf(self._stride if recomputes else 0)
+        self._shelf = _Shelf(-(-t // stride) * order if recomputes else needed, on_host=on_host)
+        self._block_shelf = _Shelf(stride if recomputes else 0)
         self._stored: dict[int, Tensor] = {}
         self._block: dict[int, Tensor] = {}
 
@@ -57,25 +67,34 @@ class FeatureStore:
 
     def put(self, i: int, feature: Tensor, *, needed: bool) -> None:
         if self._strategy is MemoryStrategy.RECOMPUTE:
-            if i % self._stride == 0:  # needed or not: a block that ends here starts from it
+            if i % self._stride < self._order:  # needed or not: a block that ends here starts from it
                 self._stored[i] = self._shelf.hold(feature)
         elif needed:
             self._stored[i] = self._shelf.hold(feature)
 
-    def put_again(self, i: int, feature: Tensor) -> None:
-        """A feature computed again; only those of one block are held."""
-        self._block[i] = self._block_shelf.hold(feature)
+    def put_missing(self, i: int, feature: Tensor) -> None:
+        """A feature of `missing_block`. One computed again is held with its block only."""
+        if self._strategy is MemoryStrategy.RECOMPUTE:
+            self._block[i] = self._block_shelf.hold(feature)
+        else:
+            self.put(i, feature, needed=True)
 
     def get(self, i: int, device: torch.device) -> Tensor | None:
         feature = self._stored.get(i, self._block.get(i))
         return None if feature is None else feature.to(device, non_blocking=True)
 
-    def missing_block(self, i: int, length: int) -> range:
-        """The frames between two stored ones that frame i lies among; forgets the block held before."""
+    def missing_block(self, i: int, runs: range) -> range:
+        """The frames to compute for frame i: all between two stored ones. Forgets the block held before.
+
+        runs: the frames that the pass steps over. Where nothing is recomputed, i alone: a pass without order was not
+        there yet.
+        """
+        if self._strategy is not MemoryStrategy.RECOMPUTE:
+            return range(i, i + 1)
         self._block.clear()
         self._block_shelf.clear()
-        start = i - i % self._stride + 1
-        return range(start, min(start + self._stride - 1, length))
+        start = i - i % self._stride
+        return range(max(start + self._order, runs.start), min(start + self._stride, runs.stop))
 
 
 class _Shelf:

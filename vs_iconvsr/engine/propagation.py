@@ -1,4 +1,4 @@
-"""One segment on its way through the network: backward branch first, then hr frames one by one."""
+"""One segment on its way through the network: pass after pass, in the last one hr frames one by one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from vs_iconvsr.engine.features import MemoryStrategy
 from vs_iconvsr.engine.memory import Room
 from vs_iconvsr.engine.tile_state import TileState, reserve
 from vs_iconvsr.engine.tiles import Tile
-from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.propagation import Pass, VideoNetwork
 from vs_iconvsr.segments import Segment
 
 
@@ -28,10 +28,13 @@ class TiledNetwork:
 
 
 class Propagation:
-    """One segment on its way through the network: backward branch first, then hr frames one by one.
+    """One segment on its way through the network: pass after pass, in the last one hr frames one by one.
 
-    Each `step` is one step of one tile. `rewind` starts the forward branch again; the backward one is not repeated.
+    Each `step` is one step of one tile. `rewind` starts the last pass again; the earlier ones are not repeated.
     Nothing in it points back at it: a segment's features are gone with its last user, not when garbage is collected.
+
+    walks: the passes before the last one that are taken step by step; those without order are made when wanted.
+    backward_done: whether they are done, so that hr frames follow. earlier_steps: how many steps that takes.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class Propagation:
         self.backward_done = False
         self._tiled = tiled
         self._tiles = [TileState(tiled.network, tile, segment, strategy) for tile in tiled.tiles]
-        self._backward = _backward_branch(self._tiles, segment, lr_frame, tiled)
-        self._forward = _forward_branch(self._tiles, segment, tiled)
+        self.walks = [at for at in tiled.network.passes[:-1] if at.order > 0]
+        self.earlier_steps = sum(len(tile.spans[at.name].runs) for tile in self._tiles for at in self.walks)
+        self._earlier = _earlier_passes(self._tiles, segment, self.walks, lr_frame, tiled.room)
+        self._last = _last_pass(self._tiles, segment, tiled)
 
     @property
     def finished(self) -> bool:
@@ -56,10 +61,10 @@ class Propagation:
         """
         with torch.inference_mode(), exact_arithmetic():
             if not self.backward_done:
-                if next(self._backward, "done") is None:
+                if next(self._earlier, "done") is None:
                     return None
                 self.backward_done = True
-            hr = next(self._forward)
+            hr = next(self._last)
             if hr is not None:
                 self.next_kept += 1
             return hr
@@ -68,39 +73,45 @@ class Propagation:
         """Makes the first kept frame the next one again."""
         if self.next_kept == self.segment.kept.start:
             return
-        for tile in self._tiles:
-            tile.rewind()
         self.next_kept = self.segment.kept.start
-        self._forward = _forward_branch(self._tiles, self.segment, self._tiled)
+        self._last = _last_pass(self._tiles, self.segment, self._tiled)
 
 
-def _backward_branch(
-    tiles: Sequence[TileState], segment: Segment, lr_frame: Callable[[int], Tensor], tiled: TiledNetwork
+def _earlier_passes(
+    tiles: Sequence[TileState],
+    segment: Segment,
+    walks: Sequence[Pass],
+    lr_frame: Callable[[int], Tensor],
+    room: Room,
 ) -> Iterator[None]:
-    """Steps over all frames read, last first; down to the first kept one only where none before it needs a feature."""
-    read = segment.read
-    first = read.start if tiled.network.coupled else segment.kept.start
-    for n in read:
+    """Reads all frames, then takes every walk over as many of them as later passes need."""
+    reserve(tiles, room)
+    for n in segment.read:
         lr = lr_frame(n)[None]  # float32 in any precision: what is added to lr keeps all its bits
         for tile in tiles:
             tile.add_frame(lr)
-    reserve(tiles, tiled.room)
-    for n in reversed(range(first, read.stop)):
+    for at in walks:
         for tile in tiles:
-            tile.backward(n - read.start)
-            yield None
+            tile.begin_pass()
+        for i in at.visits(tiles[0].spans[at.name].runs):
+            for tile in tiles:
+                tile.step(at, i)
+                yield None
 
 
-def _forward_branch(tiles: Sequence[TileState], segment: Segment, tiled: TiledNetwork) -> Iterator[Tensor | None]:
+def _last_pass(tiles: Sequence[TileState], segment: Segment, tiled: TiledNetwork) -> Iterator[Tensor | None]:
     """Steps up to the last kept frame; an hr frame when its last tile is done."""
-    scale, first = tiled.network.scale, segment.read.start
+    scale, first, last = tiled.network.scale, segment.read.start, tiled.network.passes[-1]
+    for tile in tiles:
+        tile.begin_pass()
     for n in range(first, segment.kept.start):
         for tile in tiles:
-            tile.forward(n - first)
+            tile.step(last, n - first)
             yield None
     for n in segment.kept:
-        hr = torch.empty(3, scale * tiled.height, scale * tiled.width, device=tiled.device)
+        size = (3, scale * tiled.height, scale * tiled.width)
+        hr = torch.empty(size, dtype=torch.float32, device=tiled.device)
         for i, tile in enumerate(tiles):
-            tile.forward(n - first)
+            tile.step(last, n - first)
             tile.paste(hr, n - first)
             yield hr if i + 1 == len(tiles) else None

@@ -1,34 +1,43 @@
 """The recurrent state of one tile of a segment."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from vs_iconvsr.engine import memory
-from vs_iconvsr.engine.features import FeatureKind, FeatureStore, MemoryStrategy
+from vs_iconvsr.engine.features import FeatureKind, FeatureStore, MemoryStrategy, block_length
+from vs_iconvsr.engine.passes import flows_are_shared, spans_of
 from vs_iconvsr.engine.tiles import Tile
-from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.propagation import Pass, VideoNetwork
 from vs_iconvsr.segments import Segment
 
 
 class TileState:
-    """The recurrent state of one tile. Frames are numbered from the first read one."""
+    """The recurrent state of one tile. Frames are numbered from the first read one.
+
+    Passes are taken in the network's order, each from `begin_pass` on. Those without order need no step of their own.
+    """
 
     def __init__(self, network: VideoNetwork, tile: Tile, segment: Segment, strategy: MemoryStrategy) -> None:
-        t = len(segment.read)
+        t, first = len(segment.read), segment.read.start
+        kept = range(segment.kept.start - first, segment.kept.stop - first)
         self._network = network
         self._tile = tile
         self._length = t
-        self._needed = range(
-            0 if network.coupled else segment.kept.start - segment.read.start, segment.kept.stop - segment.read.start
-        )
         self._keyframes = set(network.keyframes(t))
         self._frames: list[Tensor] = []
-        self._features = FeatureStore(strategy, t, needed=len(self._needed))
+        spans = spans_of(network.passes, network.upsampled, kept, t)
+        self.spans = {at.name: span for at, span in zip(network.passes, spans, strict=True)}
+        stride = block_length(network.passes, t)
+        self._features = {
+            at.name: FeatureStore(strategy, t, needed=len(self.spans[at.name].needed), order=at.order, stride=stride)
+            for at in network.passes[:-1]
+        }
+        self._flows = _flow_stores(t) if flows_are_shared(network.passes) else {}
         self._refill: dict[int, Tensor] = {}
-        self._carried_back: Tensor | None = None
-        self._carried: Tensor | None = None
+        self._carried: list[Tensor] = []
 
     def add_frame(self, lr: Tensor) -> None:
         rows, columns = self._tile.read_rows, self._tile.read_columns
@@ -36,36 +45,36 @@ class TileState:
             self._network.prepare(lr[..., rows.start : rows.stop, columns.start : columns.stop]).contiguous()
         )
 
-    def pinned_bytes(self) -> int:
-        """The pinned host memory that `reserve` will take; ask once all frames are there."""
-        return self._features.pinned_bytes(self._kind())
+    def pinned_bytes(self, device: torch.device) -> int:
+        """The pinned host memory that `reserve` will take."""
+        return sum(store.pinned_bytes(self._kind(device)) for store in self._features.values())
 
-    def reserve(self) -> None:
-        """Takes the memory for all features; call it once all frames are there."""
-        self._features.reserve(self._kind())
+    def reserve(self, device: torch.device) -> int:
+        """Takes the memory for all features; the bytes that the frames will take."""
+        for store in self._features.values():
+            store.reserve(self._kind(device))
+        height, width = self._padded_sides()
+        return 3 * 4 * height * width * self._length
 
-    def backward(self, i: int) -> None:
-        """The backward feature of frame i, from that of frame i + 1."""
-        self._carried_back = self._backward_step(i, self._carried_back)
-        self._features.put(i, self._carried_back, needed=i in self._needed)
-        if i >= self._needed.stop:
-            self._refill.pop(i, None)  # the forward branch does not come here
+    def begin_pass(self) -> None:
+        """Before the first step of each pass."""
+        self._carried = []
 
-    def forward(self, i: int) -> None:
-        """The forward feature of frame i, from that of frame i - 1."""
-        flow = self._network.flow(self._frames[i], self._frames[i - 1]) if i > 0 else None
-        # A network that is not coupled ignores its backward argument, which in the context does not even exist.
-        backward = self._backward_feature(i) if self._network.coupled else self._frames[i]
-        self._carried = self._network.forward_step(
-            self._frames[i], backward, self._carried, flow, self._refill_features(i)
-        )
-        self._refill.pop(i, None)  # it is large; a rewound branch, which is rare, extracts it again
+    def step(self, at: Pass, i: int) -> None:
+        """The feature of frame i in a pass, from those of the frames visited before."""
+        feature = self._step(at, i, self._carried)
+        self._carried = [feature, *self._carried][: at.order]
+        if at.name in self._features:
+            self._features[at.name].put(i, feature, needed=i in self.spans[at.name].needed)
+        last = self._network.passes[-1]
+        if at is last or i >= self.spans[last.name].runs.stop:
+            self._refill.pop(i, None)  # it is large; a rewound pass, which is rare, extracts it again
 
     def paste(self, hr: Tensor, i: int) -> None:
-        """Upsamples frame i into its place in hr."""
+        """Upsamples frame i, which the last pass has just visited, into its place in hr."""
         network, tile, s = self._network, self._tile, self._network.scale
-        assert self._carried is not None
-        upsampled = network.upsample(self._frames[i], self._backward_feature(i), self._carried)[0]
+        features = [self._carried[0] if at is network.passes[-1] else self._feature(at, i) for at in self._upsampled]
+        upsampled = network.upsample(self._frames[i], features)[0]
         top, left = tile.kept_rows.start - tile.read_rows.start, tile.kept_columns.start - tile.read_columns.start
         hr[
             :,
@@ -73,31 +82,53 @@ class TileState:
             s * tile.kept_columns.start : s * tile.kept_columns.stop,
         ] = upsampled[:, s * top : s * (top + len(tile.kept_rows)), s * left : s * (left + len(tile.kept_columns))]
 
-    def rewind(self) -> None:
-        self._carried = None
+    def _padded_sides(self) -> tuple[int, int]:
+        sides = len(self._tile.read_rows), len(self._tile.read_columns)
+        return self._network.padded_side(sides[0]), self._network.padded_side(sides[1])
 
-    def _kind(self) -> FeatureKind:
-        frame = self._frames[0]
-        shape = (1, self._network.carried_channels, *frame.shape[-2:])
-        return FeatureKind(shape, next(self._network.parameters()).dtype, frame.device)
+    def _kind(self, device: torch.device) -> FeatureKind:
+        network, (height, width) = self._network, self._padded_sides()
+        shape = (1, network.carried_channels, height // network.reduction, width // network.reduction)
+        return FeatureKind(shape, next(network.parameters()).dtype, device)
 
-    def _backward_step(self, i: int, carried: Tensor | None) -> Tensor:
-        flow = self._network.flow(self._frames[i], self._frames[i + 1]) if carried is not None else None
-        return self._network.backward_step(self._frames[i], carried, flow, self._refill_features(i))
+    @property
+    def _upsampled(self) -> list[Pass]:
+        return [self._pass(name) for name in self._network.upsampled]
 
-    def _backward_feature(self, i: int) -> Tensor:
-        """The stored feature, or, where only every k-th is kept, the block round it computed again."""
-        feature = self._features.get(i, self._frames[i].device)
-        if feature is not None:
-            return feature
-        block = self._features.missing_block(i, self._length)
-        carried = self._features.get(block.stop, self._frames[i].device) if block.stop < self._length else None
-        for k in reversed(block):
-            carried = self._backward_step(k, carried)
-            self._features.put_again(k, carried)
-        feature = self._features.get(i, self._frames[i].device)
-        assert feature is not None
+    def _pass(self, name: str) -> Pass:
+        return next(at for at in self._network.passes if at.name == name)
+
+    def _step(self, at: Pass, i: int, carried: list[Tensor]) -> Tensor:
+        return self._network.step(
+            at,
+            self._frames[i],
+            earlier=[self._feature(self._pass(name), i) for name in at.reads],
+            carried=carried,
+            flows=[self._flow(k, after) for k, after in pairwise((i, *at.visited_before(i, self._length)))],
+            refill=self._refill_features(i),
+        )
+
+    def _feature(self, at: Pass, i: int) -> Tensor:
+        """The stored feature of an earlier pass; where only every k-th is kept, its block is computed again."""
+        store = self._features[at.name]
+        feature = store.get(i, self._device)
+        if feature is None:
+            for k in at.visits(store.missing_block(i, self.spans[at.name].runs)):
+                carried = [self._feature(at, before) for before in at.visited_before(k, self._length)]
+                store.put_missing(k, self._step(at, k, carried))
+            feature = store.get(i, self._device)
+            assert feature is not None
         return feature
+
+    def _flow(self, i: int, k: int) -> Tensor:
+        """From frame i to its neighbour k."""
+        store = self._flows.get(k - i)
+        flow = None if store is None else store.get(i, self._device)
+        if flow is None:
+            flow = self._network.flow(self._frames[i], self._frames[k])
+            if store is not None:
+                store.put(i, flow, needed=True)
+        return flow
 
     def _refill_features(self, i: int) -> Tensor | None:
         if i not in self._keyframes:
@@ -107,15 +138,26 @@ class TileState:
             self._refill[i] = self._network.refill(window)
         return self._refill[i]
 
+    @property
+    def _device(self) -> torch.device:
+        return self._frames[0].device
+
 
 def reserve(tiles: Sequence[TileState], room: memory.Room) -> None:
-    """Takes what a segment will hold, and for a moment what a step needs: memory runs out here or not at all.
+    """Takes what a segment will hold, and for a moment its frames and what a step needs: memory runs out here or not
+    at all.
 
     Raises what `memory.is_out_of_memory` knows, before anything is computed.
     """
-    pinned = sum(tile.pinned_bytes() for tile in tiles)
+    pinned = sum(tile.pinned_bytes(room.device) for tile in tiles)
     if room.pinned_bytes is not None and pinned > room.pinned_bytes:
         raise MemoryError(f"pinned host memory: expected at most {room.pinned_bytes} bytes of a segment, got {pinned}")
-    for tile in tiles:
-        tile.reserve()
-    memory.claim(room.device, room.working_bytes)
+    frames_bytes = sum(tile.reserve(room.device) for tile in tiles)
+    memory.claim(room.device, frames_bytes + room.working_bytes)
+
+
+def _flow_stores(t: int) -> dict[int, FeatureStore]:
+    """Flows to the next frame and to the previous one; small beside features, so they stay on the device."""
+    return {
+        towards: FeatureStore(MemoryStrategy.KEEP, t, needed=max(t - 1, 0), order=1, stride=1) for towards in (1, -1)
+    }

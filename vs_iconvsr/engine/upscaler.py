@@ -21,7 +21,8 @@ PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": to
 class Shape:
     """How a frame is cut for the device, and in which precision: the part of a plan that the engine needs.
 
-    working_bytes, pinned_bytes: see `memory.Room`; they shape no pixel.
+    cleaning: how often the network cleans frames; 0: as often as it does by itself. working_bytes, pinned_bytes: see
+    `memory.Room`; they shape no pixel.
     """
 
     width: int
@@ -29,6 +30,7 @@ class Shape:
     tile: tuple[int, int] = (0, 0)
     halo: int = 0
     precision: str = "float32"
+    cleaning: int = 0
     working_bytes: int = 0
     pinned_bytes: int | None = None
 
@@ -41,18 +43,12 @@ class Upscaler:
     """
 
     def __init__(self, network: VideoNetwork, device: torch.device, shape: Shape) -> None:
-        if shape.precision not in PRECISIONS:
-            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {shape.precision}")
-        if device.type == "cpu" and shape.precision != "float32":
-            raise ValueError(
-                f"precision: expected float32 on the CPU, which multiplies other types about 100 times slower, "
-                f"got {shape.precision}"
-            )
+        check_precision(shape.precision, device)
         self.device = device
         self.shape = shape
         self.dtype = PRECISIONS[shape.precision]
         self.tiles = tiles_of(shape.width, shape.height, shape.tile, shape.halo)
-        self.network = _on_device(network, device, self.dtype)
+        self.network = _on_device(network, device, self.dtype, shape.cleaning)
 
     def propagate(
         self, segment: Segment, lr_frame: Callable[[int], Tensor], *, strategy: MemoryStrategy
@@ -63,15 +59,27 @@ class Upscaler:
         return Propagation(tiled, segment, lr_frame, strategy)
 
 
-def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype) -> VideoNetwork:
-    """An equal network there; the caller's stays as it is."""
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises ValueError for one that is not of PRECISIONS or that the device has no fast arithmetic for."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision}")
+    if device.type == "cpu" and precision != "float32":
+        raise ValueError(
+            f"precision: expected float32 on the CPU, which multiplies other types about 100 times slower, "
+            f"got {precision}"
+        )
+
+
+def _on_device(network: VideoNetwork, device: torch.device, dtype: torch.dtype, cleaning: int) -> VideoNetwork:
+    """An equal network there, but for how often it cleans; the caller's stays as it is."""
+    arguments = network.hyper_parameters | ({"cleaning": cleaning} if cleaning else {})
     state = {
         key: value.to(device, dtype if value.is_floating_point() else value.dtype)
         for key, value in network.state_dict().items()
     }
-    copy = type(network)(**network.hyper_parameters).eval().requires_grad_(False)
+    with torch.device("meta"):  # no initial weights: they would shift a caller's random numbers
+        copy = type(network)(**arguments).eval().requires_grad_(False)
     copy.load_state_dict(state, assign=True)
-    copy.to(device)
     if uses_fast_convolutions(device, dtype):
         fast.use_fast_convolutions(copy)
     return copy

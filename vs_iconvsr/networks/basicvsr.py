@@ -1,11 +1,13 @@
 """BasicVSR: features carried along time in both directions, aligned by optical flow (Chan et al., CVPR 2021)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from vs_iconvsr.networks.blocks import HR_CHANNELS, PixelShuffleUpsampling, ResidualTrunk, enlarge, leaky_relu
 from vs_iconvsr.networks.fast import leaky_pair
-from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.propagation import Pass, VideoNetwork
 from vs_iconvsr.networks.spynet import SPyNet
 from vs_iconvsr.networks.warp import warp
 
@@ -52,12 +54,12 @@ class FlowAlignedNetwork(VideoNetwork):
         flow: Tensor = self.spynet(frame, neighbour)
         return flow
 
-    def aligned(self, carried: Tensor | None, flow: Tensor | None, frame: Tensor) -> Tensor:
-        """What a branch knows of this frame: the neighbour's feature warped; zeros where the branch starts."""
-        if carried is None or flow is None:
+    def aligned(self, carried: Sequence[Tensor], flows: Sequence[Tensor], frame: Tensor) -> Tensor:
+        """What a pass knows of this frame: the neighbour's feature warped; zeros where the pass starts."""
+        if not carried:
             n, _, h, w = frame.shape
             return frame.new_zeros(n, self.carried_channels, h, w, dtype=self.conv_last.weight.dtype)
-        return warp(carried, flow)
+        return warp(carried[0], flows[0])
 
     def reconstructed(self, frame: Tensor, features: Tensor) -> Tensor:
         """frame (n, 3, h, w) and features (n, c, h, w) → hr: what the last layers add to the enlarged frame."""
@@ -76,7 +78,8 @@ class BasicVSR(FlowAlignedNetwork):
     2 for networks of one's own training. flow_channels: width of SPyNet, see there.
     """
 
-    coupled = False
+    passes = (Pass("backward", backward=True), Pass("forward"))
+    upsampled = ("backward", "forward")
 
     def __init__(
         self, *, mid_channels: int = 64, num_blocks: int = 30, scale: int = 4, flow_channels: int = 32
@@ -92,26 +95,21 @@ class BasicVSR(FlowAlignedNetwork):
         self.forward_resblocks = ResidualTrunk(3 + mid_channels, mid_channels, num_blocks=num_blocks)
         self.fusion = nn.Conv2d(2 * mid_channels, mid_channels, 1)
 
-    def backward_step(
-        self, frame: Tensor, carried: Tensor | None, flow_to_next: Tensor | None, refill: Tensor | None
-    ) -> Tensor:
-        del refill  # BasicVSR extracts none
-        aligned = self.aligned(carried, flow_to_next, frame)
-        feature: Tensor = self.backward_resblocks(torch.cat([frame.to(aligned.dtype), aligned], dim=1))
-        return feature
-
-    def forward_step(
+    def step(
         self,
+        at: Pass,
         frame: Tensor,
-        backward: Tensor,
-        carried: Tensor | None,
-        flow_to_prev: Tensor | None,
+        *,
+        earlier: Sequence[Tensor],
+        carried: Sequence[Tensor],
+        flows: Sequence[Tensor],
         refill: Tensor | None,
     ) -> Tensor:
-        del backward, refill  # the two branches meet in `upsample` only
-        aligned = self.aligned(carried, flow_to_prev, frame)
-        feature: Tensor = self.forward_resblocks(torch.cat([frame.to(aligned.dtype), aligned], dim=1))
+        del earlier, refill  # the two passes meet in `upsample` only, and BasicVSR extracts no features afresh
+        aligned = self.aligned(carried, flows, frame)
+        trunk = self.backward_resblocks if at.backward else self.forward_resblocks
+        feature: Tensor = trunk(torch.cat([frame.to(aligned.dtype), aligned], dim=1))
         return feature
 
-    def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:
-        return self.reconstructed(frame, leaky_relu(self.fusion(torch.cat([backward, carried], dim=1))))
+    def upsample(self, frame: Tensor, features: Sequence[Tensor]) -> Tensor:
+        return self.reconstructed(frame, leaky_relu(self.fusion(torch.cat(list(features), dim=1))))

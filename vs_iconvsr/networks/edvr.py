@@ -94,7 +94,7 @@ class DeformableConv(nn.Module):
     """A modulated deformable 3x3 convolution whose offsets and masks are read from a second input (DCNv2).
 
     features, guide (n, c, h, w) → (n, c, h, w). `conv_offset` gives (dy, dx) in px for each group and tap, then a mask
-    logit for each. A NaN among these counts as 0: torchvision's CPU kernel would read memory at a wild index.
+    logit for each: see `deform_conv`.
     """
 
     def __init__(self, channels: int) -> None:
@@ -108,15 +108,23 @@ class DeformableConv(nn.Module):
         nn.init.zeros_(self.conv_offset.bias)
 
     def forward(self, features: Tensor, guide: Tensor) -> Tensor:
-        # float32 throughout: the kernel adds offsets to pixel positions, which float16 cannot hold (see warp).
-        precise = torch.promote_types(features.dtype, torch.float32)
-        guided = torch.nan_to_num(self.conv_offset(guide).to(precise), nan=0.0)
+        guided = self.conv_offset(guide).to(torch.promote_types(features.dtype, torch.float32))
         offset, mask_logit = guided[:, : 2 * DEFORM_GROUPS * TAPS], guided[:, 2 * DEFORM_GROUPS * TAPS :]
-        deformed = sampled_deform_conv if features.device.type == "cpu" else torchvision_deform_conv
-        moved = deformed(
-            features.to(precise), offset, torch.sigmoid(mask_logit), self.weight.to(precise), self.bias.to(precise)
-        )
-        return moved.to(features.dtype)
+        return deform_conv(features, offset, mask_logit, self.weight, self.bias)
+
+
+def deform_conv(features: Tensor, offset: Tensor, mask_logit: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A modulated deformable 3x3 convolution: features (n, c, h, w) → (n, channels, h, w), in features' type.
+
+    offset (n, 2*groups*taps, h, w): (dy, dx) in px for each group of c/groups channels and tap. mask_logit: one value
+    for each. Both are float32. A NaN among them counts as 0: torchvision's CPU kernel would read memory at a wild
+    index.
+    """
+    # float32 throughout: the kernel adds offsets to pixel positions, which float16 cannot hold (see warp).
+    offset, mask = torch.nan_to_num(offset, nan=0.0), torch.sigmoid(torch.nan_to_num(mask_logit, nan=0.0))
+    deformed = sampled_deform_conv if features.device.type == "cpu" else torchvision_deform_conv
+    moved = deformed(features.to(offset.dtype), offset, mask, weight.to(offset.dtype), bias.to(offset.dtype))
+    return moved.to(features.dtype)
 
 
 def torchvision_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -130,9 +138,10 @@ def torchvision_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weig
 def sampled_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The same by grid_sample, which has vectors and threads on the CPU where torchvision's loop has neither."""
     n, c, h, w = features.shape
-    groups = features.view(n, DEFORM_GROUPS, c // DEFORM_GROUPS, h, w)
-    offset = offset.view(n, DEFORM_GROUPS, TAPS, 2, h, w)
-    mask = mask.view(n, DEFORM_GROUPS, 1, TAPS, h, w)
+    groups = mask.shape[1] // TAPS
+    grouped = features.view(n, groups, c // groups, h, w)
+    offset = offset.view(n, groups, TAPS, 2, h, w)
+    mask = mask.view(n, groups, 1, TAPS, h, w)
     moved = features.new_empty(n, weight.shape[0], h, w)
     tap = torch.arange(TAPS, device=features.device).view(TAPS, 1, 1)
     columns = torch.arange(w, device=features.device) + tap % 3 - 1
@@ -142,8 +151,8 @@ def sampled_deform_conv(features: Tensor, offset: Tensor, mask: Tensor, weight: 
         y, x = offset[i, :, :, 0, top:bottom] + rows, offset[i, :, :, 1, top:bottom] + columns
         # grid_sample without align_corners has the outer edges of the first and the last pixel at -1 and 1.
         grid = torch.stack([(2.0 * x + 1.0) / w - 1.0, (2.0 * y + 1.0) / h - 1.0], dim=-1)
-        sampled = F.grid_sample(groups[i], grid.view(DEFORM_GROUPS, -1, w, 2), align_corners=False)
-        weighted = sampled.view(DEFORM_GROUPS, -1, TAPS, bottom - top, w) * mask[i, :, :, :, top:bottom]
+        sampled = F.grid_sample(grouped[i], grid.view(groups, -1, w, 2), align_corners=False)
+        weighted = sampled.view(groups, -1, TAPS, bottom - top, w) * mask[i, :, :, :, top:bottom]
         convolved = weight.flatten(1) @ weighted.view(c * TAPS, -1) + bias.unsqueeze(1)
         moved[i, :, top:bottom] = convolved.view(-1, bottom - top, w)
 

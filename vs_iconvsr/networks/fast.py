@@ -39,7 +39,7 @@ def is_available() -> bool:
         return False
     # NNPACK takes as many threads as the first caller has, for ever, and with more than one lets nobody work beside it.
     with _begun(ThreadPoolExecutor(1, "iconvsr-first", _use_one_core), 1) as alone:
-        pixel = torch.zeros(1, 1, 1, 1)
+        pixel = torch.zeros(1, 1, 1, 1, dtype=torch.float32, device="cpu")
         alone.submit(torch._nnpack_spatial_convolution, pixel, pixel, None, [0, 0], [1, 1]).result()
     return True
 

@@ -1,11 +1,15 @@
 """IconVSR: BasicVSR with information-refill and coupled propagation (Chan et al., CVPR 2021, sections 3.3 and 3.4)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from vs_iconvsr.networks.basicvsr import FlowAlignedNetwork
 from vs_iconvsr.networks.blocks import ResidualTrunk
 from vs_iconvsr.networks.edvr import SIZE_MULTIPLE, TAPS, EDVRFeatureExtractor
+from vs_iconvsr.networks.padding import mirrored
+from vs_iconvsr.networks.propagation import Pass
 
 TEMPORAL_PADDINGS = (2, 3)
 
@@ -20,7 +24,8 @@ class IconVSR(FlowAlignedNetwork):
     px; `window` and `prepare` say what happens there. Elsewhere the results are theirs.
     """
 
-    coupled = True
+    passes = (Pass("backward", backward=True), Pass("forward", reads=("backward",)))
+    upsampled = ("forward",)
 
     def __init__(
         self,
@@ -66,21 +71,12 @@ class IconVSR(FlowAlignedNetwork):
         return max(super().largest_values, TAPS * self.edvr.hyper_parameters["channels"])
 
     @property
-    def refill_values(self) -> float:
-        return self.edvr.hyper_parameters["channels"] / self.keyframe_stride
+    def stored_values(self) -> int:
+        """As for every network; and the refill features of every keyframe."""
+        return super().stored_values + -(-self.edvr.hyper_parameters["channels"] // self.keyframe_stride)
 
-    def prepare(self, lr: Tensor) -> Tensor:
-        """As for every network; then mirrored at the right and the bottom to a multiple of 4 px, as EDVR needs it.
-
-        A side of 1 or 2 px, too short for one mirroring, is mirrored back and forth.
-        """
-        lr = super().prepare(lr)
-        for dim in (2, 3):
-            side = lr.shape[dim]
-            if side % SIZE_MULTIPLE:
-                positions = range(-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)
-                lr = lr.index_select(dim, torch.tensor([mirrored(i, side) for i in positions], device=lr.device))
-        return lr
+    def padded_side(self, side: int) -> int:
+        return -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE  # as EDVR needs it
 
     def keyframes(self, t: int) -> tuple[int, ...]:
         """Every keyframe_stride-th frame from the first one, and the last one."""
@@ -104,37 +100,23 @@ class IconVSR(FlowAlignedNetwork):
         features: Tensor = self.edvr(window.to(self.edvr.conv_first.weight.dtype))
         return features
 
-    def backward_step(
-        self, frame: Tensor, carried: Tensor | None, flow_to_next: Tensor | None, refill: Tensor | None
-    ) -> Tensor:
-        aligned = self.aligned(carried, flow_to_next, frame)
-        if refill is not None:
-            aligned = self.backward_fusion(torch.cat([aligned, refill], dim=1))
-        feature: Tensor = self.backward_resblocks(torch.cat([frame.to(aligned.dtype), aligned], dim=1))
-        return feature
-
-    def forward_step(
+    def step(
         self,
+        at: Pass,
         frame: Tensor,
-        backward: Tensor,
-        carried: Tensor | None,
-        flow_to_prev: Tensor | None,
+        *,
+        earlier: Sequence[Tensor],
+        carried: Sequence[Tensor],
+        flows: Sequence[Tensor],
         refill: Tensor | None,
     ) -> Tensor:
-        aligned = self.aligned(carried, flow_to_prev, frame)
+        aligned = self.aligned(carried, flows, frame)
         if refill is not None:
-            aligned = self.forward_fusion(torch.cat([aligned, refill], dim=1))
-        feature: Tensor = self.forward_resblocks(torch.cat([frame.to(aligned.dtype), backward, aligned], dim=1))
+            fusion = self.backward_fusion if at.backward else self.forward_fusion
+            aligned = fusion(torch.cat([aligned, refill], dim=1))
+        trunk = self.backward_resblocks if at.backward else self.forward_resblocks
+        feature: Tensor = trunk(torch.cat([frame.to(aligned.dtype), *earlier, aligned], dim=1))
         return feature
 
-    def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:
-        del backward  # already in the forward feature
-        return self.reconstructed(frame, carried)
-
-
-def mirrored(position: int, length: int) -> int:
-    """The element 0 <= i < length seen at any integer position when both ends mirror: -1 shows 1."""
-    if length == 1:
-        return 0
-    position %= 2 * (length - 1)
-    return min(position, 2 * (length - 1) - position)
+    def upsample(self, frame: Tensor, features: Sequence[Tensor]) -> Tensor:
+        return self.reconstructed(frame, features[0])

@@ -4,13 +4,15 @@ For a small trunk SPyNet and the authors' 64-channel hr layers would be four fif
 runs at hr size, and those of the flow network run at half lr size.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vs_iconvsr.networks.blocks import ResidualBlock, ResidualTrunk
 from vs_iconvsr.networks.fast import leaky_pair
-from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.propagation import Pass, VideoNetwork
 from vs_iconvsr.networks.warp import warp
 
 FLOW_LEVELS = 4
@@ -27,7 +29,8 @@ class LightVSR(VideoNetwork):
     scale: hr size over lr size, at least 1.
     """
 
-    coupled = True
+    passes = (Pass("backward", backward=True), Pass("forward", reads=("backward",)))
+    upsampled = ("forward",)
 
     def __init__(self, *, mid_channels: int = 32, num_blocks: int = 5, flow_channels: int = 32, scale: int = 4) -> None:
         super().__init__()
@@ -63,39 +66,33 @@ class LightVSR(VideoNetwork):
         flows: list[Tensor] = self.flow_network(frame, neighbour)
         return flows[-1]
 
-    def backward_step(
-        self, frame: Tensor, carried: Tensor | None, flow_to_next: Tensor | None, refill: Tensor | None
-    ) -> Tensor:
-        del refill
-        carried = self._align(frame, carried, flow_to_next)
-        feature: Tensor = self.backward_trunk(torch.cat([frame.to(carried.dtype), carried], dim=1))
-        return feature
-
-    def forward_step(
+    def step(
         self,
+        at: Pass,
         frame: Tensor,
-        backward: Tensor,
-        carried: Tensor | None,
-        flow_to_prev: Tensor | None,
+        *,
+        earlier: Sequence[Tensor],
+        carried: Sequence[Tensor],
+        flows: Sequence[Tensor],
         refill: Tensor | None,
     ) -> Tensor:
         del refill
-        carried = self._align(frame, carried, flow_to_prev)
-        feature: Tensor = self.forward_trunk(torch.cat([frame.to(carried.dtype), backward, carried], dim=1))
+        aligned = self._align(frame, carried, flows)
+        trunk = self.backward_trunk if at.backward else self.forward_trunk
+        feature: Tensor = trunk(torch.cat([frame.to(aligned.dtype), *earlier, aligned], dim=1))
         return feature
 
-    def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:
-        del backward  # the forward branch has read it
-        detail = F.pixel_shuffle(leaky_pair(self.tail_first, self.tail_last, carried), self.scale)
+    def upsample(self, frame: Tensor, features: Sequence[Tensor]) -> Tensor:
+        detail = F.pixel_shuffle(leaky_pair(self.tail_first, self.tail_last, features[0]), self.scale)
         # antialias=True changes nothing about enlarging but the kernel: MATLAB's (a = -0.5), and three times as fast.
         hr = F.interpolate(frame, scale_factor=self.scale, mode="bicubic", align_corners=False, antialias=True)
         return hr + detail.to(frame.dtype)
 
-    def _align(self, frame: Tensor, carried: Tensor | None, flow: Tensor | None) -> Tensor:
-        if carried is None or flow is None:
+    def _align(self, frame: Tensor, carried: Sequence[Tensor], flows: Sequence[Tensor]) -> Tensor:
+        if not carried:
             n, _, h, w = frame.shape
             return frame.new_zeros(n, self.carried_channels, h, w, dtype=self.tail_last.weight.dtype)
-        return warp(carried, flow, padding_mode="border")
+        return warp(carried[0], flows[0], padding_mode="border")
 
     def _initialise(self) -> None:
         """Start at the bicubic enlargement, with blocks that learn within minutes: they are few, and need no taming."""

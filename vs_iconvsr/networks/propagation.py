@@ -1,13 +1,42 @@
-"""What every network here is: a few steps over time, and a forward that only composes them."""
+"""What every network here is: a list of passes over time, and a forward that only composes their steps."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from vs_iconvsr.networks.padding import extended
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One walk over the frames of a sequence. Each step makes the feature of one frame.
+
+    backward: from the last frame to the first. reads: earlier passes, by name, whose features of the same frame a step
+    takes. order: how many of its own features, those of the frames visited just before, a step takes; 0 where frames do
+    not depend on each other, so that there is no walk and a feature can be made when it is wanted.
+    """
+
+    name: str
+    backward: bool = False
+    reads: tuple[str, ...] = ()
+    order: int = 1
+
+    def visits(self, frames: range) -> range:
+        """The frames in the order of the walk."""
+        return frames[::-1] if self.backward else frames
+
+    def visited_before(self, i: int, t: int) -> tuple[int, ...]:
+        """The frames of a sequence of t frames whose features the step of frame i takes, the nearest first."""
+        towards = 1 if self.backward else -1
+        return tuple(k for k in (i + towards * (d + 1) for d in range(self.order)) if 0 <= k < t)
+
 
 class VideoNetwork(nn.Module, ABC):
-    """A bidirectional recurrent video super-resolution network (BasicVSR, CVPR 2021, section 3).
+    """A recurrent video super-resolution network (BasicVSR, CVPR 2021, section 3).
 
     The engine streams long segments with the single steps; `forward` composes the same steps over a whole clip, as
     training does. Steps take frames that went through `prepare`. No step changes its arguments or keeps a trace.
@@ -15,14 +44,19 @@ class VideoNetwork(nn.Module, ABC):
     hyper_parameters: the keyword arguments that build an equal network: plain numbers, stored in weight files.
     scale: hr size over lr size.
     carried_channels: channels of the features carried along time, for memory plans.
-    coupled: whether `forward_step` reads the backward features (coupled propagation, IconVSR section 3.3); where it
-    does not, backward features of frames that are only read as context are never needed.
+    passes: in their order; the last one goes forward, and hr frames leave as it goes.
+    reduction: size of a frame over that of its features.
+    upsampled: the passes, by name, whose features `upsample` takes; the last one is among them.
+    cleaning: how often `prepare` cleans frames (RealBasicVSR), one of hyper_parameters; 0 for networks that do not.
     """
 
     hyper_parameters: dict[str, int]
     scale: int
     carried_channels: int
-    coupled: bool
+    reduction: int = 1
+    passes: tuple[Pass, ...]
+    upsampled: tuple[str, ...]
+    cleaning: int = 0
 
     def forward(self, lr: Tensor) -> Tensor:
         """lr (n, t, 3, h, w), RGB in [0, 1] → hr (n, t, 3, scale*h, scale*w), unclamped; any t, h, w >= 1.
@@ -37,19 +71,17 @@ class VideoNetwork(nn.Module, ABC):
         flow_to_next, flow_to_prev = self.neighbour_flows(frames)
         refill = {i: self.refill(frames[:, list(self.window(i, t))]) for i in self.keyframes(t)}
 
-        backward: list[Tensor] = []
-        carried: Tensor | None = None
-        for i in reversed(range(t)):
-            flow = flow_to_next[:, i] if i + 1 < t else None
-            carried = self.backward_step(frames[:, i], carried, flow, refill.get(i))
-            backward.insert(0, carried)
+        def flow(i: int, k: int) -> Tensor:
+            return flow_to_next[:, i] if k > i else flow_to_prev[:, k]
 
+        features: dict[str, dict[int, Tensor]] = {}
         hr = []
-        carried = None
-        for i in range(t):
-            flow = flow_to_prev[:, i - 1] if i > 0 else None
-            carried = self.forward_step(frames[:, i], backward[i], carried, flow, refill.get(i))
-            hr.append(self.upsample(frames[:, i], backward[i], carried))
+        for at in self.passes:
+            done = features[at.name] = {}
+            for i in at.visits(range(t)):
+                done[i] = self._composed_step(at, i, frames, features, flow, refill)
+                if at is self.passes[-1]:
+                    hr.append(self.upsample(frames[:, i], [features[name][i] for name in self.upsampled]))
         return torch.stack(hr, dim=1)[..., : self.scale * h, : self.scale * w]
 
     @property
@@ -68,27 +100,35 @@ class VideoNetwork(nn.Module, ABC):
         return self.carried_channels * self.scale**2
 
     @property
-    def refill_values(self) -> float:
-        """Values of refill features per lr pixel and frame, for memory plans."""
-        return 0.0
+    def stored_values(self) -> int:
+        """How many values wait for a later pass, per lr pixel and frame, for memory plans: features."""
+        return self.carried_channels * (len(self.passes) - 1)
 
     def neighbour_flows(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """frames (n, t, 3, h, w) → flow of frame i to frame i+1 and of frame i+1 to frame i, each (n, t-1, 2, h, w)."""
+        """frames (n, t, 3, h, w) → flow of frame i to frame i+1 and of frame i+1 to frame i, each (n, t-1, 2, h, w).
+
+        h and w of the flows are those of the features.
+        """
         n, t, c, h, w = frames.shape
         if t == 1:
             none = frames.new_zeros(n, 0, 2, h, w)
             return none, none
         earlier, later = frames[:, :-1].reshape(-1, c, h, w), frames[:, 1:].reshape(-1, c, h, w)
-        to_next = self.flow(earlier, later).view(n, t - 1, 2, h, w)
-        to_prev = self.flow(later, earlier).view(n, t - 1, 2, h, w)
-        return to_next, to_prev
+        to_next, to_prev = self.flow(earlier, later), self.flow(later, earlier)
+        shape = (n, t - 1, *to_next.shape[1:])
+        return to_next.view(shape), to_prev.view(shape)
+
+    def padded_side(self, side: int) -> int:
+        """The height or width that a frame of that side gets in `prepare`."""
+        return side
 
     def prepare(self, lr: Tensor) -> Tensor:
-        """lr (n, 3, h, w) → what the steps take: finite, padded at the right and bottom where the network needs it.
+        """lr (n, 3, h, w) → what the steps take: finite, mirrored at the right and bottom where the network needs it.
 
         NaN becomes 0, ±infinity 1 and 0: one such pixel would otherwise blacken every frame of the segment.
         """
-        return torch.nan_to_num(lr, nan=0.0, posinf=1.0, neginf=0.0)
+        finite = torch.nan_to_num(lr, nan=0.0, posinf=1.0, neginf=0.0)
+        return extended(finite, self.padded_side(lr.shape[2]), self.padded_side(lr.shape[3]))
 
     def keyframes(self, t: int) -> tuple[int, ...]:
         """Frames of a sequence of t frames whose features are extracted afresh; counted from the first frame."""
@@ -105,25 +145,48 @@ class VideoNetwork(nn.Module, ABC):
 
     @abstractmethod
     def flow(self, frame: Tensor, neighbour: Tensor) -> Tensor:
-        """frame, neighbour (n, 3, h, w) → (n, 2, h, w): where each pixel of frame lies in neighbour, (dx, dy) in px."""
+        """frame, neighbour (n, 3, h, w) → (n, 2, h, w): where each pixel of frame lies in neighbour, (dx, dy) in px.
+
+        In the size and the pixels of the features, where these are smaller than the frame.
+        """
 
     @abstractmethod
-    def backward_step(
-        self, frame: Tensor, carried: Tensor | None, flow_to_next: Tensor | None, refill: Tensor | None
-    ) -> Tensor:
-        """The backward feature (n, c, h, w) of a frame from that of the next one; None, None at the last frame."""
-
-    @abstractmethod
-    def forward_step(
+    def step(
         self,
+        at: Pass,
         frame: Tensor,
-        backward: Tensor,
-        carried: Tensor | None,
-        flow_to_prev: Tensor | None,
+        *,
+        earlier: Sequence[Tensor],
+        carried: Sequence[Tensor],
+        flows: Sequence[Tensor],
         refill: Tensor | None,
     ) -> Tensor:
-        """The forward feature (n, c, h, w) of a frame from that of the previous one; None, None at the first frame."""
+        """The feature (n, c, h, w) of a frame (n, 3, h, w) in one pass.
+
+        earlier: the features of this frame from the passes that `at` reads. carried: what this pass made of the frames
+        of `at.visited_before`, the nearest first; empty at its first frame. flows: from this frame to the nearest of
+        these, then from each to the one after it.
+        """
 
     @abstractmethod
-    def upsample(self, frame: Tensor, backward: Tensor, carried: Tensor) -> Tensor:
-        """frame (n, 3, h, w) and its two features → hr (n, 3, scale*h, scale*w), padding of `prepare` included."""
+    def upsample(self, frame: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """frame (n, 3, h, w), its features from the passes `upsampled` → hr (n, 3, scale*h, scale*w), padded."""
+
+    def _composed_step(
+        self,
+        at: Pass,
+        i: int,
+        frames: Tensor,
+        features: Mapping[str, Mapping[int, Tensor]],
+        flow: Callable[[int, int], Tensor],
+        refill: Mapping[int, Tensor],
+    ) -> Tensor:
+        before = at.visited_before(i, frames.shape[1])
+        return self.step(
+            at,
+            frames[:, i],
+            earlier=[features[name][i] for name in at.reads],
+            carried=[features[at.name][k] for k in before],
+            flows=[flow(k, after) for k, after in pairwise((i, *before))],
+            refill=refill.get(i),
+        )

@@ -7,7 +7,7 @@ import torch
 
 import vs_iconvsr
 from vs_iconvsr import plan, weights
-from vs_iconvsr.plugin.arguments import Arguments, Clip, Log, constant_format, network_from, settings_from
+from vs_iconvsr.plugin.arguments import Arguments, Clip, Log, upscaling
 from vs_iconvsr.plugin.scene_detect import SceneDetectFilter
 from vs_iconvsr.plugin.upscale import UpscaleFilter
 
@@ -30,8 +30,8 @@ def call(
 
 def _plan(clip: Clip, arguments: Arguments) -> dict[str, list[str]]:
     """What Upscale would do with the same arguments, as JSON; "text" in it is the line that it logs."""
-    constant_format(clip)
-    settled = plan.plan_for(settings_from(arguments), network_from(arguments), clip[1], clip[2])
+    asked = upscaling(clip, arguments)
+    settled = plan.plan_for(asked.settings, asked.network, asked.width, asked.height)
     return {"json": [json.dumps({"text": settled.describe()} | asdict(settled))]}
 
 

@@ -2,20 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from vs_iconvsr import options
-from vs_iconvsr.colorspace import Format
 from vs_iconvsr.plugin import planes
-from vs_iconvsr.plugin.arguments import (
-    INFORMATION,
-    WARNING,
-    Arguments,
-    Clip,
-    Log,
-    argument,
-    constant_format,
-    network_from,
-    settings_from,
-)
+from vs_iconvsr.plugin.arguments import INFORMATION, WARNING, Arguments, Clip, Log, upscaling
 from vs_iconvsr.plugin.planes import Plane
 from vs_iconvsr.streaming import HrFrame, Session
 
@@ -24,23 +12,22 @@ class UpscaleFilter:
     """core.iconvsr.Upscale: one for each call. shim.c describes the methods."""
 
     def __init__(self, clip: Clip, arguments: Arguments, threads: int, log: Log) -> None:
-        self._source = constant_format(clip)
-        _, width, height, num_frames = clip
-        self._target = _target_format(arguments, self._source)
+        asked = upscaling(clip, arguments)
+        self._source, self._target = asked.source, asked.target
         self._session = Session(
-            network_from(arguments),
-            settings_from(arguments),
+            asked.network,
+            asked.settings,
             source=self._source,
-            width=width,
-            height=height,
-            num_frames=num_frames,
+            width=asked.width,
+            height=asked.height,
+            num_frames=asked.num_frames,
             target=self._target,
             in_flight=threads,
             warn=lambda text: log(WARNING, f"Upscale: {text}"),
         )
         log(INFORMATION, f"Upscale: {self._session.plan.describe()}")
         scale = self._session.scale
-        self.output = (self._target.id, width * scale, height * scale, False)
+        self.output = (self._target.id, asked.width * scale, asked.height * scale, False)
 
     def start(self, n: int) -> list[int]:
         return sorted({*self._session.needs(n), *self._session.look_ahead(n)})
@@ -65,11 +52,6 @@ class UpscaleFilter:
 
     def close(self) -> None:
         self._session.close()
-
-
-def _target_format(arguments: Arguments, source: Format) -> Format:
-    requested = argument(arguments, options.FORMAT)
-    return Format.from_id(requested) if requested else source
 
 
 def _numbers(properties: Mapping[str, Sequence[int | float | str]]) -> dict[str, int]:

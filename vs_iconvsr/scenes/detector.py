@@ -29,9 +29,12 @@ PREV, NEXT = "_SceneChangePrev", "_SceneChangeNext"
 
 
 def cut_from_properties(before: Mapping[str, int] | None, here: Mapping[str, int]) -> bool | None:
-    """Whether a frame starts a scene, from its properties and those of the frame before; None if they are absent."""
+    """Whether a frame starts a scene, from its properties and those of the frame before; None if they are absent.
+
+    Any value but 0 marks a cut, as for VapourSynth's own filters.
+    """
     flags = [properties[name] for properties, name in ((here, PREV), (before or {}, NEXT)) if name in properties]
-    return any(value == 1 for value in flags) if flags else None
+    return any(flags) if flags else None
 
 
 def signature(planes: Planes, format: Format) -> Tensor:
@@ -45,8 +48,8 @@ def signature(planes: Planes, format: Format) -> Tensor:
     weights = (2, 5, 1) if format.family == "RGB" else (1,)
     sums = [weight * _cell_sums(plane, format, high, wide) for weight, plane in zip(weights, planes, strict=False)]
     pixels = wide * len(range(0, high, _row_step(high))) * sum(weights)
-    smooth = _windowed((sum(sums[1:], sums[0]) // pixels).to(torch.int32), (1, 2, 1))
-    detail = smooth * 49 - _windowed(smooth, (1,) * 7)
+    smooth = _window_sums((sum(sums[1:], sums[0]) // pixels).to(torch.int32), (1, 2, 1))
+    detail = smooth * 49 - _window_sums(smooth, (1,) * 7)
     return torch.div(detail, 49 * 16, rounding_mode="floor").clamp(-DETAIL_MAX, DETAIL_MAX).to(torch.int16)
 
 
@@ -58,7 +61,7 @@ def is_cut(signatures: Sequence[Tensor], at: int, *, threshold: float = DEFAULT_
     ValueError unless it is above 0 and at most 1.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"sc_threshold: expected a share above 0 and up to 1, got {threshold}")
+        raise ValueError(f"sc_threshold: expected a share above 0 and at most 1, got {threshold}")
     if at < 1:
         return False
     before, after = signatures[max(at - BEFORE, 0) : at], signatures[at : at + AFTER + 1]
@@ -208,7 +211,7 @@ def _row_step(high: int) -> int:
     return max(1, high // 8)
 
 
-def _windowed(cells: Tensor, weights: tuple[int, ...]) -> Tensor:
+def _window_sums(cells: Tensor, weights: tuple[int, ...]) -> Tensor:
     """Weighted sums over a square window around each cell; the outermost cells are repeated beyond the edges."""
     for dim in (0, 1):
         size, half = cells.shape[dim], len(weights) // 2

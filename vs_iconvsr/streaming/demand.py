@@ -28,7 +28,7 @@ class Demand:
     def withdraw(self, n: int) -> None:
         self.requests.pop(n, None)
 
-    def made(self, n: int) -> None:
+    def add_hr(self, n: int) -> None:
         self.hr[n] = None
         self.hr.move_to_end(n)
 

@@ -27,16 +27,16 @@ def iterate(
     """
     for n in itertools.count() if frames is None else frames:
         while missing := session.needs(n):
-            _put(session, fetch, missing)
+            _put_frames(session, fetch, missing)
         if session.num_frames is not None and n >= session.num_frames:
             session.abandon(n)
             return
         hr = session.frame(n)
-        _put(session, fetch, session.look_ahead(n))
+        _put_frames(session, fetch, session.look_ahead(n))
         yield n, hr
 
 
-def _put(session: Session, fetch: Callable[[int], Fetched | None], numbers: Iterable[int]) -> None:
+def _put_frames(session: Session, fetch: Callable[[int], Fetched | None], numbers: Iterable[int]) -> None:
     for n in numbers:
         fetched = fetch(n)
         if fetched is None:

@@ -41,7 +41,7 @@ class SourceFrame:
     def marks(self) -> CutMarks:
         """What the frame's own properties say of cuts."""
         starts, ends = (self.properties.get(name) for name in (scenes.PREV, scenes.NEXT))
-        return CutMarks(None if starts is None else starts == 1, None if ends is None else ends == 1)
+        return CutMarks(None if starts is None else starts != 0, None if ends is None else ends != 0)
 
     @property
     def is_marked(self) -> bool:
@@ -142,10 +142,13 @@ class Converter:
     warn: Callable[[str], None]
 
     def read(self, n: int, planes: Planes, properties: Mapping[str, int], user_data: object) -> SourceFrame:
-        """Source frame n, and warnings on the way. Raises ValueError for a frame that cannot be upscaled."""
-        color, warnings = colorspace.colorimetry_of(
-            properties, self.source, self.width, self.height, matrix=self.matrix
-        )
+        """Source frame n, and warnings on the way. Raises ValueError, naming it, for one that cannot be upscaled."""
+        try:
+            color, warnings = colorspace.colorimetry_of(
+                properties, self.source, self.width, self.height, matrix=self.matrix
+            )
+        except ValueError as error:
+            raise ValueError(f"source frame {n}: {error}") from error
         if n % CHECK_RANGE_EVERY == 0:
             warnings = [*warnings, *colorspace.range_warnings(planes[0], self.source, color)]
         for text in warnings:
@@ -163,11 +166,16 @@ class Converter:
         height, width = rgb.shape[-2:]
         color = colorspace.output_colorimetry(frame.color, self.source, self.target, width, height, matrix=self.matrix)
         with torch.inference_mode():
-            planes = colorspace.from_rgb(rgb, self.target, color, dither=self.dither)
-            planes = tuple(plane.cpu() for plane in planes)
+            planes = tuple(plane.cpu() for plane in self._planes(rgb, frame.color.matrix, color))
         properties: dict[str, int | None] = dict.fromkeys(colorspace.COLOR_PROPERTIES)
         properties |= colorspace.properties_of(color, self.target)
         if self.marks_cuts and not frame.is_marked:
             properties |= {scenes.PREV: int(starts), scenes.NEXT: int(ends)}
         properties["IconVSRSegmentStart"] = segment
         return HrFrame(planes, color, properties, segment, frame.user_data)
+
+    def _planes(self, rgb: Tensor, source_matrix: int, color: Colorimetry) -> Planes:
+        """A GRAY source has no color: what the network adds of it is taken away."""
+        if self.source.family == "GRAY":
+            return colorspace.gray_from_rgb(rgb, self.target, color, matrix=source_matrix, dither=self.dither)
+        return colorspace.from_rgb(rgb, self.target, color, dither=self.dither)

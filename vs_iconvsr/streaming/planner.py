@@ -87,7 +87,7 @@ class Planner:
         match ending:
             case Taken(_, made):
                 if made is not None:
-                    self.demand.made(made)
+                    self.demand.add_hr(made)
                 self._actions += self.segments.step_taken(start, ending)
                 self._evict_hr()
             case NoMemory():
@@ -106,9 +106,9 @@ class Planner:
         segment = self._segment_of(n)
         if isinstance(segment, Undecided):
             window = self.source.window(segment.frame)
-            missing = self.source.absent(self._ranges.evidence(n, segment.frame, window))
+            missing = self.source.missing(self._ranges.evidence(n, segment.frame, window))
             return Fetch(tuple(missing[:ROUND_FRAMES])) if missing else AwaitCuts()
-        if missing := self.source.absent(segment.read):
+        if missing := self.source.missing(segment.read):
             return Fetch(tuple(missing[:ROUND_FRAMES]))
         self._begin(segment)
         return Ready()

@@ -43,7 +43,7 @@ class SegmentJob:
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepDone:
     """A step that ended well. hr: the frame that it completed, `number` its number."""
 
     number: int
@@ -66,7 +66,7 @@ class Failure:
     error: Exception
 
 
-type Outcome = Progress | OutOfMemory | Failure
+type Outcome = StepDone | OutOfMemory | Failure
 
 
 class Runner:
@@ -87,7 +87,7 @@ class Runner:
             number = job.propagation.next_kept
             rgb = job.propagation.step()
             hr = None if rgb is None else self._hr_frame(job, number, rgb)
-            return Progress(number, hr, job.propagation.backward_done, time.monotonic() - began)
+            return StepDone(number, hr, job.propagation.backward_done, time.monotonic() - began)
         except Exception as error:
             if not is_out_of_memory(error):
                 return Failure(error)

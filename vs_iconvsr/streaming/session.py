@@ -19,7 +19,7 @@ from vs_iconvsr.streaming import actions as do
 from vs_iconvsr.streaming.capacity import planned_limits
 from vs_iconvsr.streaming.frames import Converter, HrFrame, OneTimeWarnings, SourceFrame, Store
 from vs_iconvsr.streaming.planner import Planner
-from vs_iconvsr.streaming.runner import STRATEGIES, Failure, Outcome, OutOfMemory, Progress, Runner, SegmentJob
+from vs_iconvsr.streaming.runner import STRATEGIES, Failure, Outcome, OutOfMemory, Runner, SegmentJob, StepDone
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class Session:
         with self._changed:
             self.counts.steps += 1
             match outcome:
-                case Progress(number, hr, backward_done, seconds):
+                case StepDone(number, hr, backward_done, seconds):
                     self.counts.busy_s += seconds
                     if hr is not None and self._ended is None:
                         self.counts.hr_frames += 1

@@ -56,7 +56,7 @@ class SourceFrames:
         self._scene_starts.num_frames = num_frames
         return self._judgements(range(num_frames - AFTER, num_frames))
 
-    def absent(self, numbers: Iterable[int]) -> list[int]:
+    def missing(self, numbers: Iterable[int]) -> list[int]:
         """Those that are not held; the others count as needed just now."""
         missing = []
         for n in numbers:

@@ -24,7 +24,7 @@ from vs_iconvsr.weights.catalogue import (
 from vs_iconvsr.weights.download import download
 from vs_iconvsr.weights.errors import WeightsError
 from vs_iconvsr.weights.files import WeightFile, inspect, write_safetensors
-from vs_iconvsr.weights.layouts import ARCHITECTURES, AnyNetwork, Recognised, build, constants, recognise
+from vs_iconvsr.weights.layouts import ARCHITECTURES, AnyNetwork, RecognizedNetwork, build, constants, recognize
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -73,7 +73,7 @@ def load(model: str | os.PathLike[str], *, auto_download: bool = False) -> Video
     """
     if auto_download and isinstance(model, str) and model in OFFICIAL:
         download(model)
-    network = loaded(locate(model))
+    network = load_file(locate(model))
     if not isinstance(network, VideoNetwork):
         raise WeightsError(
             f"{model}: expected a whole network, got a {type(network).__name__} alone, which serves to start a training"
@@ -83,7 +83,7 @@ def load(model: str | os.PathLike[str], *, auto_download: bool = False) -> Video
 
 def load_part(model: str | os.PathLike[str]) -> SPyNet | EDVRFeatureExtractor:
     """As `load`, for the parts that a training starts from."""
-    part = loaded(locate(model))
+    part = load_file(locate(model))
     if not isinstance(part, SPyNet | EDVRFeatureExtractor):
         raise WeightsError(f"{model}: expected SPyNet or EDVR-M alone, got a whole {type(part).__name__}")
     return part
@@ -113,7 +113,7 @@ def save(
 def convert(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Any weight file, parts included, as .safetensors of ours; the source's name and sha256 go into its metadata."""
     source = locate(model)
-    network = loaded(source)
+    network = load_file(source)
     kept = {key: value for key, value in inspect(source).metadata.items() if key not in RESERVED}
     save(network, path, provenance={**kept, "converted_from": source.name, "converted_from_sha256": sha256_of(source)})
 
@@ -127,7 +127,7 @@ def info(model: str | os.PathLike[str]) -> FileInfo:
     """What the model's file holds; reads no tensors. Raises WeightsError."""
     path = locate(model)
     file = inspect(path)
-    found = recognise(file)
+    found = recognize(file)
     with torch.device("meta"):
         network = build(found.architecture, found.hyper_parameters)
     return FileInfo(
@@ -146,7 +146,7 @@ def info(model: str | os.PathLike[str]) -> FileInfo:
 def scale_of(model: str | os.PathLike[str]) -> int:
     """hr size over lr size of the model's network; reads no tensors. Raises WeightsError, also for a part alone."""
     path = locate(model)
-    found = recognise(inspect(path))
+    found = recognize(inspect(path))
     with torch.device("meta"):
         network = build(found.architecture, found.hyper_parameters)
     if not isinstance(network, VideoNetwork):
@@ -156,21 +156,22 @@ def scale_of(model: str | os.PathLike[str]) -> int:
 
 def verify(model: str | os.PathLike[str]) -> None:
     """Loads the model, whole network or part, and discards it. Raises WeightsError where that fails."""
-    loaded(locate(model))
+    load_file(locate(model))
 
 
-def loaded(path: Path) -> AnyNetwork:
+def load_file(path: Path) -> AnyNetwork:
     file = inspect(path)
-    found = recognise(file)
-    tensors = checked_tensors(file, found)
-    with torch.random.fork_rng(devices=()):  # the initial weights, soon overwritten, must not shift a caller's numbers
+    found = recognize(file)
+    tensors = read_tensors(file, found)
+    with torch.device("meta"):  # no initial weights: they would take time and shift a caller's random numbers
         network = build(found.architecture, found.hyper_parameters)
-    network.load_state_dict({**constants(found.architecture), **tensors})
+    network.load_state_dict({**constants(found.architecture), **tensors}, assign=True)
     network.eval().requires_grad_(False)
     return network
 
 
-def checked_tensors(file: WeightFile, found: Recognised) -> dict[str, torch.Tensor]:
+def read_tensors(file: WeightFile, found: RecognizedNetwork) -> dict[str, torch.Tensor]:
+    """The tensors by our names, float32 on the CPU. Raises WeightsError for those that no network can hold."""
     stored = file.tensors(found.table)
     for name, key in found.keys.items():
         if not stored[key].dtype.is_floating_point:
@@ -179,4 +180,9 @@ def checked_tensors(file: WeightFile, found: Recognised) -> dict[str, torch.Tens
             raise WeightsError(
                 f"{file.path}: {name} holds NaN or infinity: its training diverged or the file is damaged"
             )
-    return {name: stored[key] for name, key in found.keys.items()}
+    return {name: _copied(stored[key]) for name, key in found.keys.items()}
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """float32 of its own memory, whatever torch's defaults are: the stored one may be mapped from a file."""
+    return tensor.to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format)

@@ -11,6 +11,10 @@ from vs_iconvsr.weights.errors import WeightsError
 DEFAULT_MODEL = "light"
 BUNDLED = Path(__file__).parent / "bundled"
 BASE_URL = "https://download.openmmlab.com/mmediting/restorers/"
+OFFICIAL_TERMS = (
+    "The authors' code is Apache-2.0. They state no terms for these files; all but edvrm_* hold weights fine-tuned "
+    "from SPyNet's, which are free for non-commercial and research use only."
+)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pytorch", ".ckpt", ".bin")
 
 
@@ -75,6 +79,60 @@ OFFICIAL = {
             "BasicVSR trained on Vimeo-90K, blurred x4: 27.98 dB on Vid4, 40.00 dB on UDM10",
         ),
         Official(
+            "basicvsrpp_reds4",
+            "basicvsr_plusplus/basicvsr_plusplus_c64n7_8x1_600k_reds4_20210217-db622b2f.pth",
+            29,
+            "BasicVSR++ trained on REDS, bicubic x4: 32.39 dB on REDS4",
+        ),
+        Official(
+            "basicvsrpp_vimeo90k_bi",
+            "basicvsr_plusplus/basicvsr_plusplus_c64n7_8x1_300k_vimeo90k_bi_20210305-4ef437e2.pth",
+            29,
+            "BasicVSR++ trained on Vimeo-90K, bicubic x4: 27.79 dB on Vid4",
+        ),
+        Official(
+            "basicvsrpp_vimeo90k_bd",
+            "basicvsr_plusplus/basicvsr_plusplus_c64n7_8x1_300k_vimeo90k_bd_20210305-ab315ab1.pth",
+            29,
+            "BasicVSR++ trained on Vimeo-90K, blurred x4: 29.04 dB on Vid4, 40.72 dB on UDM10",
+        ),
+        Official(
+            "basicvsrpp_ntire_vsr",
+            "basicvsr_plusplus/basicvsr_plusplus_c128n25_ntire_vsr_20210311-1ff35292.pth",
+            175,
+            "BasicVSR++, the large network of NTIRE 2021, bicubic x4: no figure published",
+        ),
+        Official(
+            "basicvsrpp_ntire_decompress1",
+            "basicvsr_plusplus/basicvsr_plusplus_c128n25_ntire_decompress_track1_20210223-7b2eba02.pth",
+            176,
+            "BasicVSR++ that removes compression, same size (NTIRE 2021, track 1): no figure published",
+        ),
+        Official(
+            "basicvsrpp_ntire_decompress2",
+            "basicvsr_plusplus/basicvsr_plusplus_c128n25_ntire_decompress_track2_20210314-eeae05e6.pth",
+            176,
+            "BasicVSR++ that removes compression, same size (NTIRE 2021, track 2): no figure published",
+        ),
+        Official(
+            "basicvsrpp_ntire_decompress3",
+            "basicvsr_plusplus/basicvsr_plusplus_c128n25_ntire_decompress_track3_20210304-6daf4a40.pth",
+            176,
+            "BasicVSR++ that removes compression, same size (NTIRE 2021, track 3): no figure published",
+        ),
+        Official(
+            "realbasicvsr",
+            "real_basicvsr/realbasicvsr_c64b20_1x30x8_lr5e-5_150k_reds_20211104-52f77c2c.pth",
+            50,
+            "RealBasicVSR for real footage, cleans, then x4: NIQE 3.77, BRISQUE 29.03",
+        ),
+        Official(
+            "realbasicvsr_wogan",
+            "real_basicvsr/realbasicvsr_wogan_c64b20_2x30x8_lr1e-4_300k_reds_20211027-0e2ff207.pth",
+            50,
+            "RealBasicVSR before adversarial training, smoother: no figure published",
+        ),
+        Official(
             "spynet",
             "basicvsr/spynet_20210409-c6c1bd09.pth",
             6,
@@ -109,15 +167,18 @@ class ModelInfo:
 
 
 def available() -> list[ModelInfo]:
-    """All names that `load` knows, the default first. Reads the bundled files, but of the official ones only names."""
-    files = sorted(bundled().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
+    """All names that `load` knows, the default first. Reads the bundled files, but of the official ones only names.
+
+    Without a place for downloaded files no official one is there.
+    """
+    files = sorted(bundled_files().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
     own = [ModelInfo(name, "bundled", "comes with vs_iconvsr", path, sha256_of(path)) for name, path in files]
     return own + [
         ModelInfo(
             official.name,
             "official",
             official.description,
-            path if (path := models_directory() / official.file_name).is_file() else None,
+            downloaded(official),
             official.sha256_prefix,
             BASE_URL + official.address,
         )
@@ -125,17 +186,40 @@ def available() -> list[ModelInfo]:
     ]
 
 
-def bundled() -> dict[str, Path]:
+def downloaded(official: Official) -> Path | None:
+    """Its file, None where it is not on this machine."""
+    try:
+        path = models_directory() / official.file_name
+        return path if path.is_file() else None
+    except (WeightsError, OSError):  # no home directory, or one that is not ours to read
+        return None
+
+
+def bundled_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
 def models_directory() -> Path:
-    """Where downloaded files lie: $ICONVSR_MODELS, else vs_iconvsr/models below the user's cache directory."""
+    """Where downloaded files lie: $ICONVSR_MODELS, else vs_iconvsr/models below the user's cache directory.
+
+    Raises WeightsError where neither is known: a service or a container may have no home directory.
+    """
     if own := os.environ.get("ICONVSR_MODELS"):
-        return Path(own).expanduser()
+        return expanded(own)
     cache = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says to ignore a relative path.
-    return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "vs_iconvsr" / "models"
+    return (Path(cache) if Path(cache).is_absolute() else expanded("~/.cache")) / "vs_iconvsr" / "models"
+
+
+def expanded(path: str) -> Path:
+    """The path with its ~ replaced. Raises WeightsError where there is no such home directory."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise WeightsError(
+            f"model: expected a home directory for {path}, found none; set the environment variable ICONVSR_MODELS to "
+            "a directory for models, or pass the full path of a weight file"
+        ) from error
 
 
 def locate(model: str | os.PathLike[str]) -> Path:
@@ -145,13 +229,13 @@ def locate(model: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(model, str):
         return Path(model)
-    if path := bundled().get(model):
+    if path := bundled_files().get(model):
         return path
     if official := OFFICIAL.get(model):
-        return located_official(official)
+        return locate_official(official)
     if is_path(model):
-        return Path(model).expanduser()
-    names = [*bundled(), *OFFICIAL]
+        return expanded(model)
+    names = [*bundled_files(), *OFFICIAL]
     close = difflib.get_close_matches(model, names, 1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise WeightsError(
@@ -164,13 +248,13 @@ def is_path(model: str) -> bool:
     return model.endswith(SUFFIXES) or any(separator in model for separator in separators) or Path(model).is_file()
 
 
-def located_official(official: Official) -> Path:
-    path = models_directory() / official.file_name
-    if not path.is_file():
+def locate_official(official: Official) -> Path:
+    path = downloaded(official)
+    if path is None:
         raise WeightsError(
             f"model {official.name!r} is not on this machine. Download it: iconvsr models download {official.name} "
             f"(or without a network: put {BASE_URL}{official.address} (about {official.expected_mb} MB, "
-            f"sha256 {official.sha256_prefix}…) into {path.parent} under the same file name)."
+            f"sha256 {official.sha256_prefix}…) into {models_directory()} under the same file name)."
         )
     check_hash(official, path)
     return path

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import http.client
 import logging
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from vs_iconvsr import locks
 from vs_iconvsr.atomic import replace, temporary_for
 from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL, Official, check_hash, models_directory
 from vs_iconvsr.weights.errors import WeightsError
@@ -22,13 +22,13 @@ LIMIT_BYTES = 2**30  # far above any file in the catalogue: an endless response 
 STALL_S = 30.0
 LOCK_POLL_S = 0.2
 
-Progress = Callable[[int, int | None], None]
+ReportBytes = Callable[[int, int | None], None]
 
 log = logging.getLogger(__name__)
 
 
 def download(
-    name: str, *, progress: Progress | None = None, base_url: str = BASE_URL, stall_s: float = STALL_S
+    name: str, *, progress: ReportBytes | None = None, base_url: str = BASE_URL, stall_s: float = STALL_S
 ) -> Path:
     """The checked file of an official name, fetched where it is not there yet.
 
@@ -47,13 +47,13 @@ def download(
         path.parent.mkdir(parents=True, exist_ok=True)
         with only_process(path.with_name(path.name + ".lock")):
             if not already_there(official, path):
-                fetch(official, url, path, progress=progress or silent, stall_s=stall_s)
+                fetch(official, url, path, progress=progress or ignore_progress, stall_s=stall_s)
     except (OSError, http.client.HTTPException) as error:
-        raise WeightsError(explained(official, url, path, error)) from error
+        raise WeightsError(failure_message(official, url, path, error)) from error
     return path
 
 
-def silent(done: int, whole: int | None) -> None:
+def ignore_progress(done: int, whole: int | None) -> None:
     del done, whole
 
 
@@ -68,7 +68,7 @@ def already_there(official: Official, path: Path) -> bool:
     return True
 
 
-def fetch(official: Official, url: str, path: Path, *, progress: Progress, stall_s: float) -> None:
+def fetch(official: Official, url: str, path: Path, *, progress: ReportBytes, stall_s: float) -> None:
     part = temporary_for(path)
     resumed = part.exists() and part.stat().st_size > 0
     receive(url, part, progress=progress, stall_s=stall_s)
@@ -86,7 +86,7 @@ def fetch(official: Official, url: str, path: Path, *, progress: Progress, stall
     replace(part, path)
 
 
-def receive(url: str, part: Path, *, progress: Progress, stall_s: float) -> None:
+def receive(url: str, part: Path, *, progress: ReportBytes, stall_s: float) -> None:
     """The bytes of url into part, after those that part holds already."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
@@ -119,7 +119,7 @@ def check_room(part: Path, done: int, whole: int | None) -> None:
 
 
 def copy(
-    response: http.client.HTTPResponse, file: IO[bytes], *, done: int, whole: int | None, progress: Progress
+    response: http.client.HTTPResponse, file: IO[bytes], *, done: int, whole: int | None, progress: ReportBytes
 ) -> None:
     progress(done, whole)
     while block := response.read1(BLOCK_BYTES):
@@ -135,11 +135,11 @@ def copy(
 @contextlib.contextmanager
 def only_process(lock: Path) -> Iterator[None]:
     """A lock held by one process at a time; it is released when the process dies."""
-    with lock.open("w") as file:
+    with contextlib.ExitStack() as held:
         waiting = False
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(locks.hold(lock))
                 break
             except BlockingIOError:
                 if not waiting:
@@ -149,7 +149,7 @@ def only_process(lock: Path) -> Iterator[None]:
         yield
 
 
-def explained(official: Official, url: str, path: Path, error: OSError | http.client.HTTPException) -> str:
+def failure_message(official: Official, url: str, path: Path, error: OSError | http.client.HTTPException) -> str:
     """The cause in a user's words, and what to do."""
     again = "what has arrived is kept: run the same command again to go on"
     by_hand = f"or put the file into {path.parent} by hand, as {path.name}"

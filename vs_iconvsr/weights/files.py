@@ -5,7 +5,8 @@ import json
 import math
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,24 @@ from vs_iconvsr.weights.errors import WeightsError
 
 Shape = tuple[int, ...]
 
+ZIP_PICKLE_LIMIT_BYTES = 64 * 2**20  # MMEngine's logs of a long training are in it
 HEADER_LIMIT_BYTES = 8 * 2**20  # of a .safetensors file; a full-size IconVSR's has 0.05 MB
+LFS_POINTER = b"version https://git-lfs.github.com/"
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # torch.save before 1.6, and MMagic's publish_model.py
 SAFETENSORS_TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+STORAGE_TYPES = {
+    "torch.DoubleStorage": torch.float64,
+    "torch.LongStorage": torch.int64,
+    "torch.FloatStorage": torch.float32,
+    "torch.IntStorage": torch.int32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+}
 
 # What zipfile raises at damaged archives, found by changing bytes.
 ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, struct.error)
@@ -42,14 +58,29 @@ class WeightFile:
         if self.container == "safetensors":
             with open_safetensors(self.path) as file:
                 return {key: file.get_tensor(key) for key in self.tables[table]}
+        if self.container == "PyTorch":
+            return zip_tensors(self.path, table, self.tables[table])
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=self.container == "PyTorch")
+            with unicode_path(self.path) as path:
+                content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch promises no types here; whatever it says, it is about this file
             raise refusal(
                 self.path, f"PyTorch cannot read it: {str(error).splitlines()[0] if str(error) else error!r}"
             ) from error
         content = content[table] if table else content
         return {key: content[key].detach() for key in self.tables[table]}
+
+
+@contextmanager
+def unicode_path(path: Path) -> Iterator[Path]:
+    """A path of the same file that is text: on Linux a name may be any bytes, which torch and safetensors refuse."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield Path(f"/proc/self/fd/{file.fileno()}")
+    else:
+        yield path
 
 
 def inspect(path: Path) -> WeightFile:
@@ -76,6 +107,12 @@ def inspect(path: Path) -> WeightFile:
 def inspect_by_content(path: Path, start: bytes) -> WeightFile:
     if not start:
         raise refusal(path, "expected a weight file, got one of 0 bytes; fetch it again")
+    if start.startswith(LFS_POINTER):
+        raise refusal(
+            path,
+            "expected a weight file, got a git-lfs pointer to one: the repository was cloned without git-lfs; "
+            "install git-lfs and run: git lfs pull, or download the file itself",
+        )
     if start.startswith(b"PK\x03\x04"):
         return inspect_zip(path)
     if start.startswith(LEGACY_MAGIC):
@@ -101,23 +138,62 @@ def inspect_by_content(path: Path, start: bytes) -> WeightFile:
 
 
 def inspect_zip(path: Path) -> WeightFile:
-    size_bytes = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            check_entries(path, entries, size_bytes)
-            [name] = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
-            pickled = archive.read(name)
+            content, _ = zip_content(path, archive)
+    except pickles.DamagedError:
+        raise
     except ZIP_ERRORS as error:
-        raise refusal(path, f"cut off or damaged ({error}); fetch it again") from error
-    content = pickles.read(io.BytesIO(pickled))
+        raise damaged_archive(path, error) from error
+    return WeightFile(path, "PyTorch", tables_of(path, content), {})
+
+
+def zip_content(path: Path, archive: zipfile.ZipFile) -> tuple[Any, str]:
+    """What the archive's pickle describes, checked against the data beside it, and the folder of everything in it."""
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    check_entries(path, entries, path.stat().st_size)
+    [name] = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     root = name.removesuffix("data.pkl")
+    if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
+        raise refusal(path, "expected little-endian numbers, got big-endian ones; save it again on another machine")
+    content = pickles.read(io.BytesIO(archive.read(name)), step_over=True)
     for storage in storages_in(content):
         entry = entries.get(f"{root}data/{storage.key}")
         if entry is None or entry.file_size < storage.size_bytes:
             got = "none" if entry is None else f"{entry.file_size}"
             raise refusal(path, f"damaged: tensor data {storage.key!r} expected {storage.size_bytes} bytes, got {got}")
-    return WeightFile(path, "PyTorch", tables_of(path, content), {})
+    return content, root
+
+
+def zip_tensors(path: Path, table: str, keys: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors of one table, read by our own code: torch.load would refuse, or build, what is beside them."""
+    storages: dict[pickles.Storage, Tensor] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content, root = zip_content(path, archive)
+            found = {key: (content[table] if table else content)[key] for key in keys}
+            for stored in found.values():
+                if stored.storage not in storages:
+                    storages[stored.storage] = read_storage(archive, root, stored.storage)
+    except ZIP_ERRORS as error:
+        raise damaged_archive(path, error) from error
+    return {
+        key: storages[stored.storage].as_strided(stored.shape, stored.strides, stored.offset)
+        for key, stored in found.items()
+    }
+
+
+def read_storage(archive: zipfile.ZipFile, root: str, storage: pickles.Storage) -> Tensor:
+    kind = STORAGE_TYPES[storage.kind]
+    if not storage.num_items:
+        return torch.empty(0, dtype=kind)
+    with archive.open(f"{root}data/{storage.key}") as file:
+        content = bytearray(file.read())
+    return torch.frombuffer(content, dtype=kind, count=storage.num_items)
+
+
+def damaged_archive(path: Path, error: Exception) -> WeightsError:
+    return refusal(path, f"cut off or damaged ({error}); fetch it again")
 
 
 def check_entries(path: Path, entries: Mapping[str, zipfile.ZipInfo], size_bytes: int) -> None:
@@ -130,8 +206,8 @@ def check_entries(path: Path, entries: Mapping[str, zipfile.ZipInfo], size_bytes
         raise refusal(path, "holds compressed entries, which torch.save never writes; save it again with torch.save")
     if sum(entry.file_size for entry in entries.values()) > size_bytes:
         raise refusal(path, "damaged: its parts are larger than the file")
-    if pickled[0].file_size > pickles.LIMIT_BYTES:
-        raise refusal(path, f"its pickle has {pickled[0].file_size} bytes, expected at most {pickles.LIMIT_BYTES}")
+    if pickled[0].file_size > ZIP_PICKLE_LIMIT_BYTES:
+        raise refusal(path, f"its pickle has {pickled[0].file_size} bytes, expected at most {ZIP_PICKLE_LIMIT_BYTES}")
 
 
 def inspect_legacy(path: Path, start: bytes) -> WeightFile:
@@ -184,7 +260,8 @@ def tables_of(path: Path, content: Any) -> dict[str, dict[str, Shape]]:
 
 def open_safetensors(path: Path) -> Any:
     try:
-        return safetensors.safe_open(path, framework="pt", device="cpu")
+        with unicode_path(path) as readable:
+            return safetensors.safe_open(readable, framework="pt", device="cpu")
     except (safetensors.SafetensorError, OSError) as error:
         raise refusal(path, f"damaged ({error}); fetch it again") from error
 

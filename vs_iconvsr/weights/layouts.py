@@ -9,25 +9,37 @@ import torch
 from torch import Tensor
 
 from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.edvr import EDVRFeatureExtractor
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.light import LightVSR
+from vs_iconvsr.networks.realbasicvsr import RealBasicVSR
 from vs_iconvsr.networks.spynet import MEAN, STD, SPyNet
 from vs_iconvsr.weights.errors import WeightsError
 from vs_iconvsr.weights.files import Shape, WeightFile
 
 Table = Mapping[str, Shape]
 
-AnyNetwork = LightVSR | BasicVSR | IconVSR | SPyNet | EDVRFeatureExtractor
+AnyNetwork = LightVSR | BasicVSR | IconVSR | BasicVSRPlusPlus | RealBasicVSR | SPyNet | EDVRFeatureExtractor
 
 ARCHITECTURES: dict[str, Callable[..., AnyNetwork]] = {
     "LightVSR": LightVSR,
     "BasicVSR": BasicVSR,
     "IconVSR": IconVSR,
+    "BasicVSRPlusPlus": BasicVSRPlusPlus,
+    "RealBasicVSR": RealBasicVSR,
     "SPyNet": SPyNet,
     "EDVRFeatureExtractor": EDVRFeatureExtractor,
 }
+WHOLE_NETWORKS = "IconVSR, BasicVSR, BasicVSR++, RealBasicVSR or LightVSR"
 HYPER_PARAMETER_LIMIT = 1024
+SPYNET_PREFIX = {
+    "SPyNet": "",
+    "BasicVSR": "spynet.",
+    "IconVSR": "spynet.",
+    "BasicVSRPlusPlus": "spynet.",
+    "RealBasicVSR": "basicvsr.spynet.",
+}
 
 # Where the authors' frameworks put a network's tensors: (dictionary in the file, prefix of its keys, what it is). The
 # first that fits is taken: of two sets of weights, the one that the framework's own test program runs.
@@ -72,9 +84,11 @@ NAMES = (
 )
 
 # Keys that identify other networks, for the message.
-STRANGERS = (
-    (r"backbone\.|deform_align\.", "BasicVSR++"),
-    (r"image_cleaning\.|basicvsr\.", "RealBasicVSR"),
+OTHER_NETWORKS = (
+    (
+        r"flow_network\.|tail_last\.",
+        "LightVSR without its settings, as runs used to leave it; export the run: python -m training export",
+    ),
     (r"rdb1\.|RRDB_trunk|model\.1\.sub\.", "an ESRGAN or Real-ESRGAN (RRDBNet)"),
     (r"^body\.\d+\.weight$", "a compact Real-ESRGAN (SRVGGNet)"),
     (r"relative_position_bias_table", "a SwinIR or VRT"),
@@ -83,7 +97,7 @@ STRANGERS = (
 
 
 @dataclass(frozen=True)
-class Recognised:
+class RecognizedNetwork:
     """A network found in a file. keys: our name of each tensor → its key in the file's table."""
 
     architecture: str
@@ -93,28 +107,28 @@ class Recognised:
     keys: Mapping[str, str]
 
 
-def recognise(file: WeightFile) -> Recognised:
+def recognize(file: WeightFile) -> RecognizedNetwork:
     """Which network the file holds, every key and shape compared. Raises WeightsError otherwise."""
     try:
         if "architecture" in file.metadata:
-            return recognise_ours(file)
-        return recognise_foreign(file)
+            return recognize_ours(file)
+        return recognize_foreign(file)
     except (WeightsError, ValueError) as error:
         raise WeightsError(f"{file.path}: {error}") from error
 
 
-def recognise_ours(file: WeightFile) -> Recognised:
+def recognize_ours(file: WeightFile) -> RecognizedNetwork:
     architecture = file.metadata["architecture"]
     if architecture not in ARCHITECTURES:
         raise WeightsError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
     stated = json.loads(file.metadata.get("hyper_parameters", "{}"))
     table = file.tables.get("", {})
-    hyper_parameters = checked_hyper_parameters(architecture, stated)
-    compare(table, architecture, hyper_parameters)
-    return Recognised(architecture, hyper_parameters, "vs_iconvsr", "", {key: key for key in table})
+    hyper_parameters = parse_hyper_parameters(architecture, stated)
+    check_shapes(table, architecture, hyper_parameters)
+    return RecognizedNetwork(architecture, hyper_parameters, "vs_iconvsr", "", {key: key for key in table})
 
 
-def recognise_foreign(file: WeightFile) -> Recognised:
+def recognize_foreign(file: WeightFile) -> RecognizedNetwork:
     for dictionary, prefix, layout in PLACES:
         table = file.tables.get(dictionary, {})
         keys = {our_name(key.removeprefix(prefix)): key for key in table if key.startswith(prefix)}
@@ -126,10 +140,15 @@ def recognise_foreign(file: WeightFile) -> Recognised:
         if architecture == "EDVRFeatureExtractor":
             keys = {name: key for name, key in keys.items() if not BEYOND_EXTRACTOR.match(name)}
             shapes = {name: table[key] for name, key in keys.items()}
-        hyper_parameters = checked_hyper_parameters(architecture, inferred(architecture, shapes))
-        compare(shapes, architecture, hyper_parameters)
-        return Recognised(architecture, hyper_parameters, layout, dictionary, keys)
-    raise WeightsError(stranger({key for table in file.tables.values() for key in table}))
+        hyper_parameters = parse_hyper_parameters(architecture, infer_hyper_parameters(architecture, shapes))
+        check_shapes(shapes, architecture, hyper_parameters)
+        return RecognizedNetwork(architecture, hyper_parameters, layout, dictionary, keys)
+    if {"network", "average"} <= file.tables.keys():
+        raise WeightsError(
+            "expected a network, got the checkpoint of a training run; give average.safetensors beside it, or export "
+            "the run: python -m training export RECIPE --data DATA --out RUN --file FILE.safetensors"
+        )
+    raise WeightsError(describe_unknown({key for table in file.tables.values() for key in table}))
 
 
 def our_name(name: str) -> str:
@@ -140,6 +159,12 @@ def our_name(name: str) -> str:
 
 
 def architecture_of(shapes: Table) -> str | None:
+    if any(name.startswith("flow_network.") for name in shapes):
+        return None  # a LightVSR: its keys do not say all of its arguments
+    if "image_cleaning.0.main.0.weight" in shapes:
+        return "RealBasicVSR"
+    if "deform_align.backward_1.weight" in shapes:
+        return "BasicVSRPlusPlus"
     if "forward_resblocks.main.0.weight" in shapes:
         return "IconVSR" if "backward_fusion.weight" in shapes or "edvr.conv_first.weight" in shapes else "BasicVSR"
     if "pcd_alignment.cas_dcnpack.weight" in shapes:
@@ -149,47 +174,65 @@ def architecture_of(shapes: Table) -> str | None:
     return None
 
 
-def inferred(architecture: str, shapes: Table) -> dict[str, int]:
-    """The arguments of the network that has these shapes; keyframe_stride leaves no trace and is as published."""
-
-    def side(key: str, dim: int) -> int:
-        shape = shapes.get(key, ())
-        if len(shape) <= dim:
-            raise WeightsError(f"missing: {key}" if key not in shapes else f"misshapen: {key} {shape}")
-        return shape[dim]
-
-    if architecture == "SPyNet":
-        return {"channels": side("basic_module.0.basic_module.0.conv.weight", 0)}
-    if architecture == "EDVRFeatureExtractor":
-        channels = side("conv_first.weight", 0)
-        return {
-            "num_frames": side("fusion.feat_fusion.conv.weight", 1) // max(channels, 1),
-            "channels": channels,
-            "num_blocks": counted(shapes, r"feature_extraction\.(\d+)\."),
-        }
-    arguments = {
-        "mid_channels": side("backward_resblocks.main.0.weight", 0),
-        "num_blocks": counted(shapes, r"backward_resblocks\.main\.2\.(\d+)\."),
-        "scale": 4
-        if "upsample2.upsample_conv.weight" in shapes
-        else 2
-        if "upsample1.upsample_conv.weight" in shapes
-        else 1,
-        "flow_channels": side("spynet.basic_module.0.basic_module.0.conv.weight", 0),
+def infer_hyper_parameters(architecture: str, shapes: Table) -> dict[str, int]:
+    """The arguments of the network that has these shapes; what leaves no trace in them is as published."""
+    match architecture:
+        case "SPyNet":
+            return {"channels": side(shapes, "basic_module.0.basic_module.0.conv.weight", 0)}
+        case "EDVRFeatureExtractor":
+            channels = side(shapes, "conv_first.weight", 0)
+            return {
+                "num_frames": side(shapes, "fusion.feat_fusion.conv.weight", 1) // max(channels, 1),
+                "channels": channels,
+                "num_blocks": count_blocks(shapes, r"feature_extraction\.(\d+)\."),
+            }
+        case "BasicVSRPlusPlus":
+            return {
+                "mid_channels": side(shapes, "deform_align.backward_1.weight", 0),
+                "num_blocks": count_blocks(shapes, r"backbone\.backward_1\.main\.2\.(\d+)\."),
+                "scale": 4 if "feat_extract.main.0.weight" in shapes else 1,
+                "flow_channels": flow_channels(shapes),
+            }
+        case "RealBasicVSR":
+            prefix = "basicvsr."
+            inner = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+            cleaning_blocks = count_blocks(shapes, r"image_cleaning\.0\.main\.2\.(\d+)\.")
+            return {**infer_hyper_parameters("BasicVSR", inner), "cleaning_blocks": cleaning_blocks}
+        case "IconVSR":
+            edvr_channels = side(shapes, "edvr.conv_first.weight", 0)
+            window = side(shapes, "edvr.fusion.feat_fusion.conv.weight", 1) // max(edvr_channels, 1)
+            return {
+                **infer_hyper_parameters("BasicVSR", shapes),
+                "edvr_channels": edvr_channels,
+                "temporal_padding": window // 2,
+            }
+    scale = 4 if "upsample2.upsample_conv.weight" in shapes else 2 if "upsample1.upsample_conv.weight" in shapes else 1
+    return {
+        "mid_channels": side(shapes, "backward_resblocks.main.0.weight", 0),
+        "num_blocks": count_blocks(shapes, r"backward_resblocks\.main\.2\.(\d+)\."),
+        "scale": scale,
+        "flow_channels": flow_channels(shapes),
     }
-    if architecture == "IconVSR":
-        edvr_channels = side("edvr.conv_first.weight", 0)
-        arguments["edvr_channels"] = edvr_channels
-        arguments["temporal_padding"] = side("edvr.fusion.feat_fusion.conv.weight", 1) // max(edvr_channels, 1) // 2
-    return arguments
 
 
-def counted(names: Iterable[str], pattern: str) -> int:
+def flow_channels(shapes: Table) -> int:
+    return side(shapes, "spynet.basic_module.0.basic_module.0.conv.weight", 0)
+
+
+def side(shapes: Table, key: str, dim: int) -> int:
+    """Raises WeightsError where there is no such tensor, or one without that dimension."""
+    shape = shapes.get(key, ())
+    if len(shape) <= dim:
+        raise WeightsError(f"missing: {key}" if key not in shapes else f"misshapen: {key} {shape}")
+    return shape[dim]
+
+
+def count_blocks(names: Iterable[str], pattern: str) -> int:
     """One more than the largest number that the pattern finds."""
     return 1 + max((int(found[1]) for name in names if (found := re.match(pattern, name))), default=-1)
 
 
-def checked_hyper_parameters(architecture: str, stated: object) -> dict[str, int]:
+def parse_hyper_parameters(architecture: str, stated: object) -> dict[str, int]:
     if not isinstance(stated, dict):
         raise WeightsError(f"hyper_parameters: expected a JSON object, got {stated!r}")
     for name, value in stated.items():
@@ -198,7 +241,7 @@ def checked_hyper_parameters(architecture: str, stated: object) -> dict[str, int
     return dict(stated)
 
 
-def compare(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int]) -> None:
+def check_shapes(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int]) -> None:
     """Raises WeightsError that names what is missing, unexpected and misshapen. Takes no memory for the network."""
     expected = expected_shapes(architecture, hyper_parameters)
     missing = [name for name in expected if name not in shapes and name not in constants(architecture)]
@@ -209,7 +252,7 @@ def compare(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int
         if name in expected and expected[name] != shape
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-    faults = [f"{kind}: {some(names)}" for kind, names in kinds if names]
+    faults = [f"{kind}: {shorten(names)}" for kind, names in kinds if names]
     if faults:
         arguments = ", ".join(f"{name}={value}" for name, value in hyper_parameters.items())
         raise WeightsError(f"does not fit {architecture}({arguments}); {'; '.join(faults)}")
@@ -231,21 +274,25 @@ def build(architecture: str, hyper_parameters: Mapping[str, int]) -> AnyNetwork:
 
 def constants(architecture: str) -> dict[str, Tensor]:
     """Tensors that some files leave out because they never change: SPyNet's mean and standard deviation of images."""
-    prefix = {"SPyNet": "", "BasicVSR": "spynet.", "IconVSR": "spynet."}.get(architecture)
+    prefix = SPYNET_PREFIX.get(architecture)
     if prefix is None:
         return {}
-    return {prefix + "mean": torch.tensor(MEAN).view(1, 3, 1, 1), prefix + "std": torch.tensor(STD).view(1, 3, 1, 1)}
+    values = {"mean": MEAN, "std": STD}
+    return {
+        prefix + name: torch.tensor(value, dtype=torch.float32, device="cpu").view(1, 3, 1, 1)
+        for name, value in values.items()
+    }
 
 
-def stranger(keys: set[str]) -> str:
+def describe_unknown(keys: set[str]) -> str:
     if not keys:
         return "holds no tensors"
-    for pattern, network in STRANGERS:
+    for pattern, network in OTHER_NETWORKS:
         if any(re.search(pattern, key) for key in keys):
-            return f"expected IconVSR, BasicVSR or LightVSR, got what looks like {network}: {some(sorted(keys), 3)}"
-    return f"expected IconVSR, BasicVSR or LightVSR, got an unknown network: {some(sorted(keys), 3)}"
+            return f"expected {WHOLE_NETWORKS}, got what looks like {network}: {shorten(sorted(keys), 3)}"
+    return f"expected {WHOLE_NETWORKS}, got an unknown network: {shorten(sorted(keys), 3)}"
 
 
-def some(names: Sequence[str], most: int = 6) -> str:
+def shorten(names: Sequence[str], most: int = 6) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,12 +1,14 @@
 """What a PyTorch pickle would build, read from its opcodes: nothing is unpickled, called, imported or allocated.
 
 torch.load(weights_only=True) comes after this and only for what passed: it refuses foreign code as well, but it
-believes the sizes that a file states, and it cannot say in a user's words what is wrong.
+believes the sizes that a file states, and it cannot say in a user's words what is wrong. In zip archives, objects of a
+training framework beside the tensors are stepped over; `files` reads the tensors of those itself.
 """
 
 import io
 import math
 import pickletools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +17,8 @@ from vs_iconvsr.weights.errors import WeightsError
 
 LIMIT_BYTES = 8 * 2**20  # a full-size IconVSR's is 0.1 MB, with the state of its optimizer 0.3 MB
 LIMIT_OPCODES = 100_000  # with the state of its optimizer such a file takes 50,000
-MOST_DIMENSIONS = 8
-MOST_ITEMS = 2**48
+MAX_DIMENSIONS = 8
+MAX_ITEMS = 2**48
 
 STORAGE_ITEM_BYTES = {
     "torch.DoubleStorage": 8,
@@ -33,12 +35,26 @@ STORAGE_ITEM_BYTES = {
 ORDERED_DICT = "collections.OrderedDict"
 TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 PARAMETER = "torch._utils._rebuild_parameter"
+# What checkpoints of training frameworks hold beside tensors (logs, settings). Nothing of it is built: see `Unread`.
+STEPPED_OVER = re.compile(
+    r"(mmengine|mmcv|mmagic|mmedit|omegaconf|pytorch_lightning|lightning)\..+"
+    r"|numpy\.(ndarray|dtype|(_?core\.)?(multiarray|numeric)\.(_reconstruct|scalar|_frombuffer))"
+    r"|numpy\._core\.(multiarray|numeric)\.(_reconstruct|scalar|_frombuffer)"
+    r"|_codecs\.encode|argparse\.Namespace|pathlib\.\w*Path|pathlib\._local\.\w*Path|torch\.device"
+)
 HARMLESS = {ORDERED_DICT, *TENSORS, PARAMETER, "torch.Size", *STORAGE_ITEM_BYTES}
 
 
 @dataclass(frozen=True)
 class ImportedName:
     """Something that the pickle would import: module.name."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Stands for an object that is no tensor and is not built; its arguments and attributes are dropped."""
 
     text: str
 
@@ -62,19 +78,22 @@ class StoredTensor:
 
     storage: Storage
     shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
 
 
 class DamagedError(ValueError):
     """The opcodes make no sense; the caller knows the file's name and why that may be."""
 
 
-def read(stream: io.BytesIO) -> Any:
+def read(stream: io.BytesIO, *, step_over: bool = False) -> Any:
     """The object of the next pickle in the stream, which is left behind its end.
 
-    Plain values are themselves; a tensor is a StoredTensor. Raises WeightsError where the pickle names anything that is
-    no part of a tensor, and DamagedError where it makes no sense.
+    Plain values are themselves; a tensor is a StoredTensor. step_over: what STEPPED_OVER names is an Unread. Raises
+    WeightsError where the pickle names anything else that is no part of a tensor, and DamagedError where it makes no
+    sense.
     """
-    machine = PickleMachine()
+    machine = PickleMachine(step_over=step_over)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if count > LIMIT_OPCODES:
@@ -88,7 +107,8 @@ def read(stream: io.BytesIO) -> Any:
 class PickleMachine:
     """The pickle machine, with stand-ins for everything that is not a plain value."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, step_over: bool) -> None:
+        self.step_over = step_over
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -100,15 +120,18 @@ class PickleMachine:
             self.stack.append(PUSH_FRESH[opcode]())
         elif opcode in ("BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
+        elif opcode in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(opcode[-1])
+            self.stack[-count:] = [tuple(self.stack[-count:])]
         elif opcode == "MEMOIZE":
             self.memo[len(self.memo)] = self.stack[-1]
         elif opcode in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif opcode in ("GLOBAL", "INST"):
-            self.stack.append(named(argument))
+            self.stack.append(self.imported(argument))
         elif opcode == "STACK_GLOBAL":
             name, module = self.stack.pop(), self.stack.pop()
-            self.stack.append(named(f"{module} {name}"))
+            self.stack.append(self.imported(f"{module} {name}"))
         elif opcode not in ("PROTO", "FRAME", "STOP"):
             handler = getattr(self, "on_" + opcode.lower(), None)
             if handler is None:
@@ -118,6 +141,11 @@ class PickleMachine:
     def result(self) -> Any:
         [value] = self.stack
         return value
+
+    def imported(self, argument: str) -> ImportedName | Unread:
+        """genops gives 'module name'."""
+        name = ".".join(argument.split(" ", 1))
+        return Unread(name) if self.step_over and STEPPED_OVER.fullmatch(name) else imported_name(name)
 
     def since_mark(self) -> list[Any]:
         start = self.marks.pop()
@@ -131,49 +159,53 @@ class PickleMachine:
     def on_tuple(self) -> None:
         self.stack.append(tuple(self.since_mark()))
 
-    def on_tuple1(self) -> None:
-        self.stack[-1:] = [tuple(self.stack[-1:])]
-
-    def on_tuple2(self) -> None:
-        self.stack[-2:] = [tuple(self.stack[-2:])]
-
-    def on_tuple3(self) -> None:
-        self.stack[-3:] = [tuple(self.stack[-3:])]
-
     def on_append(self) -> None:
         value = self.stack.pop()
-        expect(self.stack[-1], list).append(value)
+        if not isinstance(self.stack[-1], Unread):
+            expect(self.stack[-1], list).append(value)
 
     def on_appends(self) -> None:
         values = self.since_mark()
-        expect(self.stack[-1], list).extend(values)
+        if not isinstance(self.stack[-1], Unread):
+            expect(self.stack[-1], list).extend(values)
 
     def on_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        expect(self.stack[-1], dict)[expect(key, str, int)] = value
+        self.set_items([key, value])
 
     def on_setitems(self) -> None:
-        values = self.since_mark()
+        self.set_items(self.since_mark())
+
+    def set_items(self, values: list[Any]) -> None:
+        if isinstance(self.stack[-1], Unread):
+            return
         target = expect(self.stack[-1], dict)
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[expect(key, str, int)] = value
 
     def on_build(self) -> None:
         self.stack.pop()  # attributes of an OrderedDict, which nobody needs: the versions of its modules
-        expect(self.stack[-1], dict)
+        expect(self.stack[-1], dict, Unread)
+
+    def on_newobj(self) -> None:
+        self.stack.pop()
+        self.stack.append(expect(self.stack.pop(), Unread))
 
     def on_binpersid(self) -> None:
         parts = expect(self.stack.pop(), tuple)
         word, kind, key, _, num_items = parts[:5]
         if word != "storage" or expect(kind, ImportedName).text not in STORAGE_ITEM_BYTES:
             raise DamagedError("a reference to something other than a storage")
-        if not 0 <= expect(num_items, int) < MOST_ITEMS or (len(parts) > 5 and parts[5] is not None):
+        if not 0 <= expect(num_items, int) < MAX_ITEMS or (len(parts) > 5 and parts[5] is not None):
             raise DamagedError("a storage of negative or astronomic size, or a view of one")
         self.stack.append(Storage(kind.text, expect(key, str), num_items))
 
     def on_reduce(self) -> None:
-        arguments, function = expect(self.stack.pop(), tuple), expect(self.stack.pop(), ImportedName).text
-        if function == ORDERED_DICT:
+        arguments, imported = expect(self.stack.pop(), tuple), expect(self.stack.pop(), ImportedName, Unread)
+        function = imported.text
+        if isinstance(imported, Unread):
+            self.stack.append(imported)
+        elif function == ORDERED_DICT:
             [pairs] = arguments or ([],)
             self.stack.append({expect(key, str, int): value for key, value in pairs})
         elif function in TENSORS:
@@ -188,6 +220,7 @@ class PickleMachine:
 
 PUSH_ARGUMENT = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINBYTES", "SHORT_BINBYTES"),
     *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING"),
 }
 PUSH_FRESH: dict[str, Callable[[], Any]] = {
@@ -200,9 +233,8 @@ PUSH_FRESH: dict[str, Callable[[], Any]] = {
 }
 
 
-def named(argument: str) -> ImportedName:
-    """genops gives 'module name'. Raises WeightsError for whatever is no part of a tensor."""
-    name = ".".join(argument.split(" ", 1))
+def imported_name(name: str) -> ImportedName:
+    """Raises WeightsError for whatever is no part of a tensor."""
     if name not in HARMLESS:
         raise WeightsError(
             f"expected tensors only, got a pickle that runs {name!r} when it is opened. Nothing of it was run. "
@@ -212,14 +244,14 @@ def named(argument: str) -> ImportedName:
 
 
 def stored_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
-    if not len(expect(shape, tuple)) == len(expect(strides, tuple)) <= MOST_DIMENSIONS:
+    if not len(expect(shape, tuple)) == len(expect(strides, tuple)) <= MAX_DIMENSIONS:
         raise DamagedError(f"a tensor of {len(shape)} dimensions and {len(strides)} strides")
-    if not all(0 <= expect(number, int) < MOST_ITEMS for number in (offset, *shape, *strides)):
+    if not all(0 <= expect(number, int) < MAX_ITEMS for number in (offset, *shape, *strides)):
         raise DamagedError("a tensor of negative or astronomic size")
     end = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True)) + 1
     if math.prod(shape) and end > expect(storage, Storage).num_items:
         raise DamagedError(f"a tensor of shape {shape} that reaches beyond its {storage.num_items} numbers")
-    return StoredTensor(storage, shape)
+    return StoredTensor(storage, shape, strides, offset)
 
 
 def expect(value: Any, *kinds: type) -> Any:

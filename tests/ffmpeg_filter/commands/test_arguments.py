@@ -80,7 +80,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 @pytest.mark.parametrize("command", ["upscale", "pipe", "compare", "vpy", "scenes", "bench", "models", "doctor"])
-def test_help_fits_into_80_columns(
+def test_help_fits_in_80_columns(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")

@@ -17,7 +17,7 @@ def same_threads():
     torch.set_num_threads(threads)
 
 
-def test_bench_tells_fps_and_hours(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_prints_fps_and_hours(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "--model", str(tiny_model), "--size", "32x24", "--device", "cpu", "--threads", "1"]
     assert cli.main(words) == 0
     printed = capsys.readouterr().out
@@ -26,17 +26,17 @@ def test_bench_tells_fps_and_hours(tiny_model: Path, capsys: pytest.CaptureFixtu
     assert "plan: segments of 30 frames" in printed
 
 
-def test_a_size_that_is_none_is_refused(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_size_is_refused(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--model", str(tiny_model), "--size", "720"]) == 1
     assert "size: expected WIDTHxHEIGHT, got 720" in capsys.readouterr().err
 
 
 def test_the_context_counts_for_the_frames_that_are_kept(tiny_network) -> None:
     settled = plan_for(Settings(segment=10, context=5, device="cpu"), tiny_network, 64, 64)
-    speed = bench_command.Speed(backward_s=1.0, context_s=2.0, kept_s=3.0)
+    speed = bench_command.Speed(earlier_s=1.0, context_s=2.0, kept_s=3.0)
     # 20 frames backward, 5 forward as context, 10 kept, for 10 frames
     assert speed.frame_s(settled) == pytest.approx(2.0 + 1.0 + 3.0)
 
 
-def test_half_a_second_a_frame_is_two_fps() -> None:
+def test_half_a_second_per_frame_is_two_fps() -> None:
     assert bench_command.describe_speed(0.5) == "2.00 fps, a film of 100 minutes at 24 fps in 20.0 hours"

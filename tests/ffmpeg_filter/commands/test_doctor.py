@@ -20,7 +20,7 @@ def asked(*words: str) -> tuple[int, list[str]]:
     top = argparse.ArgumentParser()
     doctor_command.add_parser(top.add_subparsers())
     options, lines = top.parse_args(["doctor", *words]), []
-    options.say = lines.append
+    options.print_line = lines.append
     return options.run(options), lines
 
 
@@ -78,7 +78,7 @@ def test_vspipe_of_this_environment_is_found_and_its_core_named(monkeypatch: pyt
 
 
 @pytest.mark.needs_vapoursynth
-def test_a_vspipe_that_was_never_configured_fails_with_its_words_and_the_remedy(
+def test_an_unconfigured_vspipe_fails_with_its_message_and_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -126,14 +126,14 @@ def test_an_ffmpeg_that_does_not_work_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_ffmpeg
-def test_an_old_ffmpeg_works_and_what_it_cannot_keep_is_named(
+def test_an_old_ffmpeg_is_a_warning_that_names_what_it_cannot_write(
     executable: Executable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = replace(executable, version="5.1.9", options=executable.options - {"display_rotation", "mastering_display"})
     monkeypatch.setattr(children, "find_executable", lambda _: old)
     found = doctor_command.ffmpeg_check()
     assert found.status == WARN
-    assert "works, but cannot keep rotation in .mkv and HDR10 metadata but by x265" in found.detail
+    assert "works, but cannot write rotation in .mkv and HDR10 metadata (except with x265)" in found.detail
     assert "5.1 is the oldest that works" in found.remedy
 
 

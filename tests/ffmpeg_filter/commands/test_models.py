@@ -31,19 +31,20 @@ def said(*arguments: str) -> tuple[int, list[str]]:
     parser = argparse.ArgumentParser()
     models_command.add_parser(parser.add_subparsers())
     lines: list[str] = []
-    code = models_command.run(parser.parse_args(["models", *arguments]), say=lines.append)
+    code = models_command.run(parser.parse_args(["models", *arguments]), print_line=lines.append)
     return code, lines
 
 
 @pytest.mark.parametrize("arguments", [(), ("list",)])
-def test_the_list_tells_what_is_here_and_where(arguments: tuple[str, ...], models: Path) -> None:
+def test_the_list_shows_what_is_installed_and_where(arguments: tuple[str, ...], models: Path) -> None:
     code, lines = said(*arguments)
     assert code == 0
-    assert any(line.startswith("iconvsr_reds4 ") and "to download" in line for line in lines)
-    assert lines[-1] == f"Downloaded models lie in {models}"
+    assert any(line.startswith("iconvsr_reds4 ") and "not downloaded" in line for line in lines)
+    assert lines[-2] == f"Downloads are stored in {models}"
+    assert "free for non-commercial and research use only" in lines[-1]
 
 
-def test_info_tells_network_layout_and_hash(theirs: Path) -> None:
+def test_info_prints_network_layout_and_hash(theirs: Path) -> None:
     code, lines = said("info", str(theirs))
     assert code == 0
     assert "layout: MMagic, PyTorch" in lines
@@ -60,13 +61,13 @@ def test_convert_writes_a_file_that_loads(theirs: Path, tmp_path: Path) -> None:
 
 
 def test_verify_tries_every_model_and_fails_for_a_bad_one(theirs: Path, tmp_path: Path) -> None:
-    assert said("verify", str(theirs)) == (0, [f"{theirs}: good, {models_command.describe(theirs)}"])
+    assert said("verify", str(theirs)) == (0, [f"{theirs}: OK, {models_command.describe(theirs)}"])
     (tmp_path / "bad.pth").write_text("<html>")
     code, lines = said("verify", str(tmp_path / "bad.pth"), str(theirs))
     assert code == 1
-    assert "BAD" in lines[0]
+    assert "FAILED" in lines[0]
     assert "got a web page" in lines[0]
-    assert "good" in lines[1]
+    assert "OK" in lines[1]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from ffmpeg_filter import cli
 from ffmpeg_filter.commands.scenes import starts
-from ffmpeg_filter.media.decode import Damage, pictures
+from ffmpeg_filter.media.decode import Damage, decode_frames
 from ffmpeg_filter.media.probe import probe
 from vs_iconvsr import scenes, weights
 from vs_iconvsr.colorspace import Format
@@ -35,7 +35,7 @@ def test_the_command_finds_the_cuts_of_the_upscaler(
     found = [scene["frame"] for scene in said]
     assert found == [0, 9]
     assert said[1]["time_s"] == pytest.approx(source.timeline.time_of(9))
-    here = list(pictures(source, 0, Damage()))
+    here = list(decode_frames(source, 0, Damage()))
     settings = Settings(segment=30, context=2, device="cpu", threads=1)
     sizes = {"width": source.video.width, "height": source.video.height, "num_frames": source.num_frames}
     with Session(

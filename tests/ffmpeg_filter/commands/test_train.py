@@ -35,6 +35,6 @@ def test_ctrl_c_saves_and_ends_with_trainings_code(tmp_path: Path) -> None:
     assert (run / "last.pt").exists()
 
 
-def test_trainings_own_help_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_training_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
     subprocess.run([sys.executable, "-c", IN_PLACE, "train", "--help"], check=True, cwd=Path(__file__).parents[3])
     assert "synthesise" in capfd.readouterr().out

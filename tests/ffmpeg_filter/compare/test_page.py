@@ -21,7 +21,7 @@ from ffmpeg_filter.compare.moments import Moment
 from ffmpeg_filter.compare.page import Rendering, compare, page
 from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.media.frames import frame_of, planes_of
-from ffmpeg_filter.media.images import encoded
+from ffmpeg_filter.media.images import encode_image
 from ffmpeg_filter.media.probe import probe
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format
@@ -144,7 +144,7 @@ def visited(clip: Make, tmp_path: Path) -> dict[str, Any]:
     for lit, scale in enumerate((4, 2, 4)):
         width, height = 48 * scale, 32 * scale
         planes = tuple(torch.full((height, width), 255 if i == lit else 0, dtype=torch.uint8) for i in range(3))
-        images.append(encoded(frame_of(planes, Format("RGB", "integer", 8), width, height), ".png", 8))
+        images.append(encode_image(frame_of(planes, Format("RGB", "integer", 8), width, height), ".png", 8))
     named = zip(("red", "green", "blue"), images, (4, 2, 4), strict=True)
     renderings = [Rendering(name, (image,), scale, 1.0) for name, image, scale in named]
     written = tmp_path / "page.html"
@@ -241,7 +241,7 @@ def mean_of(frame: av.VideoFrame) -> torch.Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(pixels, 4)
 
 
-def test_what_every_model_would_say_is_said_once(clip: Make, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_warning_common_to_all_models_is_printed_once(clip: Make, tiny_model: Path, tmp_path: Path) -> None:
     twin = tmp_path / "twin.safetensors"
     twin.write_bytes(tiny_model.read_bytes())
     said = io.StringIO()
@@ -255,13 +255,13 @@ def test_the_time_of_a_moment_is_given_to_a_tenth_of_a_second(clip: Make) -> Non
     assert "<h2>0:01.8 (frame 9): motion</h2>" in page(source, [Moment(9, "motion")], [Rendering("a", (b"",), 4, None)])
 
 
-def test_an_unknown_model_ends_it_before_the_work(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_ends_the_comparison_before_the_work(clip: Make, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", str(clip("in.mkv", "-c:v", "libx264")), "--models", "bicubic,nonesuch"]) == 1
     assert "nonesuch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", ["12", "-1", "a", "0,,1"])
-def test_frames_that_are_not_there_are_refused(clip: Make, capsys: pytest.CaptureFixture[str], words: str) -> None:
+def test_invalid_frame_numbers_are_refused(clip: Make, capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert cli.main(["compare", str(clip("in.mkv", "-c:v", "libx264")), f"--frames={words}"]) == 1
     assert "frames: expected numbers from 0 to 11" in capsys.readouterr().err
 
@@ -277,5 +277,5 @@ def test_planes_go_into_a_frame_and_back(chosen: Format) -> None:
 
 def test_a_png_is_lossless() -> None:
     planes = tuple(torch.randint(0, 256, (6, 8), dtype=torch.uint8) for _ in range(3))
-    with av.open(BytesIO(encoded(frame_of(planes, Format("RGB", "integer", 8), 8, 6), ".png", 8))) as container:
+    with av.open(BytesIO(encode_image(frame_of(planes, Format("RGB", "integer", 8), 8, 6), ".png", 8))) as container:
         assert all(torch.equal(a, b) for a, b in zip(planes, planes_of(next(container.decode(video=0))), strict=True))

@@ -160,7 +160,7 @@ def test_rotation_is_written_back(
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
 @pytest.mark.parametrize("encoder", ["x264", "x265"])
-def test_hdr10_metadata_goes_along_or_is_named(
+def test_hdr10_metadata_is_kept_or_named(
     clip: Make, executable: Executable, upscaled: Upscaled, tmp_path: Path, encoder: str, suffix: str
 ) -> None:
     light = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
@@ -191,7 +191,7 @@ def hdr10_plus_unit() -> bytes:
     return bytes(unit)
 
 
-def test_dynamic_metadata_of_hdr_is_named(clip: Make, ffmpeg: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+def test_dynamic_hdr_metadata_is_named(clip: Make, ffmpeg: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     coded = ("-c:v", "libx265", "-x265-params", "log-level=none:bframes=0", "-pix_fmt", "yuv420p10le", "-f", "hevc")
     plain = clip("plain.hevc", *coded, size="64x64", frames=2).read_bytes()
     slices = [m.start() for m in re.finditer(rb"\x00\x00\x00?\x01[\x02\x26\x28]\x01", plain)]

@@ -74,7 +74,9 @@ def source(clip: Make) -> Path:
             id="committing a part, before its sidecar",
         ),
         pytest.param(finalize, "join_parts", crash, BOTH_PARTS, 0, id="joining"),
-        pytest.param(mux, "check", leave("out.mkv.part"), [*BOTH_PARTS, "video.mov"], 0, id="muxing or checking"),
+        pytest.param(
+            mux, "check_output", leave("out.mkv.part"), [*BOTH_PARTS, "video.mov"], 0, id="muxing or checking"
+        ),
         pytest.param(
             *(atomic, "write_atomically", crash_at("finished.json", atomic.write_atomically)),
             [*BOTH_PARTS, "video.mov"],
@@ -138,7 +140,7 @@ def test_a_crash_while_rewrapping_leaves_a_file_that_the_next_run_replaces(
     assert not work.exists()
 
 
-def test_a_crash_while_images_are_written_has_them_all_written_again(
+def test_after_a_crash_while_writing_images_all_are_written_again(
     source: Path, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, work = tmp_path / "out_%d.png", tmp_path / "out_%d.png.iconvsr"

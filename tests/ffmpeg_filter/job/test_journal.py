@@ -68,7 +68,7 @@ def test_the_same_manifest_resumes(with_part: Callable[[], Journal]) -> None:
     assert work.is_done(0, 2)
 
 
-def test_half_written_files_go_when_a_run_begins(with_part: Callable[[], Journal]) -> None:
+def test_incomplete_files_are_deleted_when_a_run_begins(with_part: Callable[[], Journal]) -> None:
     work = with_part()
     work.temporary_part(1).write_bytes(b"half")
     work.begin(MANIFEST, allow_mixed=False)
@@ -119,7 +119,9 @@ def test_a_manifest_of_another_version_is_refused(with_part: Callable[[], Journa
     work = with_part()
     path = work.folder / journal.MANIFEST
     path.write_text(path.read_text().replace(journal.FORMAT, "iconvsr job/1"))
-    with pytest.raises(JournalError, match=r"manifest\.json: written by another version of vs-iconvsr; pass --restart"):
+    with pytest.raises(
+        JournalError, match=r"manifest\.json: written by another version of vapoursynth-iconvsr; pass --restart"
+    ):
         work.begin(MANIFEST, allow_mixed=False)
 
 
@@ -147,7 +149,7 @@ def test_notes_are_read_in_the_order_of_their_names(opened: Journal) -> None:
     assert opened.read_notes("damage_*") == [[1], [2]]
 
 
-def test_one_run_at_a_time(tmp_path: Path) -> None:
+def test_a_work_directory_has_one_run_at_a_time(tmp_path: Path) -> None:
     with (
         Journal(tmp_path / "work", "mov").hold(),
         pytest.raises(JournalError, match="another run works on this output"),
@@ -156,7 +158,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_in_which_nothing_was_begun_goes_away(tmp_path: Path) -> None:
+def test_a_work_directory_in_which_nothing_was_begun_is_deleted(tmp_path: Path) -> None:
     with Journal(tmp_path / "work", "mov").hold():
         pass
     assert list(tmp_path.iterdir()) == []

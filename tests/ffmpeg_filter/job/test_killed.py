@@ -146,7 +146,7 @@ def test_other_versions_resume_only_when_allowed(interrupted: Path, source: Path
     assert any("mixed parts: torch" in text for text in summary.warnings)
 
 
-def test_two_runs_at_once_are_refused(source: Path, upscaled: Upscaled, tmp_path: Path) -> None:
+def test_a_second_run_on_the_same_output_is_refused(source: Path, upscaled: Upscaled, tmp_path: Path) -> None:
     with Journal(tmp_path / "out.mp4.iconvsr", "mov").hold(), pytest.raises(JournalError, match="another run"):
         upscaled(source, tmp_path / "out.mp4")
 

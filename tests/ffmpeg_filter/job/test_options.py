@@ -25,7 +25,7 @@ def test_the_same_file_as_output_is_refused(clip: Make, upscaled: Upscaled) -> N
     ("name", "container", "images"),
     [("a.mkv", "mkv", False), ("a.M4V", "mp4", False), ("a.mov", "mov", False), ("a_%05d.png", "images", True)],
 )
-def test_the_output_name_decides_the_container(name: str, container: str, images: bool) -> None:
+def test_the_output_name_determines_the_container(name: str, container: str, images: bool) -> None:
     options = JobOptions(Path("in.mkv"), Path(name))
     assert (options.container, options.makes_images) == (container, images)
 

@@ -35,14 +35,16 @@ def test_a_name_must_leave_room_for_that_of_the_work_directory(checked: Callable
     ("name", "message"),
     [
         ("in.mkv", "expected another file than the input, got the same"),
-        ("no/out.mkv", r"expected an existing folder, got .*/no; make it first: mkdir -p"),
-        ("there.mkv", r"it exists already: .*there\.mkv; pass --overwrite"),
+        ("no/out.mkv", r"expected an existing folder, got .*/no; create it first: mkdir -p"),
+        ("there.mkv", r"expected a new file, got one that exists: .*there\.mkv; pass --overwrite"),
         ("folder", r"expected a file name, got a folder: .*folder; name the file: .*folder/OUT\.mkv"),
         ("fifo.mkv", r"expected a file name, got a pipe or a device: .*fifo\.mkv; see iconvsr pipe"),
         ("blocked.mkv", r"expected .*blocked\.mkv\.iconvsr for the parts, got a file of that name; move it away"),
     ],
 )
-def test_what_cannot_be_written_is_named(checked: Callable[..., None], tmp_path: Path, name: str, message: str) -> None:
+def test_an_output_that_cannot_be_written_is_refused_with_the_reason(
+    checked: Callable[..., None], tmp_path: Path, name: str, message: str
+) -> None:
     (tmp_path / "there.mkv").touch()
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo.mkv")
@@ -51,7 +53,7 @@ def test_what_cannot_be_written_is_named(checked: Callable[..., None], tmp_path:
         checked(name)
 
 
-def test_an_output_is_replaced_where_the_user_says_so_or_a_killed_run_has_finished_it(
+def test_an_output_is_replaced_with_overwrite_or_after_a_killed_run_finished_it(
     checked: Callable[..., None], tmp_path: Path
 ) -> None:
     (tmp_path / "there.mkv").touch()

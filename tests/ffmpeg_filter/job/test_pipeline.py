@@ -21,48 +21,48 @@ from vs_iconvsr.colorspace import Planes
 PLANES = (torch.zeros(1, 1),)
 
 
-# ---- conveyor ----
+# ---- queue ----
 
 
-def test_a_conveyor_keeps_the_order_and_ends() -> None:
-    conveyor: BoundedQueue[int] = BoundedQueue(2)
-    giver = threading.Thread(target=lambda: ([conveyor.put(n) for n in range(100)], conveyor.end()))
+def test_a_queue_keeps_the_order_and_ends() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(2)
+    giver = threading.Thread(target=lambda: ([queue.put(n) for n in range(100)], queue.end()))
     giver.start()
-    assert [conveyor.take() for _ in range(101)] == [*range(100), None]
+    assert [queue.take() for _ in range(101)] == [*range(100), None]
     giver.join()
 
 
-def test_a_full_conveyor_holds_the_giver_up() -> None:
-    conveyor: BoundedQueue[int] = BoundedQueue(1)
-    conveyor.put(0)
+def test_a_full_queue_blocks_the_producer() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(1)
+    queue.put(0)
     second = threading.Event()
-    giver = threading.Thread(target=lambda: (conveyor.put(1), second.set()))
+    giver = threading.Thread(target=lambda: (queue.put(1), second.set()))
     giver.start()
     assert not second.wait(0.05)
-    assert conveyor.take() == 0
+    assert queue.take() == 0
     assert second.wait(10)
     giver.join()
 
 
-def test_a_broken_conveyor_wakes_both_ends_and_names_the_first_cause() -> None:
-    conveyor: BoundedQueue[int] = BoundedQueue(1)
-    conveyor.put(0)
+def test_a_broken_queue_wakes_both_ends_and_names_the_first_cause() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(1)
+    queue.put(0)
     causes: list[BaseException | None] = []
 
     def give() -> None:
         try:
-            conveyor.put(1)
+            queue.put(1)
         except QueueClosed as broken:
             causes.append(broken.__cause__)
 
     giver = threading.Thread(target=give)
     giver.start()
     first = ValueError("first")
-    conveyor.break_off(first)
-    conveyor.break_off(ValueError("second"))
+    queue.abort(first)
+    queue.abort(ValueError("second"))
     giver.join(10)
     with pytest.raises(QueueClosed) as raised:
-        conveyor.take()
+        queue.take()
     assert causes == [first]
     assert raised.value.__cause__ is first
 
@@ -100,7 +100,7 @@ def test_going_back_or_far_ahead_starts_the_decoder_again(counted: Counted) -> N
     feed.close()
 
 
-def test_what_the_decoder_raises_reaches_who_asked() -> None:
+def test_an_error_of_the_decoder_reaches_the_caller() -> None:
     def decode(first: int) -> Iterator[DecodedFrame]:
         yield DecodedFrame(first, PLANES, {})
         raise OSError("the disk is gone")
@@ -270,7 +270,7 @@ def test_stopping_ends_the_wait_for_a_frame(counted: Counted) -> None:
     session = Still(hang_at=3)
     shown = []
 
-    def delivered(hr: object) -> None:
+    def on_frame(hr: object) -> None:
         shown.append(hr)
         if len(shown) == 3:
             stop.set()
@@ -281,8 +281,8 @@ def test_stopping_ends_the_wait_for_a_frame(counted: Counted) -> None:
             FrameReader(counted[0]),
             writer_to(Kept()),
             [Part(0, range(4))],
-            stopped=stop.is_set,
-            delivered=delivered,
+            should_stop=stop.is_set,
+            on_frame=on_frame,
         )
     assert session.closed.is_set()
 
@@ -295,8 +295,8 @@ def test_a_failure_closes_everything(counted: Counted) -> None:
             FrameReader(counted[0]),
             writer_to(Kept("put")),
             PARTS,
-            stopped=lambda: False,
-            delivered=lambda _: None,
+            should_stop=lambda: False,
+            on_frame=lambda _: None,
         )
     assert session.closed.is_set()
 

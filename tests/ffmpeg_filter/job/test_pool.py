@@ -121,13 +121,13 @@ class Workshop:
         *,
         encoders: int | None,
         stop: threading.Event | None = None,
-        delivered: Callable[[object], None] = lambda _: None,
+        on_frame: Callable[[object], None] = lambda _: None,
     ) -> None:
         self.sessions: list[Still] = []
         self.sharers: list[int] = []
         self.shelf = shelf
         self.pool = PipelinePool(
-            PARTS, self.opened, encoders=encoders, stop=stop or threading.Event(), delivered=delivered
+            PARTS, self.opened, encoders=encoders, stop=stop or threading.Event(), on_frame=on_frame
         )
 
     def opened(self, sharers: int) -> Pipeline:
@@ -188,7 +188,7 @@ def test_a_second_encoder_begins_where_it_would_pay(
 
 
 @pytest.mark.parametrize(("watched", "enough"), [("_WATCH_S", 0.0), ("_WATCH_FRAMES", 3)])
-def test_nobody_judges_by_the_first_seconds_or_frames(
+def test_no_second_encoder_starts_in_the_first_seconds_or_frames(
     monkeypatch: pytest.MonkeyPatch, watched: str, enough: float
 ) -> None:
     monkeypatch.setattr(pool, watched, enough)
@@ -213,7 +213,7 @@ def test_stopping_ends_both_pipelines() -> None:
     stop = threading.Event()
     count = itertools.count()
     workshop = Workshop(
-        Shelf(0.002), encoders=2, stop=stop, delivered=lambda _: stop.set() if next(count) == 25 else None
+        Shelf(0.002), encoders=2, stop=stop, on_frame=lambda _: stop.set() if next(count) == 25 else None
     )
     with pytest.raises(Interrupted):
         workshop.pool.run()
@@ -233,14 +233,14 @@ def test_an_interrupt_waits_for_no_encoder_of_the_second_pipeline(monkeypatch: p
     monkeypatch.setattr(Shelf.Encoder, "finish", finish)
     monkeypatch.setattr(Shelf.Encoder, "kill", lambda encoder: killed.set() if encoder.part.number == 1 else None)
 
-    def delivered(_: object) -> None:
+    def on_frame(_: object) -> None:
         if threading.current_thread() is threading.main_thread() and finishing.is_set():
             raise KeyboardInterrupt
 
     shelf = Shelf(0.01, at_open=first_two_meet())
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        Workshop(shelf, encoders=2, delivered=delivered).pool.run()
+        Workshop(shelf, encoders=2, on_frame=on_frame).pool.run()
     assert killed.is_set()
     assert time.monotonic() - began < MEET_S / 2
 

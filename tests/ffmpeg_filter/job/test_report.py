@@ -20,7 +20,7 @@ from ffmpeg_filter.job.report import (
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (1147, "19:07"), (3723, "1:02:03")])
-def test_times_are_written_as_people_read_them(seconds: float, text: str) -> None:
+def test_times_are_formatted_for_people(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
@@ -41,7 +41,7 @@ def test_plain_progress_is_sparse_and_always_shows_the_last_frame() -> None:
     assert len(lines) == 2
 
 
-def test_json_progress_is_one_object_a_line() -> None:
+def test_json_progress_is_one_object_per_line() -> None:
     text = io.StringIO()
     progress = JsonProgress(text, every_s=0)
     progress.note("ein\nzwei")
@@ -83,7 +83,7 @@ def test_memory_is_shown_in_every_form() -> None:
     assert memory_gib() > 0.01
 
 
-def test_a_stream_that_was_closed_is_no_reason_to_fail() -> None:
+def test_a_closed_stream_does_not_fail_the_job() -> None:
     progress_for("auto", None).note("nobody reads this")
 
 

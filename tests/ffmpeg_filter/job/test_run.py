@@ -83,7 +83,7 @@ def test_a_stream_without_timestamps_gets_those_of_its_rate(clip: Make, upscaled
     assert times(probe(tmp_path / "out.mp4")) == [Fraction(n, 25) for n in range(12)]
 
 
-def test_files_joined_byte_by_byte_run_on_in_time(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+def test_files_joined_byte_by_byte_get_continuous_timestamps(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     once = clip("once.ts", "-c:v", "libx264").read_bytes()
     source = tmp_path / "twice.ts"
     source.write_bytes(once + once)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ffmpeg_filter.media import decode
-from ffmpeg_filter.media.decode import Damage, DecodedFrame, pictures
+from ffmpeg_filter.media.decode import Damage, DecodedFrame, decode_frames
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import MediaSource, SourceError
@@ -22,7 +22,7 @@ def equal(a: DecodedFrame, b: DecodedFrame) -> bool:
 
 
 def read(source: MediaSource, first: int = 0, **options: bool) -> list[DecodedFrame]:
-    return list(pictures(source, first, Damage(), **options))
+    return list(decode_frames(source, first, Damage(), **options))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def read(source: MediaSource, first: int = 0, **options: bool) -> list[DecodedFr
     ],
 )
 @pytest.mark.parametrize("first", [1, 6, 7, 8, 13, 24])
-def test_starting_in_the_middle_gives_the_same_pictures(
+def test_starting_in_the_middle_gives_the_same_frames(
     clip: Make, name: str, options: tuple[str, ...], first: int
 ) -> None:
     source = probe(clip(name, *options, frames=25, size="96x64"))
@@ -64,17 +64,17 @@ def test_an_interlaced_frame_that_the_samples_missed_is_refused(clip: Make) -> N
     assert len(read(source, ignore_interlaced=True)) == source.num_frames
 
 
-def test_frames_that_do_not_come_repeat_their_neighbour(clip: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_frames_repeat_their_neighbor(clip: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     source = probe(clip("in.mkv", "-c:v", "ffv1", frames=8))
     whole = read(source)
-    numbered = decode._numbered
+    numbered = decode._indexed_frames
 
     def gappy(*arguments: object, **options: bool) -> object:
         return ((n, f) for n, f in numbered(*arguments, **options) if n not in (0, 3, 4, 7))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decode, "_numbered", gappy)
+    monkeypatch.setattr(decode, "_indexed_frames", gappy)
     damage = Damage()
-    shown = list(pictures(source, 0, damage))
+    shown = list(decode_frames(source, 0, damage))
     assert [p.index for p in shown] == list(range(8))
     assert damage.missing == [0, 3, 4, 7]
     for n, stand_in in ((0, 1), (3, 2), (4, 2), (7, 6)):
@@ -84,7 +84,9 @@ def test_frames_that_do_not_come_repeat_their_neighbour(clip: Make, monkeypatch:
 def test_a_change_of_size_that_the_probe_missed_is_refused_by_frame(
     clip: Make, ffmpeg: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ffmpeg_filter.media.probe._refuse_changes", lambda *_: None)  # it looks at a few frames only
+    monkeypatch.setattr(
+        "ffmpeg_filter.media.probe._check_constant_size", lambda *_: None
+    )  # it looks at a few frames only
     small = clip("small.ts", "-c:v", "mpeg2video", frames=5)
     large = clip("large.ts", "-c:v", "mpeg2video", frames=5, size="96x64")
     both = ffmpeg("both.mkv", "-i", f"concat:{small}|{large}", "-c", "copy")
@@ -118,7 +120,7 @@ def test_packed_formats_are_unpacked_without_loss(pixels: str, planar: str) -> N
         assert all(torch.equal(a, b) for a, b in zip(back, planes_of(whole), strict=True))
 
 
-def test_padding_behind_the_lines_is_not_picture() -> None:
+def test_padding_after_each_row_is_not_read() -> None:
     frame = av.VideoFrame(47, 33, "yuv420p")
     for plane in frame.planes:
         plane.update(b"\x07" * plane.buffer_size)

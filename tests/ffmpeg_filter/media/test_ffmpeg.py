@@ -34,7 +34,7 @@ def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(children.ENVIRONMENT_VARIABLE, raising=False)
 
 
-def test_the_named_one_goes_first(fake: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_ffmpeg_takes_precedence(fake: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     named, variable, on_path = (fake(n, f"ffmpeg version {v} x") for n, v in (("a", "9.1"), ("b", "9.2"), ("c", "9.3")))
     monkeypatch.setenv(children.ENVIRONMENT_VARIABLE, str(variable))
     monkeypatch.setenv("PATH", str(on_path.parent), prepend=":")
@@ -45,19 +45,19 @@ def test_the_named_one_goes_first(fake: Callable[[str, str], Path], monkeypatch:
 
 
 @pytest.mark.parametrize("text", ["ffmpeg version 4.2.2-static", "something else"])
-def test_an_old_or_broken_one_on_the_path_is_passed_over(
+def test_an_old_or_broken_ffmpeg_on_the_path_is_skipped(
     fake: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("PATH", str(fake("old", text).parent), prepend=":")
     assert find_executable().path == imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def test_a_named_one_that_is_no_ffmpeg_is_an_error(fake: Callable[[str, str], Path]) -> None:
+def test_a_named_program_that_is_not_ffmpeg_is_an_error(fake: Callable[[str, str], Path]) -> None:
     with pytest.raises(FfmpegError, match="expected an ffmpeg, got a program whose -version says"):
         find_executable(fake("no", "hello"))
 
 
-def test_the_bundled_one_knows_its_encoders() -> None:
+def test_the_bundled_ffmpeg_lists_its_encoders() -> None:
     found = find_executable()
     assert {"libx264", "libx265", "ffv1", "prores_ks"} <= found.encoders
     assert {"bwdif", "setparams"} <= found.filters
@@ -100,7 +100,7 @@ def test_a_child_lives_in_a_process_group_of_its_own() -> None:
     child.process.stdout.close()
 
 
-def test_a_program_that_is_not_there_is_named() -> None:
+def test_a_missing_program_is_named() -> None:
     with pytest.raises(FfmpegError, match="/no/such: could not be started"):
         Child(["/no/such"])
 

@@ -9,7 +9,7 @@ import torch
 from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.media import images
 from ffmpeg_filter.media import linear_light as light
-from ffmpeg_filter.media.decode import Damage, pictures
+from ffmpeg_filter.media.decode import Damage, decode_frames
 from ffmpeg_filter.media.frames import frame_of, planes_of
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import SourceError
@@ -36,7 +36,7 @@ def series(clip: Make, tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("suffix", "pixels"), [("png", "rgb24"), ("png", "rgb48be"), ("tif", "rgb48le"), ("jpg", "yuvj420p")]
 )
-def test_a_folder_of_pictures_becomes_a_video_of_the_rate_given(
+def test_a_folder_of_images_becomes_a_video_of_the_given_rate(
     series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, suffix: str, pixels: str
 ) -> None:
     upscaled(series(suffix, pixels), tmp_path / "out.mp4", rate=Fraction(24000, 1001))
@@ -47,7 +47,7 @@ def test_a_folder_of_pictures_becomes_a_video_of_the_rate_given(
     assert (after.video.width, after.video.height) == (192, 128)
 
 
-def test_pictures_give_the_pixels_of_a_video(
+def test_images_give_the_pixels_of_a_video(
     series: Callable[..., Path], ffmpeg: Make, upscaled: Upscaled, tmp_path: Path
 ) -> None:
     folder = series()
@@ -61,12 +61,12 @@ def test_pictures_give_the_pixels_of_a_video(
 
 
 @pytest.mark.parametrize(("suffix", "bits"), [("png", 16), ("png", 8), ("tif", 16), ("dpx", 16), ("exr", 16)])
-def test_a_video_becomes_pictures(clip: Make, upscaled: Upscaled, tmp_path: Path, suffix: str, bits: int) -> None:
+def test_a_video_becomes_images(clip: Make, upscaled: Upscaled, tmp_path: Path, suffix: str, bits: int) -> None:
     source = clip("in.mkv", "-c:v", "ffv1")
     summary = upscaled(source, tmp_path / f"out_%03d.{suffix}", bits=bits, speed=None)
     names = sorted(p.name for p in tmp_path.glob("out_*"))
     assert names == [f"out_{n:03d}.{suffix}" for n in range(12)]
-    frame = images.read(tmp_path / names[3])
+    frame = images.read_image(tmp_path / names[3])
     assert (frame.width, frame.height) == (192, 128)
     assert layout_bits(frame) == bits
     assert "timestamps: pictures hold none" in summary.left
@@ -76,19 +76,19 @@ def layout_bits(frame: av.VideoFrame) -> int:
     return frame.format.components[0].bits
 
 
-def test_pictures_hold_the_values_of_the_frames(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+def test_images_hold_the_values_of_the_frames(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "ffv1", "-pix_fmt", "gbrp12le", frames=4)
     upscaled(source, tmp_path / "out_%d.png", speed=None)
     upscaled(source, tmp_path / "out.mkv", speed=None, encoder="ffv1", bits=16)
     with av.open(str(tmp_path / "out.mkv")) as container:
         for n, frame in enumerate(container.decode(video=0)):
-            picture = planes_of(images.read(tmp_path / f"out_{n}.png"))
+            picture = planes_of(images.read_image(tmp_path / f"out_{n}.png"))
             assert all(torch.equal(a, b) for a, b in zip(picture, planes_of(frame), strict=True))
 
 
-def test_pictures_that_exist_are_not_replaced(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
+def test_existing_images_are_not_replaced(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     (tmp_path / "out_000.png").write_text("mine")
-    with pytest.raises(ValueError, match=r"it exists already: .*out_000\.png; pass --overwrite"):
+    with pytest.raises(ValueError, match=r"expected new images, got one that exists: .*out_000\.png; pass --overwrite"):
         upscaled(clip("in.mkv", "-c:v", "ffv1"), tmp_path / "out_%03d.png", speed=None)
 
 
@@ -98,15 +98,15 @@ def test_a_gap_is_an_error_that_names_it(series: Callable[..., Path]) -> None:
     with pytest.raises(
         SourceError, match=r"expected pictures without gaps, got none between shot_0008\.png and shot_0010"
     ):
-        images.find(folder)
+        images.find_images(folder)
 
 
-def test_two_series_in_a_folder_are_told_apart(series: Callable[..., Path]) -> None:
+def test_two_series_in_one_folder_are_distinguished(series: Callable[..., Path]) -> None:
     folder = series()
     (folder / "other_0001.png").touch()
     with pytest.raises(SourceError, match="expected one series of pictures, got several"):
-        images.find(folder)
-    assert len(images.find(folder / "shot_%04d.png")) == 12
+        images.find_images(folder)
+    assert len(images.find_images(folder / "shot_%04d.png")) == 12
 
 
 def test_a_rate_is_asked_for(series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_rate_is_asked_for(series: Callable[..., Path], upscaled: Upscaled, tm
         upscaled(series(), tmp_path / "out.mkv")
 
 
-def test_a_broken_picture_is_named(series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path) -> None:
+def test_a_broken_image_is_named(series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path) -> None:
     folder = series()
     (folder / "shot_0012.png").write_bytes(b"no picture")
     with pytest.raises(SourceError, match=r"shot_0012\.png"):
@@ -147,13 +147,11 @@ def test_every_kind_of_picture_is_lossless(suffix: str, bits: int, tmp_path: Pat
     chosen = Format("RGB", "integer", bits)
     planes = tuple(torch.randint(0, 1 << bits, (6, 8)).to(chosen.dtype) for _ in range(3))
     path = tmp_path / f"a{suffix}"
-    path.write_bytes(images.encoded(frame_of(planes, chosen, 8, 6), suffix, bits))
-    assert all(torch.equal(a, b) for a, b in zip(planes, planes_of(images.read(path)), strict=True))
+    path.write_bytes(images.encode_image(frame_of(planes, chosen, 8, 6), suffix, bits))
+    assert all(torch.equal(a, b) for a, b in zip(planes, planes_of(images.read_image(path)), strict=True))
 
 
-def test_pictures_keep_their_numbers_and_the_aspect_of_their_pixels(
-    clip: Make, upscaled: Upscaled, tmp_path: Path
-) -> None:
+def test_images_keep_their_numbers_and_pixel_aspect_ratio(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     clip("in/100%%_%04d.png", "-start_number", "1001", "-vf", "setsar=2", frames=3)
     upscaled(tmp_path / "in", tmp_path / "out_%05d.png", rate=Fraction(24), speed=None)
@@ -163,19 +161,21 @@ def test_pictures_keep_their_numbers_and_the_aspect_of_their_pixels(
     assert probe(tmp_path / "out.mkv").video.sample_aspect_ratio == 2
 
 
-def test_any_picture_in_the_way_is_found_before_the_work(
+def test_an_existing_image_anywhere_is_found_before_the_work(
     series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
 ) -> None:
     folder = series()
     (tmp_path / "out_0012.png").write_text("mine")
-    with pytest.raises(ValueError, match=r"it exists already: .*out_0012\.png; pass --overwrite"):
+    with pytest.raises(
+        ValueError, match=r"expected new images, got one that exists: .*out_0012\.png; pass --overwrite"
+    ):
         upscaled(folder, tmp_path / "out_%04d.png", rate=Fraction(24), speed=None)
     with pytest.raises(ValueError, match=r"expected other names than those of the input, got the same: .*shot_0005"):
         upscaled(folder, folder / "shot_%04d.png", rate=Fraction(24), speed=None, overwrite=True)
     assert not (tmp_path / "out_%04d.png.iconvsr").exists()
 
 
-def test_a_run_that_ended_while_it_wrote_pictures_goes_on(
+def test_a_run_that_ended_while_writing_images_resumes(
     series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
 ) -> None:
     folder, output, obstacle = series(), tmp_path / "out_%04d.png", tmp_path / "out_0009.png"
@@ -188,17 +188,17 @@ def test_a_run_that_ended_while_it_wrote_pictures_goes_on(
     assert len(list(tmp_path.glob("out_00*.png"))) == 12
 
 
-def test_two_pictures_of_one_number_and_two_places_for_it_are_refused(series: Callable[..., Path]) -> None:
+def test_two_images_of_one_number_and_two_number_patterns_are_refused(series: Callable[..., Path]) -> None:
     folder = series()
     (folder / "shot_7.png").touch()
     with pytest.raises(SourceError, match=r"expected one picture of each number, got shot_"):
-        images.find(folder)
+        images.find_images(folder)
     with pytest.raises(SourceError, match=r"expected a name with one %d or %05d in it, got %02d_%02d\.png"):
-        images.find(folder / "%02d_%02d.png")
+        images.find_images(folder / "%02d_%02d.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "exr"])
-def test_one_picture_becomes_one_picture(
+def test_one_image_becomes_one_image(
     clip: Make, lit: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, suffix: str
 ) -> None:
     if suffix == "png":
@@ -206,7 +206,7 @@ def test_one_picture_becomes_one_picture(
     else:
         source = lit([torch.full((8, 16), 0.5)]) / "plate.1001.exr"
     upscaled(source, tmp_path / f"out.{suffix}", speed=None)
-    assert (images.read(tmp_path / f"out.{suffix}").width, len(list(tmp_path.glob("out*")))) == (64, 1)
+    assert (images.read_image(tmp_path / f"out.{suffix}").width, len(list(tmp_path.glob("out*")))) == (64, 1)
     video = clip("in.mkv", "-c:v", "ffv1", frames=2)
     with pytest.raises(
         ValueError, match=r"expected a place for the number of 2 pictures, as in out_%05d\.png, got .*two"
@@ -246,13 +246,13 @@ def test_light_goes_in_on_a_curve_and_comes_out_linear(
     source = images.probe_images(lit([torch.full((8, 16), v) for v in levels], form), Fraction(24), peak)
     assert source.video.properties["_Transfer"] == 13
     assert str(source.video.layout.format) == "RGBS"
-    for picture, level in zip(pictures(source, 0, Damage()), levels, strict=True):
+    for picture, level in zip(decode_frames(source, 0, Damage()), levels, strict=True):
         assert float(picture.planes[1].mean()) == pytest.approx(srgb(level / (peak or 1)), abs=2e-4)
     summary = upscaled(source.path, tmp_path / "out.%d.exr", rate=Fraction(24), peak=peak, speed=None)
     made = images.probe_images(tmp_path / "out.%d.exr", Fraction(24), peak or 1.0)
     assert made.images is not None
     assert [p.name for p in made.images.files] == ["out.1001.exr", "out.1002.exr", "out.1003.exr"]
-    assert images.read(made.images.files[0]).color_trc == 8
+    assert images.read_image(made.images.files[0]).color_trc == 8
     assert any("headers" in text for text in summary.left)
 
 
@@ -265,16 +265,16 @@ def test_an_exr_holds_the_light_that_the_values_stand_for(transfer: int, tmp_pat
     values = torch.linspace(0, 65535, 32 * 16).reshape(16, 32).to(torch.uint16)
     frame = frame_of((values, values, values), Format("RGB", "integer", 16), 32, 16)
     path = tmp_path / "a.exr"
-    path.write_bytes(images.encoded(frame, ".exr", 16, transfer=transfer, peak=8.0))
-    wanted = light.linear(values.float() / 65535, transfer, 8.0)
+    path.write_bytes(images.encode_image(frame, ".exr", 16, transfer=transfer, peak=8.0))
+    wanted = light.to_linear(values.float() / 65535, transfer, 8.0)
     assert float(wanted.max()) == 8.0
-    assert torch.equal(planes_of(images.read(path))[0].float(), wanted.half().float())
+    assert torch.equal(planes_of(images.read_image(path))[0].float(), wanted.half().float())
 
 
 def test_the_curve_and_its_inverse_meet() -> None:
     share = torch.linspace(0, 1, 4097)
-    assert float((light.linear(light.coded(6 * share, 6.0), 13, 6.0) - 6 * share).abs().max()) < 1e-5
-    clipped = light.coded(torch.tensor([float("nan"), -1.0, float("inf"), 7.0]), 6.0)
+    assert float((light.to_linear(light.to_srgb(6 * share, 6.0), 13, 6.0) - 6 * share).abs().max()) < 1e-5
+    clipped = light.to_srgb(torch.tensor([float("nan"), -1.0, float("inf"), 7.0]), 6.0)
     assert clipped.tolist() == pytest.approx([0, 0, 1, 1], abs=1e-6)
 
 
@@ -288,7 +288,7 @@ def test_the_curve_and_its_inverse_meet() -> None:
         (-0.25, r"expected light from 0 to 1, got as low as -0\.25; pass --peak 1 to clip it at 0"),
     ],
 )
-def test_light_that_models_do_not_know_is_refused_before_the_work(
+def test_light_outside_0_to_1_is_refused_before_the_work(
     lit: Callable[..., Path], upscaled: Upscaled, tmp_path: Path, level: float, message: str
 ) -> None:
     folder = lit([torch.full((8, 16), v) for v in (0.5, level, 0.5)])
@@ -327,6 +327,8 @@ def test_hdr_video_does_not_become_exr(clip: Make, upscaled: Upscaled, tmp_path:
         upscaled(source, tmp_path / "out_%d.exr", speed=None, bits=8)
 
 
-def test_peak_is_for_light_alone(series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path) -> None:
+def test_peak_is_refused_for_images_without_linear_light(
+    series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="peak: expected none for pictures that hold no linear light, got 4"):
         upscaled(series(), tmp_path / "out.mkv", rate=Fraction(24), peak=4.0)

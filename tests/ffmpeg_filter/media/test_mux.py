@@ -29,7 +29,7 @@ def parts(clip: Make) -> list[Path]:
     return [clip(f"p{i}.mov", *CODED, frames=n) for i, n in enumerate((7, 1, 12))]
 
 
-def test_joined_parts_carry_the_table_exactly(parts: list[Path], tmp_path: Path) -> None:
+def test_joined_parts_have_the_timestamps_of_the_table(parts: list[Path], tmp_path: Path) -> None:
     pts = [100 + n * 3003 + n % 4 * 700 for n in range(20)]
     join_parts(parts, pts, 999, Fraction(1, 90000), tmp_path / "video.mov")
     joined = probe(tmp_path / "video.mov")
@@ -86,7 +86,7 @@ def test_other_videos_and_data_stay_behind_by_name(with_tracks: Callable[..., Me
     )
 
 
-def test_an_old_ffmpeg_does_not_lay_a_turned_video_on_its_side(
+def test_an_old_ffmpeg_that_cannot_write_the_rotation_is_refused(
     with_tracks: Callable[..., MediaSource], executable: Executable
 ) -> None:
     upright = with_tracks()
@@ -98,26 +98,26 @@ def test_an_old_ffmpeg_does_not_lay_a_turned_video_on_its_side(
         check_rotation(turned, "mkv", old)
 
 
-def test_a_finished_file_with_a_frame_less_is_found(clip: Make) -> None:
+def test_an_output_that_lacks_a_frame_is_refused(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", frames=5))
     short = clip("short.mkv", "-c:v", "libx264", frames=4)
     keep = mux.stream_mapping(source, "mkv")
     with pytest.raises(MuxError, match="output: expected 5 frames, got 4"):
-        mux.check(short, source, keep, "mkv", range(5), 48, 32)
+        mux.check_output(short, source, keep, "mkv", range(5), 48, 32)
 
 
-def test_a_finished_file_of_another_pixel_shape_is_told(clip: Make) -> None:
+def test_another_pixel_aspect_ratio_in_the_output_is_a_warning(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", "-vf", "setsar=2"))
     flat = probe(clip("flat.mkv", "-c:v", "libx264", "-vf", "setsar=1"))
     keep = mux.stream_mapping(source, "mkv")
-    assert mux.check(source.path, source, keep, "mkv", range(12), 48, 32) == []
-    assert mux.check(flat.path, source, keep, "mkv", range(12), 48, 32) == [
-        "output: expected pixels of the shape 2, got 1"
+    assert mux.check_output(source.path, source, keep, "mkv", range(12), 48, 32) == []
+    assert mux.check_output(flat.path, source, keep, "mkv", range(12), 48, 32) == [
+        "output: expected a pixel aspect ratio of 2, got 1"
     ]
 
 
-def test_a_finished_file_of_another_rate_is_found(clip: Make) -> None:
+def test_an_output_with_other_timestamps_is_refused(clip: Make) -> None:
     source = probe(clip("in.mkv", "-c:v", "libx264", frames=5))
     fast = clip("fast.mkv", "-c:v", "libx264", frames=5, rate="26")
     with pytest.raises(MuxError, match=r"expected the source's timestamps, got some that are off by \d+ µs"):
-        mux.check(fast, source, mux.stream_mapping(source, "mkv"), "mkv", range(5), 48, 32)
+        mux.check_output(fast, source, mux.stream_mapping(source, "mkv"), "mkv", range(5), 48, 32)

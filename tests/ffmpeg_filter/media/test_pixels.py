@@ -20,7 +20,7 @@ from vs_iconvsr.colorspace import Format
         ("gray16be", "GRAY16", "gray16le"),
     ],
 )
-def test_layouts(name: str, text: str, decode_as: str | None) -> None:
+def test_pixel_formats_map_to_layouts(name: str, text: str, decode_as: str | None) -> None:
     layout = layout_of(name)
     assert (str(layout.format), layout.decode_as) == (text, decode_as)
 
@@ -46,7 +46,7 @@ def test_alpha_has_a_message_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["bayer_rggb8", "xyz12le", "cuda", "yuv420p17le"])
-def test_formats_that_are_not_ours_are_named(name: str) -> None:
+def test_unsupported_formats_are_named(name: str) -> None:
     with pytest.raises(ValueError, match=rf"expected YUV, RGB or GRAY of 8 to 16 bits, got {name}"):
         layout_of(name)
 

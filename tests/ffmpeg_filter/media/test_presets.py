@@ -6,7 +6,7 @@ import pytest
 
 from ffmpeg_filter.media.ffmpeg import Executable, find_executable
 from ffmpeg_filter.media.pixels import pixel_format_of
-from ffmpeg_filter.media.presets import PRESETS, TRIAL_S, checked_extra, encoder_arguments, preset_for, target_for
+from ffmpeg_filter.media.presets import PRESETS, TRIAL_S, encoder_arguments, extra_arguments, preset_for, target_for
 from vs_iconvsr.colorspace import Format
 
 ALL = Executable("ffmpeg", "9.0", "test", frozenset(), frozenset(p.codec for p in PRESETS.values()), frozenset())
@@ -76,7 +76,7 @@ def test_an_ffmpeg_without_the_encoder_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("nvenc")])
-def test_a_hardware_encoder_without_its_hardware_is_found_by_trial_in_seconds(name: str) -> None:
+def test_a_trial_finds_a_hardware_encoder_without_its_hardware_in_seconds(name: str) -> None:
     found = find_executable()
     if Path("/dev/nvidia0").exists() or PRESETS[name].codec not in found.encoders:
         pytest.skip("wants an ffmpeg with NVENC on a machine without")
@@ -125,7 +125,7 @@ def test_a_setting_that_the_encoder_lacks_is_refused(option: str, value: object)
     ],
 )
 def test_options_of_the_encoder_pass(options: list[str]) -> None:
-    assert checked_extra(options) == options
+    assert extra_arguments(options) == options
 
 
 @pytest.mark.parametrize(
@@ -144,4 +144,4 @@ def test_options_of_the_encoder_pass(options: list[str]) -> None:
 )
 def test_options_that_would_break_the_job_are_refused(options: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        checked_extra(options)
+        extra_arguments(options)

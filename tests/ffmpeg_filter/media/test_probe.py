@@ -7,7 +7,7 @@ import av
 import pytest
 
 from ffmpeg_filter.media.container import exact
-from ffmpeg_filter.media.decode import Damage, pictures
+from ffmpeg_filter.media.decode import Damage, decode_frames
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import SourceError
 from ffmpeg_filter.media.timestamps import DiscontinuityError
@@ -27,15 +27,15 @@ HOSTILE_NAMES = [
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_hostile_name_is_only_a_name(clip: Make, tmp_path: Path, name: str) -> None:
+def test_a_hostile_file_name_is_treated_as_a_name_only(clip: Make, tmp_path: Path, name: str) -> None:
     hostile = tmp_path / name
     clip("plain.mkv", "-c:v", "libx264", frames=3).rename(hostile)
     source = probe(hostile)
     assert source.num_frames == 3
-    assert len(list(pictures(source, 0, Damage()))) == 3
+    assert len(list(decode_frames(source, 0, Damage()))) == 3
 
 
-def test_a_name_that_is_no_unicode_is_only_a_name(clip: Make, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_unicode_works(clip: Make, tmp_path: Path) -> None:
     hostile = Path(str(tmp_path) + "/\udcff\udcfe.mkv")
     clip("plain.mkv", "-c:v", "libx264", frames=3).rename(hostile)
     assert probe(hostile).num_frames == 3
@@ -74,20 +74,20 @@ def test_edit_lists_and_negative_starts_give_the_frames_that_are_shown(ffmpeg: M
     whole = clip("whole.mp4", "-c:v", "libx264", "-g", "5", "-bf", "2", frames=25)
     source = probe(ffmpeg("cut.mp4", "-ss", "0.3", "-i", whole, "-c", "copy"))
     damage = Damage()
-    decoded = [p.index for p in pictures(source, 0, damage)]
+    decoded = [p.index for p in decode_frames(source, 0, damage)]
     assert decoded == list(range(source.num_frames))
     assert source.num_frames < 25
     assert not damage
 
 
-def test_time_that_runs_backwards_is_found(clip: Make, tmp_path: Path) -> None:
+def test_timestamps_that_run_backwards_are_refused(clip: Make, tmp_path: Path) -> None:
     once = clip("once.ts", "-c:v", "libx264").read_bytes()
     (tmp_path / "twice.ts").write_bytes(once * 2)
     with pytest.raises(DiscontinuityError, match="timestamps jump backwards 1 time"):
         probe(tmp_path / "twice.ts")
 
 
-def test_pictures_of_vp8_that_are_never_shown_do_not_count(clip: Make) -> None:
+def test_vp8_frames_that_are_never_shown_are_not_counted(clip: Make) -> None:
     hidden = ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-b:v", "200k")
     source = probe(clip("in.webm", *hidden, frames=40))
     with av.open(str(source.path)) as container:
@@ -150,7 +150,7 @@ def test_broken_files_give_an_error_or_every_frame_but_never_hang(clip: Make, tm
         broken.write_bytes(content)
         try:
             source = probe(broken)
-            shown = [p.index for p in pictures(source, 0, Damage())]
+            shown = [p.index for p in decode_frames(source, 0, Damage())]
             assert shown == list(range(source.num_frames))
             outcomes.add("read")
         except SourceError:

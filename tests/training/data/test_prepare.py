@@ -1,83 +1,26 @@
-"""Videos into sequences: scenes are told apart, what teaches nothing is named and left out."""
+"""Videos into sequences: a data folder may be prepared again, and no scene changes sides."""
 
-from collections.abc import Callable
+import logging
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from training.data.canvases import canvas
-from training.data.frames import read_image
-from training.data.prepare import (
-    FrameStatistics,
-    Preparation,
-    find_videos,
-    frame_statistics,
-    frames_of,
-    is_page,
-    prepare,
-    verdict,
-)
+from tests.training.data.footage import Picture, black, film, leaves
+from training.data import prepare as prepare_module
+from training.data.prepare import Preparation, frames_of, prepare
 from training.data.sequences import open_sequences
-from training.data.synthesise import Generator, clips
-from training.degrade.codecs import encode_decode
 from training.degrade.resize import imresize, to_bytes
-from training.metrics import luma
 
-Picture = Callable[[int], Tensor]  # frame number → (3, 96, 128) uint8
 SMALL = Preparation(frames=6, window_px=64, windows=1)
 WHOLE = Preparation(frames=6, window_px=128, windows=1)
-
-
-@cache
-def drawn(seed: int) -> Tensor:
-    return torch.from_numpy(255.0 * canvas(np.random.default_rng(seed), 192)).permute(2, 0, 1).to(torch.uint8)
-
-
-def leaves(seed: int, *, speed: int = 1) -> Picture:
-    """A detailed picture that moves to the right."""
-    return lambda n: drawn(seed).roll(speed * n, dims=2)[:, :96, :128]
-
-
-def black(n: int) -> Tensor:
-    return torch.full((3, 96, 128), 2 * (n % 2), dtype=torch.uint8)
-
-
-def soft(n: int) -> Tensor:
-    x = torch.arange(128.0) + 3.0 * n
-    waves = 120.0 + 100.0 * torch.sin(x / 30.0)[None] * torch.cos(torch.arange(96.0) / 25.0)[:, None]
-    return waves.expand(3, -1, -1).to(torch.uint8)
-
-
-def combed(n: int) -> Tensor:
-    """Two moments in one frame."""
-    picture = leaves(3, speed=8)
-    frame = picture(2 * n).clone()
-    frame[:, 1::2] = picture(2 * n + 1)[:, 1::2]
-    return frame
-
-
-def looks_at(picture: Picture, frames: int) -> list[FrameStatistics]:
-    return [frame_statistics(picture(n), picture(n - 1) if n else None) for n in range(frames)]
-
-
-def film(path: Path, *takes: tuple[Picture, int]) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=Fraction(25))
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "bgr0"
-        for picture, frames in takes:
-            for n in range(frames):
-                frame = av.VideoFrame.from_ndarray(picture(n).permute(1, 2, 0).contiguous().numpy(), format="rgb24")
-                container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def test_scenes_become_sequences_and_one_is_held_out(tmp_path: Path) -> None:
@@ -159,17 +102,132 @@ def test_the_window_with_the_most_detail_is_taken(tmp_path: Path) -> None:
 
     prepare([film(tmp_path / "half.mkv", (half_flat, 8))], tmp_path / "data", SMALL)
     (path,) = (tmp_path / "data" / "train").glob("*.npy")
-    assert path.stem.endswith("_0_64")
+    assert path.stem.endswith("_64")
+
+
+def test_windows_lie_anywhere_in_the_frame(tmp_path: Path) -> None:
+    """Of a frame that is no multiple of the window, the right and the lower end count, too."""
+
+    def corner(n: int) -> Tensor:
+        picture = torch.full((3, 96, 128), 90 + 2 * (n % 2), dtype=torch.uint8)
+        picture[:, 56:, 72:] = leaves(1)(n)[:, 56:, 72:]
+        return picture
+
+    prepare([film(tmp_path / "corner.mkv", (corner, 8))], tmp_path / "data", replace(SMALL, window_px=40))
+    (path,) = (tmp_path / "data" / "train").glob("*.npy")
+    assert path.stem.endswith("_56_80") or path.stem.endswith("_56_88")
 
 
 def test_any_scene_may_be_held_out_and_always_the_same(tmp_path: Path) -> None:
     takes = [(leaves(seed), 7) for seed in range(4)]
     held_out = []
-    for name in ("a", "b", "c", "a"):
-        found = prepare([film(tmp_path / f"{name}.mkv", *takes)], tmp_path / "data", SMALL)
+    for k, name in enumerate(("a", "b", "c", "a")):
+        found = prepare([film(tmp_path / f"{name}.mkv", *takes)], tmp_path / f"data{k}", SMALL)
         held_out.append([scene.start for scene in found if scene.held_out])
     assert held_out[0] == held_out[3]
     assert len({tuple(starts) for starts in held_out}) > 1
+
+
+def names_in(data: Path, part: str) -> set[str]:
+    return {path.name for path in (data / part).glob("*.npy")}
+
+
+def test_more_footage_moves_no_scene_to_the_other_side(tmp_path: Path) -> None:
+    videos = [film(tmp_path / f"{k}.mkv", (leaves(k % 4, speed=1 + k // 4), 7)) for k in range(8)]
+    data = tmp_path / "data"
+    prepare(videos[:3], data, SMALL)
+    held_out, train = names_in(data, "held_out"), names_in(data, "train")
+    prepare(videos, data, replace(SMALL, held_out=0.5))
+    assert held_out < names_in(data, "held_out")
+    assert train <= names_in(data, "train")
+    assert not names_in(data, "train") & names_in(data, "held_out")
+    assert len(names_in(data, "train") | names_in(data, "held_out")) == 8
+
+
+def test_a_renamed_video_keeps_its_sides_and_is_not_written_twice(tmp_path: Path) -> None:
+    video = film(tmp_path / "a.mkv", (leaves(1), 7), (leaves(2), 7))
+    copy = tmp_path / "copy.mkv"
+    data = tmp_path / "data"
+    prepare([video], data, SMALL)
+    before = names_in(data, "train"), names_in(data, "held_out")
+    shutil.copy(video, copy)
+    found = prepare([copy, video], data, SMALL)
+    assert (names_in(data, "train"), names_in(data, "held_out")) == before
+    assert len(found) == 2
+
+
+def test_sequences_of_a_file_whose_content_changed_are_replaced(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    prepare([film(tmp_path / "a.mkv", (leaves(1), 8))], data, WHOLE)
+    prepare([film(tmp_path / "a.mkv", (leaves(2), 9))], data, WHOLE)
+    (frames,) = starts_and_frames(data / "train").values()
+    assert torch.equal(frames, shown((leaves(2), 6)))
+
+
+def test_sequences_without_a_record_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    np.save(tmp_path / "data" / "train" / "old_000000_0_0.npy", np.zeros((6, 3, 64, 64), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"expected only sequences of .* got 1 others, such as old_000000_0_0\.npy"):
+        prepare([film(tmp_path / "a.mkv", (leaves(1), 8))], tmp_path / "data", SMALL)
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of its video for every frame that is decoded from here on."""
+    decoded: list[str] = []
+
+    def counted(video: Path, *, downscale: int = 1) -> Iterator[tuple[Tensor, bool]]:
+        for frame in frames_of(video, downscale=downscale):
+            decoded.append(video.name)
+            yield frame
+
+    monkeypatch.setattr(prepare_module, "frames_of", counted)
+    return decoded
+
+
+def test_each_frame_is_decoded_twice_however_many_scenes_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes = [(leaves(k % 4, speed=1 + k // 4), 7) for k in range(8)]
+    video = film(tmp_path / "many.mkv", *takes)
+    decoded = counting(monkeypatch)
+    assert len(prepare([video], tmp_path / "data", SMALL)) > 4
+    assert len(decoded) <= 2 * 7 * len(takes)
+
+
+def test_what_was_prepared_before_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor after a kill: each video is recorded when it is done."""
+    one, two = film(tmp_path / "one.mkv", (leaves(1), 8)), film(tmp_path / "two.mkv", (leaves(2), 8))
+    first = prepare([one], tmp_path / "data", SMALL)
+    decoded = counting(monkeypatch)
+    again = prepare([one, two], tmp_path / "data", SMALL)
+    assert set(decoded) == {"two.mkv"}
+    assert again[0].thumbnail == first[0].thumbnail
+    assert [scene.sequences for scene in again] == [1, 1]
+    page = (tmp_path / "data" / "report.html").read_text()
+    assert "2 of 2 scenes kept" in page
+
+
+def test_few_gibibytes_are_shared_out_among_the_scenes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    takes = [(leaves(seed), 14) for seed in range(3)]
+    room = replace(WHOLE, most_gib=4 * WHOLE.sequence_bytes / 2**30)
+    found = prepare([film(tmp_path / "three.mkv", *takes)], tmp_path / "data", room)
+    assert sorted(scene.sequences for scene in found) == [1, 1, 2]
+    assert "4 of 6 pieces fit into --most-gib" in caplog.text
+
+
+def test_a_disk_without_room_is_an_error_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "SPARE_BYTES", 2**60)
+    with pytest.raises(ValueError, match=r"expected room for up to 0\.0 GiB, got 0\.0 GiB; pass a smaller --most-gib"):
+        prepare([film(tmp_path / "a.mkv", (leaves(1), 8))], tmp_path / "data", SMALL)
+    assert not names_in(tmp_path / "data", "train")
+
+
+def test_progress_is_reported_while_videos_are_looked_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        prepare([film(tmp_path / "a.mkv", (leaves(1), 8))], tmp_path / "data", SMALL)
+    assert "examining a.mkv (1 of 1), about 8 frames" in caplog.text
 
 
 @pytest.mark.parametrize(("size", "matrix"), [((128, 96), "ITU601"), ((1280, 720), "ITU709")])
@@ -216,114 +274,6 @@ def test_frames_shown_twice_are_taken_once(tmp_path: Path) -> None:
     assert all((piece[k] != piece[k + 1]).any() for k in range(5))
 
 
-@pytest.mark.parametrize(
-    ("picture", "frames", "reason"),
-    [
-        (black, 10, "black"),
-        (soft, 10, "soft: no detail finer than half its size; try --downscale 2"),
-        (combed, 10, "interlaced: deinterlace it first"),
-        (leaves(1), 4, "too short: expected at least 6 distinct frames, got 4"),
-        (lambda _: leaves(1)(0), 10, "too short: expected at least 6 distinct frames, got 1"),
-    ],
-)
-def test_what_teaches_nothing_is_left_out_with_its_reason(picture: Picture, frames: int, reason: str) -> None:
-    assert verdict(looks_at(picture, frames), SMALL) == reason
-
-
-def test_what_the_decoder_says_is_interlaced_is_believed() -> None:
-    looks = [frame_statistics(leaves(1)(n), leaves(1)(n - 1), interlaced=n % 2 == 0) for n in range(1, 11)]
-    assert verdict(looks, SMALL) == "interlaced: deinterlace it first"
-
-
-def credits_page(*, ground: int, ink: int, speed: int, size: int = 9) -> Picture:
-    """Names in lines, as they roll by."""
-    page = Image.new("L", (128, 480), ground)
-    draw = ImageDraw.Draw(page)
-    for i in range(480 // (size + 6)):
-        line = f"{'Camera' if i % 2 else 'Editing'}   Ann B. Clark {i}"
-        draw.text((8, i * (size + 6)), line, fill=ink, font=ImageFont.load_default(size=size))
-    whole = torch.from_numpy(np.array(page)).expand(3, -1, -1)
-    return lambda n: whole[:, speed * n : speed * n + 96]
-
-
-@pytest.mark.parametrize("speed", [0, 1, 3])
-@pytest.mark.parametrize(("ground", "ink"), [(0, 235), (20, 160), (240, 30)])
-def test_credits_are_left_out(ground: int, ink: int, speed: int) -> None:
-    assert verdict(looks_at(credits_page(ground=ground, ink=ink, speed=speed), 12), SMALL).startswith("credits")
-
-
-def test_a_scene_that_shows_a_page_for_a_while_is_kept() -> None:
-    page = credits_page(ground=0, ink=235, speed=1)
-    looks = looks_at(lambda n: page(n) if n < 5 else leaves(1)(n), 12)
-    assert sum(look.is_page for look in looks) == 5
-    assert verdict(looks, SMALL) == "kept"
-
-
-def test_credits_are_known_after_compression() -> None:
-    page = credits_page(ground=16, ink=220, speed=1)
-    frames = encode_decode(torch.stack([page(n) for n in range(12)]), "libx264", quality=28.0)
-    assert verdict(looks_at(lambda n: frames[n], 12), SMALL).startswith("credits")
-
-
-def test_a_title_on_black_is_a_page() -> None:
-    page = Image.new("L", (320, 180))
-    ImageDraw.Draw(page).text((70, 70), "THE END", fill=255, font=ImageFont.load_default(size=40))
-    assert is_page(torch.from_numpy(np.array(page)).double())
-
-
-def test_pictures_are_no_pages() -> None:
-    """Generated clips, some with letters in them, stars, and a drawing with outlines."""
-    generator = Generator(seed=9, clips=24, frames=2, size=128, canvases=12, canvas_px=320)
-    pictures = [255.0 * clip[0] for clip, _ in clips(generator)]
-    stars = torch.zeros(3, 180, 320)
-    random = np.random.default_rng(1)
-    for y, x in zip(random.integers(0, 178, 150), random.integers(0, 318, 150), strict=True):
-        stars[:, y : y + 2, x : x + 2] = 230.0
-    drawing = Image.new("RGB", (320, 180), (190, 210, 240))
-    pen = ImageDraw.Draw(drawing)
-    for k in range(6):
-        corner = 40 * k
-        pen.ellipse([corner, 40, corner + 70, 150], fill=(240, 40 * k, 90), outline=(0, 0, 0), width=3)
-    pictures += [stars, torch.from_numpy(np.array(drawing)).permute(2, 0, 1)]
-    assert not any(is_page(luma(picture)[0]) for picture in pictures)
-
-
-def test_rows_of_things_thicker_than_strokes_are_no_page() -> None:
-    picture = torch.full((180, 320), 30.0)
-    for y in (20, 70, 120):
-        for x in range(20, 300, 40):
-            picture[y : y + 20, x : x + 20] = 220.0
-    assert not is_page(picture)
-
-
-def test_thin_things_without_lines_between_them_are_no_page() -> None:
-    """Reeds, rain, a fence: strokes in every row."""
-    picture = torch.full((180, 320), 200.0)
-    picture[:, 10::24] = picture[:, 11::24] = 60.0
-    assert not is_page(picture)
-
-
-def test_writing_on_a_picture_with_soft_tones_is_no_page() -> None:
-    """A hazy hill behind the lines that would be a page without it."""
-    picture = torch.full((180, 320), 200.0)
-    for y in range(10, 170, 24):
-        picture[y : y + 10, 10::16] = picture[y : y + 10, 11::16] = 60.0
-    assert is_page(picture)
-    hill = picture.clone()
-    hill[120:][picture[120:] == 200.0] = 175.0
-    assert not is_page(hill)
-
-
-@pytest.mark.needs_shared
-def test_footage_is_no_page() -> None:
-    shared = Path(__file__).parents[3].parent / "shared" / "clips"
-    if not shared.is_dir():
-        pytest.skip("no shared clips")
-    frames = [read_image(path) for path in sorted(shared.rglob("*.png"))[::5]]
-    assert len(frames) > 10
-    assert not any(is_page(luma(frame)[0]) for frame in frames)
-
-
 def test_the_report_names_every_scene(tmp_path: Path) -> None:
     video = film(tmp_path / "a<b.mkv", (leaves(1), 8), (black, 8))
     prepare([video], tmp_path / "data", SMALL)
@@ -346,13 +296,3 @@ def test_nothing_kept_is_an_error_that_says_why(tmp_path: Path) -> None:
     video = film(tmp_path / "dark.mkv", (black, 8))
     with pytest.raises(ValueError, match="expected at least one usable scene, got black"):
         prepare([video], tmp_path / "data", SMALL)
-
-
-def test_videos_are_found_below_folders_and_names_must_differ(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    for name in ("b.mp4", "a/c.MKV", "a/notes.txt"):
-        (tmp_path / name).touch()
-    assert [path.name for path in find_videos([tmp_path])] == ["c.MKV", "b.mp4"]
-    (tmp_path / "a" / "b.mp4").touch()
-    with pytest.raises(ValueError, match=r"b\.mp4: expected unique file names"):
-        find_videos([tmp_path])

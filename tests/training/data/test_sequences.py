@@ -1,5 +1,8 @@
 """The batch of a step is a function of the seed and the step: no order, no process count, no loader changes it."""
 
+import multiprocessing
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -20,6 +23,9 @@ class Ramps:
 
     def __len__(self) -> int:
         return 3
+
+    def name(self, i: int) -> str:
+        return f"ramp {i}"
 
     def shape(self, i: int) -> tuple[int, int, int]:
         return 5 + i, 64, 96
@@ -48,7 +54,7 @@ def test_steps_and_seeds_give_other_batches() -> None:
     assert not torch.equal(source()[0].gt, source(seed=2)[0].gt)
 
 
-def test_processes_share_out_the_batch_of_one() -> None:
+def test_processes_split_the_batch_of_a_single_process() -> None:
     parts = [source(rank=rank, world=2)[7] for rank in range(2)]
     assert torch.equal(torch.cat([part.lr for part in parts]), source()[7].lr)
     assert torch.equal(torch.cat([part.gt for part in parts]), source()[7].gt)
@@ -84,7 +90,7 @@ def test_the_next_batches_are_made_while_a_step_computes(tmp_path: Path, workers
     assert len(list(tmp_path.iterdir())) <= 1 + (PREFETCH + 1) * workers  # and memory is bounded
 
 
-def test_sizes_and_range() -> None:
+def test_batches_have_the_stated_sizes_and_range() -> None:
     batch = source()[0]
     assert batch.lr.shape == (4, 3, 3, 8, 8)
     assert batch.gt.shape == (4, 3, 3, 32, 32)
@@ -121,9 +127,47 @@ def test_the_first_prepared_sequences_are_of_many_scenes(tmp_path: Path) -> None
     assert names == [file.name for file in PreparedSet(tmp_path).files]
 
 
-def test_a_sequence_that_is_too_short_is_named() -> None:
-    with pytest.raises(ValueError, match=r"sequence \d: expected at least 9 frames of 32 px, got \d of 96x64"):
-        source(frames=9)[0]
+def test_sequences_that_are_too_short_are_left_out_with_their_names(caplog: pytest.LogCaptureFixture) -> None:
+    """Before the first step, not when one is drawn after hours."""
+    some = source(frames=7)
+    assert "2 of 3 sequences are left out: expected at least 7 frames of 32 px, got ramp 0 (5 frames" in caplog.text
+    assert some.usable == [2]
+    assert some[0].gt.shape[1] == 7
+
+
+def test_too_short_sequences_alone_are_an_error_that_names_them() -> None:
+    with pytest.raises(ValueError, match=r"at least 9 frames of 32 px, got ramp 0 \(5 frames of 96x64\), ramp 1"):
+        source(frames=9)
+
+
+def test_a_file_that_is_no_prepared_sequence_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "b.npy", np.zeros((4, 8, 8)))
+    with pytest.raises(ValueError, match=r"b\.npy: expected \(frames, 3, height, width\) of uint8, got \(4, 8, 8\)"):
+        PreparedSet(tmp_path).shape(0)
+    (tmp_path / "b.npy").write_bytes(b"version https://git-lfs")
+    with pytest.raises(ValueError, match=r"b\.npy: expected a prepared sequence, got"):
+        PreparedSet(tmp_path).shape(0)
+
+
+class Slow:
+    """Batches that take a moment each, so that workers are always at one."""
+
+    def __getitem__(self, step: int) -> int:
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end:
+            pass
+        return step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_whole_process_group_stop_no_worker(number: signal.Signals) -> None:
+    """Ctrl-C in a terminal, or a service manager, reaches workers, too."""
+    batches = load_batches(Slow(), range(20), RunOptions(workers=2))
+    assert next(batches) == 0
+    for child in multiprocessing.active_children():
+        assert child.pid is not None
+        os.kill(child.pid, number)
+    assert list(batches) == list(range(1, 20))
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:

@@ -172,7 +172,7 @@ def test_the_flow_explains_the_motion(many: list[tuple[Tensor, Tensor]]) -> None
 
 
 @pytest.mark.long
-def test_a_clip_is_composed_on_the_device_that_is_asked_for() -> None:
+def test_a_clip_is_rendered_on_the_requested_device() -> None:
     """On "meta", which computes nothing: torch refuses to mix its tensors with those of another device."""
     bank = CanvasBank(TINY, device="meta")
     for seed in range(6):

@@ -58,7 +58,7 @@ def moving_leaves(side: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("crf", [18.0, 26.0, 34.0])
-def test_x264_is_x264_as_people_use_it(crf: float) -> None:
+def test_x264_loses_as_much_as_with_its_default_settings(crf: float) -> None:
     """As much is lost as in a file that it wrote with nothing but --crf."""
     lr = moving_leaves(48)
     file = io.BytesIO()

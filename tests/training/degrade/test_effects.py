@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.data.prepare import combing
+from training.data.examine import combing
 from training.degrade.effects import FIELDS, LUMA, add_field_artifacts, add_noise, blur, reduce_chroma, resize
 
 
@@ -130,6 +130,6 @@ def test_bob_halves_what_is_finer_than_two_rows() -> None:
     assert FIELDS == ("comb", "blend", "bob")
 
 
-def test_one_frame_alone_has_no_other_moment() -> None:
+def test_a_single_frame_has_no_field_artifacts() -> None:
     frame = moving()[:1]
     assert torch.equal(add_field_artifacts(frame, kind="comb", strength=1.0, parity=0), frame)

@@ -38,7 +38,7 @@ def figures(luma: Tensor) -> Values:
     return measure([window(luma), window(luma)])
 
 
-def test_edges_tell_how_sharp_they_are() -> None:
+def test_sharp_edges_measure_sharper_than_soft_ones() -> None:
     sharp, soft = figures(edges(0.5))[EDGES], figures(edges(6.0))[EDGES]
     assert (sharp > 1.5 * soft).all()
 
@@ -49,7 +49,7 @@ def test_soft_places_beside_do_not_make_an_edge_softer() -> None:
     assert figures(edges(0.5) + cloud)[EDGES] == pytest.approx(figures(edges(0.5))[EDGES], abs=0.05)
 
 
-def test_noise_that_changes_is_told_from_texture_that_stays() -> None:
+def test_changing_noise_is_distinguished_from_static_texture() -> None:
     grain = noise(FRAMES, WINDOW_PX, WINDOW_PX)
     still, changing = figures(100.0 + 8.0 * grain[:1]), figures(100.0 + 8.0 * grain)
     assert still[STILL_NOISE] == pytest.approx(changing[STILL_NOISE], abs=0.3)
@@ -63,7 +63,7 @@ def blocks(side: int) -> Tensor:
     return squares.repeat_interleave(side, 0).repeat_interleave(side, 1)[:WINDOW_PX, :WINDOW_PX]
 
 
-def test_borders_are_told_at_the_size_of_an_encoders_blocks() -> None:
+def test_block_edges_are_detected_at_the_block_size_of_an_encoder() -> None:
     assert (figures(blocks(8))[BLOCKS_OF_8] > 4.0 * figures(blocks(5))[BLOCKS_OF_8]).all()
     assert (figures(blocks(4))[BLOCKS_OF_4] > 4.0 * figures(blocks(5))[BLOCKS_OF_4]).all()
 

@@ -36,7 +36,7 @@ def test_a_strength_is_read_off(strengths: Values, name: str) -> None:
     assert found.error < 0.3 * REAL_FOOTAGE_FACTOR
 
 
-def test_quality_is_told_by_the_figures_of_coding_alone(strengths: Values) -> None:
+def test_quality_is_estimated_from_the_coding_measures_alone(strengths: Values) -> None:
     known = learned(telling(strengths, columns=slice(0, FIGURES + CODING.start)), strengths)
     assert known.estimate("noise", telling(np.array([8.0]))).error < 1.0
     assert known.estimate("quality", telling(np.array([8.0]))).error > 0.9 * REAL_FOOTAGE_FACTOR * strengths.std()
@@ -70,7 +70,7 @@ def test_an_estimate_stays_within_what_was_simulated(strengths: Values) -> None:
     assert known.estimate("noise", telling(np.array([-20.0]))).value == strengths.min()
 
 
-def test_the_likeliest_family_is_told_by_the_figures_of_coding() -> None:
+def test_the_likeliest_family_is_estimated_from_the_coding_measures() -> None:
     families = ["mpeg", "none", "x264"] * (SAMPLES // 3)
     marks = np.array([{"mpeg": 0, "none": 1, "x264": 2}[family] for family in families])
     figures = RANDOM(3).normal(size=(len(families), FIGURES))

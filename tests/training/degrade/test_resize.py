@@ -53,7 +53,7 @@ def test_imresize_takes_both_sides() -> None:
     assert torch.allclose(small, torch.tensor(expected, dtype=torch.float64), atol=1e-12)
 
 
-def test_bd_is_a_kernel_of_12_taps_centred_on_the_square_of_four_pixels() -> None:
+def test_bd_is_a_kernel_of_12_taps_centered_on_the_square_of_four_pixels() -> None:
     row = gaussian_matrix(64, 4, 1.6)[7]
     taps = row.nonzero().flatten().tolist()
     assert taps == list(range(7 * 4 + 1 - 5, 7 * 4 + 1 + 7))  # the kernel's tap 5 (0-based) on sample 4i + 1

@@ -15,6 +15,9 @@ class Noise:
     def __len__(self) -> int:
         return 1
 
+    def name(self, i: int) -> str:
+        return f"noise {i}"
+
     def shape(self, i: int) -> tuple[int, int, int]:
         del i
         return 3, 34, 32

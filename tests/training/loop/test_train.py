@@ -15,20 +15,17 @@ import pytest
 import safetensors.torch
 import torch
 
-from training.data.sequences import Batch, GeneratedSet, Patches
+from tests.training.loop.tiny_runs import recipe, run, weights_of
+from training.data.sequences import Batch, GeneratedSet
 from training.data.synthesise import Generator, synthesise
-from training.degrade.degradation import Degradation
 from training.loop import checkpoint, held_out
 from training.loop import run as run_module
 from training.loop import train as train_module
 from training.loop.optimization import charbonnier, learning_rate
-from training.loop.recipe import Data, Network, Optimiser, Recipe, Start, Watch
+from training.loop.recipe import Optimiser, Recipe, Start
 from training.loop.run_options import RunOptions, TrainingError
 from training.loop.start import build
-from training.loop.train import train
 from vs_iconvsr import weights
-
-ARGUMENTS = {"mid_channels": 8, "num_blocks": 1, "flow_channels": 8, "scale": 4}
 
 
 @pytest.fixture(scope="module")
@@ -38,35 +35,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(*, steps: int = 12, evaluate: int = 6, save: int = 3, rate: float = 1e-3) -> Recipe:
-    return Recipe(
-        network=Network(arguments=ARGUMENTS),
-        data=Data(train="", held_out=""),
-        patches=Patches(batch=2, frames=3, patch_px=8),
-        degradations=(Degradation(), Degradation(kind="video")),
-        optimiser=Optimiser(steps=steps, learning_rate=rate, warm_up=2),
-        watch=Watch(log=3, evaluate=evaluate, save=save, held_out_sequences=1),
-    )
-
-
-def run(settings: Recipe, clips: Path, folder: Path, *, options: RunOptions = RunOptions()) -> bool:  # noqa: B008 (frozen)
-    torch.manual_seed(settings.seed)
-    sequences = GeneratedSet(clips)
-    return train(settings, folder, train_set=sequences, held_out_set=sequences, start=build(settings), options=options)
-
-
 def stopping_after(checks: int, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
     """Options of a run that is asked to stop once it has checked for requests this often; it checks once per step."""
     left = iter(range(checks))
     requests = contextlib.nullcontext(lambda: next(left, None) is None)
     monkeypatch.setattr(train_module, "stop_requests", lambda _: requests)
     return RunOptions()
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    state = checkpoint.load(folder)
-    assert state is not None
-    return {**state["network"], **{f"average.{name}": value for name, value in state["average"].items()}}
 
 
 def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:

@@ -20,7 +20,7 @@ from tests.vs_iconvsr.colorspace.samples import (
     size_for,
 )
 from vs_iconvsr import colorspace
-from vs_iconvsr.colorspace import Colorimetry, Format, from_rgb, to_rgb
+from vs_iconvsr.colorspace import Colorimetry, Format, from_rgb, gray_from_rgb, to_rgb
 
 KERNEL = {
     "filter_param_a_uv": colorspace.CUBIC_B,
@@ -201,3 +201,25 @@ def test_a_gpu_gives_the_same_bytes() -> None:
                 made = from_rgb(rgb.cuda(), format, color, dither=dither)
                 kept = from_rgb(rgb, format, color, dither=dither)
                 assert all(torch.equal(a.cpu(), b) for a, b in zip(made, kept, strict=True)), (format, dither)
+
+
+@pytest.mark.parametrize("dither", colorspace.DITHERS)
+@pytest.mark.parametrize("format", ALL_FORMATS, ids=str)
+def test_gray_stays_without_color_in_every_format_however_much_the_channels_differ(format: Format, dither: str) -> None:
+    width, height = size_for(format)
+    rgb = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+    for color in colors_for(format):
+        gray, *others = gray_from_rgb(rgb, format, color, matrix=6, dither=dither)
+        assert [(plane.shape[1], plane.shape[0]) for plane in (gray, *others)] == format.plane_sizes(width, height)
+        neutral = torch.tensor(1 << (format.bits - 1) if format.sample == "integer" else 0)
+        for plane in others:
+            assert torch.equal(plane.double(), (gray if format.family == "RGB" else neutral.expand_as(plane)).double())
+
+
+@pytest.mark.parametrize("dither", colorspace.DITHERS)
+def test_gray_has_the_luma_that_from_rgb_gives(dither: str) -> None:
+    rgb = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    for format in (GRAY8, YUV420P8, YUV444P16):
+        color = Colorimetry(9, full_range=False)
+        expected = from_rgb(rgb, format, color, dither=dither)[0]
+        assert torch.equal(gray_from_rgb(rgb, format, color, matrix=9, dither=dither)[0], expected)

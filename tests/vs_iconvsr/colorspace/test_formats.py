@@ -25,7 +25,7 @@ def test_an_rgb_frame_has_three_planes_of_its_size() -> None:
     ("arguments", "message"),
     [
         (("YUV", "integer", 17), "got 17 bit integer"),
-        (("YUV", "integer", 32), "convert with resize.Bicubic"),
+        (("YUV", "integer", 32), "no filter of VapourSynth.s own converts it: have it made with 8 to 16 bits"),
         (("YUV", "float", 24), "got 24 bit float"),
         (("COMPAT", "integer", 8), "got COMPAT"),
         (("RGB", "integer", 8, 1, 1), r"got log2 \(1, 1\)"),

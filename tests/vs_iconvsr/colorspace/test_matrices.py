@@ -11,7 +11,7 @@ def test_a_supported_matrix_is_found_by_its_name_and_by_its_number(number: int) 
     assert is_supported(number)
 
 
-def test_no_name_means_no_choice() -> None:
+def test_an_empty_matrix_name_leaves_the_choice_open() -> None:
     assert matrix_named("") is None
 
 

@@ -1,5 +1,6 @@
 """The engine: the steps of a network one by one give what its forward gives, by every memory strategy and in tiles."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.vs_iconvsr.networks.deterministic import filled, sequence
 from vs_iconvsr import weights
 from vs_iconvsr.engine import MemoryStrategy, Propagation, Shape, Upscaler
 from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.realbasicvsr import RealBasicVSR
 from vs_iconvsr.plan import DEFAULT_HALO_PX
 from vs_iconvsr.segments import Segment
 
@@ -52,7 +56,7 @@ def test_what_the_engine_computes_with_is_the_network_within_rounding(tiny_netwo
     torch.testing.assert_close(upscaler(tiny_network, lr).network(lr[None]), tiny_network(lr[None]), atol=5e-5, rtol=0)
 
 
-def test_context_is_propagated_through_and_thrown_away(tiny_network: VideoNetwork, lr: Tensor) -> None:
+def test_context_is_propagated_through_and_discarded(tiny_network: VideoNetwork, lr: Tensor) -> None:
     expected = upscaler(tiny_network, lr).network(lr[None, 1:8])[0, 2:5]
     hr = drained(propagate(tiny_network, lr, range(3, 6), range(1, 8)))
     torch.testing.assert_close(hr, expected, atol=1e-5, rtol=0)
@@ -60,21 +64,70 @@ def test_context_is_propagated_through_and_thrown_away(tiny_network: VideoNetwor
     assert (hr - without).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["IconVSR", "BasicVSR"])
-@pytest.mark.parametrize("strategy", list(MemoryStrategy))
-def test_the_authors_networks_are_streamed_to_what_their_forward_gives(kind: str, strategy: MemoryStrategy) -> None:
-    """Keyframes counted from the first frame read, refill, padding to multiples of 4, branches that are not coupled."""
-    torch.manual_seed(0)
-    network: VideoNetwork = (
-        IconVSR(mid_channels=8, num_blocks=1, edvr_channels=8)
-        if kind == "IconVSR"
-        else BasicVSR(mid_channels=8, num_blocks=1)
+AUTHORS: dict[str, Callable[[], VideoNetwork]] = {
+    "IconVSR": lambda: IconVSR(mid_channels=8, num_blocks=1, edvr_channels=8, flow_channels=4),
+    "BasicVSR": lambda: BasicVSR(mid_channels=8, num_blocks=1, flow_channels=4),
+    "BasicVSR++": lambda: BasicVSRPlusPlus(mid_channels=8, num_blocks=1, flow_channels=4),
+    "RealBasicVSR": lambda: RealBasicVSR(mid_channels=8, num_blocks=1, cleaning_blocks=1, flow_channels=4, cleaning=2),
+}
+
+
+@pytest.mark.parametrize("kind", AUTHORS)
+def test_the_authors_networks_are_streamed_to_what_their_forward_gives(kind: str) -> None:
+    """Keyframes counted from the first frame read, refill, padding to multiples of 4, passes that are not coupled, four
+    passes of second order, frames that are cleaned; the same bytes by every memory strategy."""
+    network = filled(AUTHORS[kind]())
+    lr = sequence(11, 18, 22)[0]
+    keep, offload, recompute = (
+        drained(propagate(network, lr, range(3, 8), range(1, 10), strategy)) for strategy in MemoryStrategy
     )
-    network.eval().requires_grad_(False)
-    lr = torch.rand(11, 3, 18, 22)
-    hr = drained(propagate(network, lr, range(3, 8), range(1, 10), strategy))
-    assert hr.shape == (5, 3, 72, 88)
-    torch.testing.assert_close(hr, network(lr[None, 1:10])[0, 2:7], atol=5e-5, rtol=0)
+    torch.testing.assert_close(keep, network(lr[None, 1:10])[0, 2:7], atol=5e-5, rtol=0)
+    assert torch.equal(offload, keep)
+    assert torch.equal(recompute, keep)
+
+
+def test_a_network_that_keeps_the_size_is_streamed_to_what_its_forward_gives() -> None:
+    """Features and flows at a quarter of the frame's sides, frames padded to 256 px and cut again."""
+    network = filled(BasicVSRPlusPlus(mid_channels=8, num_blocks=1, flow_channels=4, scale=1))
+    lr = sequence(4, 18, 22)[0]
+    keep, recompute = (
+        drained(propagate(network, lr, range(1, 3), range(4), strategy))
+        for strategy in (MemoryStrategy.KEEP, MemoryStrategy.RECOMPUTE)
+    )
+    torch.testing.assert_close(keep, network(lr[None])[0, 1:3], atol=5e-5, rtol=0)
+    assert torch.equal(recompute, keep)
+
+
+@pytest.mark.parametrize("t", range(1, 18))
+def test_four_passes_recomputed_give_the_same_bytes_at_every_length(t: int) -> None:
+    """Blocks of every length, cut at both ends of the segment."""
+    network = filled(BasicVSRPlusPlus(mid_channels=8, num_blocks=1, flow_channels=2))
+    lr = sequence(t, 6, 7)[0]
+    kept = range(t // 3, max(t // 3 + 1, t - 2))
+    expected = drained(propagate(network, lr, kept, range(t)))
+    assert torch.equal(drained(propagate(network, lr, kept, range(t), MemoryStrategy.RECOMPUTE)), expected)
+
+
+def test_four_passes_take_one_step_a_frame_each() -> None:
+    network = filled(BasicVSRPlusPlus(mid_channels=8, num_blocks=1, flow_channels=2))
+    propagation = propagate(network, sequence(8, 6, 7)[0], range(3, 6), range(1, 8))
+    steps = 0
+    while propagation.step() is None:
+        steps += 1
+    assert [at.name for at in propagation.walks] == ["backward_1", "forward_1", "backward_2"]
+    assert propagation.earlier_steps == 3 * 7
+    assert steps == 3 * 7 + 2  # and two of the last pass through the context; the next gave frame 3
+    assert propagation.backward_done
+
+
+def test_flows_that_several_passes_take_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = upscaler(filled(BasicVSRPlusPlus(mid_channels=8, num_blocks=1, flow_channels=2)), torch.zeros(1, 3, 6, 7))
+    lr = sequence(6, 6, 7)[0]
+    computed = []
+    flow = made.network.flow
+    monkeypatch.setattr(made.network, "flow", lambda *frames: computed.append(None) or flow(*frames))
+    drained(made.propagate(Segment(range(6), range(6)), lr.__getitem__, strategy=MemoryStrategy.KEEP))
+    assert len(computed) == 2 * 5
 
 
 def test_a_propagation_starts_with_one_backward_step_a_frame(tiny_network: VideoNetwork, lr: Tensor) -> None:
@@ -101,10 +154,26 @@ def test_recomputing_holds_fewer_features_than_keeping(tiny_network: VideoNetwor
     for strategy in (MemoryStrategy.KEEP, MemoryStrategy.RECOMPUTE):
         propagation = propagate(tiny_network, lr, range(36), range(36), strategy)
         drained(propagation)
-        store = propagation._tiles[0]._features
-        held[strategy] = len(store._stored) + len(store._block)
+        held[strategy] = held_features(propagation)
     assert held[MemoryStrategy.KEEP] == 36
     assert held[MemoryStrategy.RECOMPUTE] <= 12
+
+
+def test_recomputing_four_passes_holds_fewer_features_than_keeping() -> None:
+    network = filled(BasicVSRPlusPlus(mid_channels=8, num_blocks=1, flow_channels=2))
+    lr = sequence(32, 4, 4)[0]
+    held = {}
+    for strategy in (MemoryStrategy.KEEP, MemoryStrategy.RECOMPUTE):
+        propagation = propagate(network, lr, range(32), range(32), strategy)
+        drained(propagation)
+        held[strategy] = held_features(propagation)
+    assert held[MemoryStrategy.KEEP] == 4 * 32
+    assert held[MemoryStrategy.RECOMPUTE] <= 4 * 15  # two of every eight, and a block
+
+
+def held_features(propagation: Propagation) -> int:
+    stores = propagation._tiles[0]._features.values()
+    return sum(len(store._stored) + len(store._block) for store in stores)
 
 
 def test_rewinding_gives_the_same_frames_without_a_backward_branch(tiny_network: VideoNetwork, lr: Tensor) -> None:
@@ -143,6 +212,17 @@ def test_a_tile_with_a_halo_as_large_as_the_frame_is_the_whole_frame(tiny_networ
     tiled = upscaler(tiny_network, lr, tile=(70, 0), halo=140)
     assert len(tiled.tiles) == 2
     assert torch.equal(drained(tiled.propagate(segment, lambda n: lr[n], strategy=MemoryStrategy.KEEP)), whole)
+
+
+@pytest.mark.parametrize("cleaning", [1, 3])
+def test_frames_are_cleaned_as_often_as_the_plan_says(cleaning: int) -> None:
+    arguments = {"mid_channels": 8, "num_blocks": 1, "cleaning_blocks": 1, "flow_channels": 2}
+    lr = sequence(2, 6, 7)[0]
+    made = upscaler(filled(RealBasicVSR(**arguments, cleaning=2)), lr, cleaning=cleaning)
+    assert made.network.hyper_parameters["cleaning"] == cleaning
+    hr = drained(made.propagate(Segment(range(2), range(2)), lr.__getitem__, strategy=MemoryStrategy.KEEP))
+    expected = filled(RealBasicVSR(**arguments, cleaning=cleaning))(lr[None])[0]
+    torch.testing.assert_close(hr, expected, atol=5e-5, rtol=0)
 
 
 def test_the_callers_network_stays_as_it_is(tiny_network: VideoNetwork, lr: Tensor) -> None:

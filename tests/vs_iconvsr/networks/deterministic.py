@@ -20,6 +20,9 @@ SPREAD = ((65536.0**2 - 1) / 3) ** 0.5  # standard deviation of that sum
 
 # (layers, gain of the weight, scale of the bias): the first that fits counts.
 GAINS = (
+    (r"conv_offset\.[024]$", 1.4, 0.1),
+    (r"conv_offset\.6$", 0.5, 0.2),  # the tanh of BasicVSR++ must not saturate
+    (r"image_cleaning\.1$", 0.3, 0.03),
     (r"basic_module\.", 1.4, 0.1),
     (r"conv_offset", 2.0, 0.5),
     (r"dcn_?pack", 2.2, 0.1),
@@ -65,14 +68,14 @@ def tensor(name: str, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
     return torch.from_numpy((noise(name, shape, seed) * scale).astype(np.float32))
 
 
-def tensors(shapes: Mapping[str, tuple[int, ...]], *, prefix: str = "") -> dict[str, torch.Tensor]:
-    return {name: tensor(prefix + name, tuple(shape)) for name, shape in shapes.items()}
+def tensors(shapes: Mapping[str, tuple[int, ...]], *, prefix: str = "", seed: int = 0) -> dict[str, torch.Tensor]:
+    return {name: tensor(prefix + name, tuple(shape), seed) for name, shape in shapes.items()}
 
 
-def filled[Network: nn.Module](network: Network, *, prefix: str = "") -> Network:
+def filled[Network: nn.Module](network: Network, *, prefix: str = "", seed: int = 0) -> Network:
     """The network with these weights, in eval mode. prefix: where it lies in the network that the goldens are of."""
     shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-    network.load_state_dict(tensors(shapes, prefix=prefix))
+    network.load_state_dict(tensors(shapes, prefix=prefix, seed=seed))
     return network.eval().requires_grad_(False)
 
 

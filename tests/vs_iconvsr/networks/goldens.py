@@ -43,18 +43,18 @@ def difference(ours: Tensor, theirs: NDArray[np.generic]) -> float:
     return float(np.abs(ours.double().numpy() - theirs.astype(np.float64)).max())
 
 
-def whole_difference(network: VideoNetwork, name: str, h: int = 64, w: int = 64) -> float:
+def whole_difference(network: VideoNetwork, name: str, h: int = 64, w: int = 64, **options: float) -> float:
     """The largest difference from the golden beside the tests; the means of all frames are compared, too."""
     theirs = golden(name)
-    hr = network(sequence(len(theirs["mean"]), h, w, seed=int(theirs["seed"])))[0]
+    hr = network(sequence(len(theirs["mean"]), h, w, seed=int(theirs["seed"])), **options)[0]
     means = difference(hr.double().mean(dim=(-2, -1)), theirs["mean"])
     return max(means, difference(hr[..., ::15, ::15], theirs["probe"]))
 
 
-def shared_difference(network: VideoNetwork, name: str) -> float:
+def shared_difference(network: VideoNetwork, name: str, **options: float) -> float:
     """As whole_difference, with all that the shared golden holds of hr."""
     theirs = shared_golden(name)
-    hr = network(as_input(theirs["input_u8"])[None])[0]
+    hr = network(as_input(theirs["input_u8"])[None], **options)[0]
     return max(
         difference(hr[..., ::3, ::3], theirs["probe"]),
         difference(hr[..., -4:], theirs["right"]),

@@ -34,7 +34,7 @@ def test_four_channels_become_the_pixels_of_a_square_through_a_leaky_relu() -> N
     assert upsampling(torch.zeros(1, 1, 1, 1)).flatten().tolist() == pytest.approx([1.0, 2.0, 3.0, -0.4])
 
 
-def test_enlarging_aligns_pixel_centres_and_scale_1_keeps_the_frames() -> None:
+def test_enlarging_aligns_pixel_centers_and_scale_1_keeps_the_frames() -> None:
     frames = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
     assert enlarge(frames, 1) is frames
     assert enlarge(frames, 2)[0, 0, 0].tolist() == [0.0, 0.25, 0.75, 1.0]

@@ -13,7 +13,7 @@ from tests.vs_iconvsr.networks.goldens import (
     shared_golden,
     whole_difference,
 )
-from vs_iconvsr.networks.iconvsr import IconVSR, mirrored
+from vs_iconvsr.networks.iconvsr import IconVSR
 
 KEYS = json.loads((Path(__file__).parents[1] / "data" / "keys.json").read_text())
 
@@ -72,7 +72,8 @@ def test_flows_refill_and_backward_features_are_the_authors(published: IconVSR) 
     refill = {i: published.refill(frames[:, list(published.window(i, 6))]) for i in published.keyframes(6)}
     assert difference(refill[0][0, :, ::3, ::3], theirs["refill0"]) <= 5e-5
     assert difference(refill[5][0, :, ::3, ::3], theirs["refill5"]) <= 5e-5
-    last = published.backward_step(frames[:, 5], None, None, refill[5])
+    backward = published.passes[0]
+    last = published.step(backward, frames[:, 5], earlier=[], carried=[], flows=[], refill=refill[5])
     assert difference(last[0, :, ::3, ::3], theirs["backward_feat_frame5"]) <= 5e-5
 
 
@@ -122,11 +123,6 @@ def test_windows_of_short_sequences_are_mirrored(
     small: IconVSR, keyframe: int, t: int, window: tuple[int, ...]
 ) -> None:
     assert small.window(keyframe, t) == window
-
-
-def test_a_mirror_goes_back_and_forth() -> None:
-    assert [mirrored(i, 3) for i in range(-3, 7)] == [1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
-    assert {mirrored(i, 1) for i in range(-3, 4)} == {0}
 
 
 # --- where the authors' code fails ---

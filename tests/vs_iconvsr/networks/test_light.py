@@ -28,7 +28,7 @@ def test_any_length_and_size_work(network: LightVSR, t: int, h: int, w: int) -> 
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_every_scale_is_what_it_says(scale: int) -> None:
+def test_the_output_has_the_stated_scale(scale: int) -> None:
     hr = LightVSR(mid_channels=8, num_blocks=1, flow_channels=8, scale=scale)(clip(2, 6, 5))
     assert hr.shape[-2:] == (6 * scale, 5 * scale)
 
@@ -50,7 +50,7 @@ def test_hyper_parameters_build_an_equal_network(network: LightVSR) -> None:
     assert torch.equal(twin(lr), network(lr))
 
 
-def test_both_neighbours_reach_a_frame(network: LightVSR) -> None:
+def test_both_neighbors_reach_a_frame(network: LightVSR) -> None:
     lr = clip(3, 16, 16)
     hr = network(lr)
     for neighbour in (0, 2):

@@ -147,7 +147,7 @@ def test_a_lower_threshold_finds_more_cuts() -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1.5, float("nan")])
 def test_a_threshold_outside_0_to_1_is_refused(threshold: float) -> None:
-    with pytest.raises(ValueError, match="sc_threshold: expected a share above 0 and up to 1, got"):
+    with pytest.raises(ValueError, match="sc_threshold: expected a share above 0 and at most 1, got"):
         is_cut([torch.zeros(4, 4, dtype=torch.int16)] * 3, 1, threshold=threshold)
 
 

@@ -165,7 +165,7 @@ def test_a_segment_that_ends_stays_for_a_frame_that_was_evicted_and_is_requested
     assert simulation.begun == [0]
 
 
-def test_the_next_segment_begins_with_the_last_judgement_that_it_waits_for() -> None:
+def test_the_next_segment_begins_with_the_last_cut_that_it_waits_for() -> None:
     simulation = Simulation(30, 5, 0)
     for n in range(3):  # the third brings the last of the frames that the cut after frame 9 is judged by
         assert simulation.begun == [0] * (n > 0)
@@ -187,7 +187,7 @@ def test_the_end_of_a_clip_may_become_known_late() -> None:
     assert simulation.begun == [0, 5, 9, 10, 15, 20]
 
 
-def test_no_segment_begins_ahead_of_frames_that_nobody_will_request() -> None:
+def test_no_segment_begins_ahead_beyond_the_stated_end() -> None:
     simulation = Simulation(30, 5, 0, detects=False)
     simulation.planner.stop_at(10)
     for n in range(10):

@@ -227,7 +227,7 @@ def test_a_jump_is_not_followed_by_look_ahead(tiny_network: VideoNetwork) -> Non
         assert not wait_until(lambda: session.counts.steps != steps, seconds=0.3)
 
 
-def test_nothing_is_made_ahead_of_frames_that_nobody_will_ask_for(tiny_network: VideoNetwork) -> None:
+def test_no_frame_is_made_ahead_beyond_the_stated_end(tiny_network: VideoNetwork) -> None:
     with open_session(tiny_network) as session:
         session.stop_at(20)
         Clip().play(session, *range(10, 20))

@@ -180,7 +180,7 @@ def test_cuts_are_judged_while_devices_and_other_threads_can_take_the_lock(
         assert not playing.is_alive()
 
 
-def test_a_judgement_that_fails_reaches_those_who_wait(
+def test_a_failing_cut_comparison_reaches_those_who_wait(
     tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object, **__: object) -> bool:

@@ -19,7 +19,7 @@ def test_a_cut_is_judged_as_soon_as_the_frames_around_it_are_held() -> None:
     assert arrive(source, 6) == [Judge(4, range(1, 7))]
 
 
-def test_a_cut_under_judgement_or_known_is_not_judged_again() -> None:
+def test_a_cut_known_or_being_compared_is_not_compared_again() -> None:
     source = SourceFrames(10, detects=True)
     arrive(source, *range(4))
     assert source.evict(4, []) == [0, 1, 2, 3]
@@ -30,7 +30,7 @@ def test_a_cut_under_judgement_or_known_is_not_judged_again() -> None:
     assert source.starts_scene(1) is True
 
 
-def test_frames_that_mark_cuts_settle_them_without_a_judgement() -> None:
+def test_cuts_that_frames_mark_are_not_compared() -> None:
     source = SourceFrames(10, detects=True)
     for n in range(5):
         assert source.arrive(n, CutMarks(starts=n == 2, ends=n == 1)) == []
@@ -55,6 +55,6 @@ def test_without_scene_detection_nothing_is_judged_and_no_frame_starts_a_scene()
 def test_the_least_recently_needed_frames_outside_protected_ranges_go_first() -> None:
     source = SourceFrames(20, detects=False)
     arrive(source, *range(6))
-    assert source.absent([0, 1, 9]) == [9]
+    assert source.missing([0, 1, 9]) == [9]
     assert source.evict(3, [range(3, 4)]) == [2, 4, 5]
     assert [n for n in range(6) if n in source] == [0, 1, 3]

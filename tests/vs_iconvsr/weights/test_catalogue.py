@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vs_iconvsr import weights
-from vs_iconvsr.weights.catalogue import DEFAULT_MODEL, OFFICIAL, bundled, locate, models_directory
+from vs_iconvsr.weights.catalogue import DEFAULT_MODEL, OFFICIAL, bundled_files, locate, models_directory
 
 
 @pytest.fixture
@@ -17,6 +17,9 @@ def test_the_published_files_are_known_by_address_and_hash() -> None:
     assert list(OFFICIAL) == [
         *("iconvsr_reds4", "iconvsr_vimeo90k_bi", "iconvsr_vimeo90k_bd"),
         *("basicvsr_reds4", "basicvsr_vimeo90k_bi", "basicvsr_vimeo90k_bd"),
+        *("basicvsrpp_reds4", "basicvsrpp_vimeo90k_bi", "basicvsrpp_vimeo90k_bd", "basicvsrpp_ntire_vsr"),
+        *(f"basicvsrpp_ntire_decompress{track}" for track in (1, 2, 3)),
+        *("realbasicvsr", "realbasicvsr_wogan"),
         *("spynet", "edvrm_reds", "edvrm_vimeo90k"),
     ]
     assert OFFICIAL["iconvsr_reds4"].address == "iconvsr/iconvsr_reds4_20210413-9e09d621.pth"
@@ -24,12 +27,12 @@ def test_the_published_files_are_known_by_address_and_hash() -> None:
     assert all(len(official.sha256_prefix) == 8 for official in OFFICIAL.values())
 
 
-def test_official_files_lie_where_iconvsr_models_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_official_files_are_stored_where_iconvsr_models_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICONVSR_MODELS", "/somewhere")
     assert models_directory() == Path("/somewhere")
 
 
-def test_otherwise_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_iconvsr_models_official_files_are_stored_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ICONVSR_MODELS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert models_directory() == Path("/cache/vs_iconvsr/models")
@@ -40,7 +43,7 @@ def test_otherwise_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert models_directory() == Path("/home/someone/.cache/vs_iconvsr/models")
 
 
-def test_an_official_model_that_is_not_here_says_how_to_get_it(models: Path) -> None:
+def test_an_official_model_that_is_missing_names_the_download_command(models: Path) -> None:
     with pytest.raises(weights.WeightsError) as caught:
         weights.load("iconvsr_reds4")
     message = str(caught.value)
@@ -71,18 +74,36 @@ def test_a_file_may_be_named_with_or_without_a_directory(tmp_path: Path, monkeyp
     assert locate(Path("light")) == Path("light")
 
 
-def test_everything_available_can_be_told_apart(models: Path) -> None:
+def test_available_lists_every_model_with_its_path_and_origin(models: Path) -> None:
     (models / OFFICIAL["spynet"].file_name).touch()
     available = {model.name: model for model in weights.available()}
-    assert set(available) == {*bundled(), *OFFICIAL}
+    assert set(available) == {*bundled_files(), *OFFICIAL}
     assert available["spynet"].path == models / OFFICIAL["spynet"].file_name
     assert available["iconvsr_reds4"].path is None
     assert available["iconvsr_reds4"].origin == "official"
 
 
-def test_the_default_model_comes_with_us_and_loads() -> None:
-    if DEFAULT_MODEL not in bundled():
+def test_the_default_model_is_bundled_and_loads() -> None:
+    if DEFAULT_MODEL not in bundled_files():
         pytest.skip("the default model is not trained yet")
     assert weights.available()[0].name == DEFAULT_MODEL
     assert weights.load(DEFAULT_MODEL).scale == 4
     assert len(weights.fingerprint(DEFAULT_MODEL)) == 64
+
+
+def test_without_a_home_directory_names_are_listed_and_the_remedy_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "ICONVSR_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    listed = weights.available()
+    assert {"light", "iconvsr_reds4"} <= {model.name for model in listed}
+    assert not any(model.path for model in listed if model.origin == "official")
+    assert weights.locate("light").is_file()
+    for model in ("iconvsr_reds4", "~/own.pth"):
+        with pytest.raises(weights.WeightsError, match=r"^model: expected a home directory .*set .*ICONVSR_MODELS"):
+            weights.locate(model)

@@ -110,20 +110,20 @@ def test_a_file_arrives_whole_with_progress(server: Server, models: Path) -> Non
 
 
 @pytest.mark.usefixtures("models")
-def test_a_file_that_is_here_is_not_fetched_again(server: Server) -> None:
+def test_a_downloaded_file_is_not_fetched_again(server: Server) -> None:
     for _ in range(2):
         download("tiny", base_url=server.url)
     assert server.asked == [None]
 
 
 @pytest.mark.usefixtures("models")
-def test_a_damaged_file_that_is_here_is_replaced(server: Server) -> None:
+def test_a_damaged_downloaded_file_is_replaced(server: Server) -> None:
     path = download("tiny", base_url=server.url)
     path.write_bytes(b"damaged")
     assert download("tiny", base_url=server.url).read_bytes() == CONTENT
 
 
-def test_a_broken_connection_leaves_a_part_and_the_next_call_goes_on(server: Server, models: Path) -> None:
+def test_a_broken_connection_keeps_what_arrived_and_the_next_call_continues(server: Server, models: Path) -> None:
     server.stop_after = 300_000
     assert f"ended after 300000 of {len(CONTENT)} bytes; what has arrived is kept" in failure(server)
     assert left(models) == {".part": 300_000}
@@ -141,26 +141,26 @@ def test_a_server_without_ranges_starts_over(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("models")
-def test_a_server_that_states_no_length_is_no_obstacle(server: Server) -> None:
+def test_a_server_that_sends_no_length_works(server: Server) -> None:
     server.announce_length = False
     assert download("tiny", base_url=server.url).read_bytes() == CONTENT
 
 
-def test_a_part_that_was_whole_already_is_checked_and_renamed(server: Server, models: Path) -> None:
+def test_a_download_that_was_complete_is_checked_and_renamed(server: Server, models: Path) -> None:
     models.mkdir()
     (models / (OFFICIAL["tiny"].file_name + ".part")).write_bytes(CONTENT)
     assert download("tiny", base_url=server.url).read_bytes() == CONTENT
     assert server.asked == [f"bytes={len(CONTENT)}-"]
 
 
-def test_a_part_of_another_file_is_thrown_away(server: Server, models: Path) -> None:
+def test_the_part_of_another_download_is_discarded(server: Server, models: Path) -> None:
     models.mkdir()
     (models / (OFFICIAL["tiny"].file_name + ".part")).write_bytes(b"x" * 1000)
     assert download("tiny", base_url=server.url).read_bytes() == CONTENT
     assert server.asked == ["bytes=1000-", None]
 
 
-def test_a_wrong_hash_is_refused_and_nothing_stays(server: Server, models: Path) -> None:
+def test_a_file_with_a_wrong_hash_is_refused_and_deleted(server: Server, models: Path) -> None:
     server.content = b"an advertisement" * 100
     assert "sent a file whose sha256 is not" in failure(server)
     assert left(models) == {}
@@ -175,7 +175,7 @@ def test_a_wrong_hash_is_refused_and_nothing_stays(server: Server, models: Path)
         (503, r"the server failed \(HTTP 503\); try again later"),
     ],
 )
-def test_what_the_server_answers_is_told(status: int, message: str, server: Server, models: Path) -> None:
+def test_an_error_from_the_server_is_reported(status: int, message: str, server: Server, models: Path) -> None:
     server.status = status
     with pytest.raises(WeightsError, match=message):
         download("tiny", base_url=server.url)
@@ -183,14 +183,14 @@ def test_what_the_server_answers_is_told(status: int, message: str, server: Serv
 
 
 @pytest.mark.parametrize("after", [0, 300_000])
-def test_a_server_that_stalls_is_left(after: int, server: Server, models: Path) -> None:
+def test_a_server_that_stalls_is_given_up(after: int, server: Server, models: Path) -> None:
     server.stop_after, server.stall = after, True
     assert "the server sends nothing; what has arrived is kept: run the same command again" in failure(server)
     assert left(models) == {".part": after}
 
 
 @pytest.mark.usefixtures("models")
-def test_no_network_is_told(server: Server) -> None:
+def test_a_missing_network_connection_is_reported(server: Server) -> None:
     server.url = "http://127.0.0.1:9/"  # the port of `discard`, where nobody listens
     assert "no connection" in failure(server)
     server.url = "http://host.invalid/"
@@ -198,20 +198,22 @@ def test_no_network_is_told(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("models")
-def test_a_full_disk_is_told_before_it_is_full(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_enough_room_is_reported_before_it_is_full(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     assert "no room in" in failure(server)
     assert "set ICONVSR_MODELS to another directory" in failure(server)
 
 
-def test_a_disk_that_fills_up_is_told(server: Server, models: Path) -> None:
+def test_a_disk_that_fills_up_is_reported(server: Server, models: Path) -> None:
     models.mkdir()
     part = models / (OFFICIAL["tiny"].file_name + ".part")
     part.symlink_to("/dev/full")
     assert "no room in" in failure(server)
 
 
-def test_a_directory_that_cannot_be_made_is_told(server: Server, models: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_reported(server: Server, models: Path) -> None:
     models.write_text("a file")
     assert "tiny: " in failure(server)
 
@@ -229,7 +231,7 @@ def test_an_unknown_name_is_refused() -> None:
         download("nothing")
 
 
-def test_two_processes_at_once_fetch_once(server: Server, models: Path) -> None:
+def test_two_processes_download_a_file_once(server: Server, models: Path) -> None:
     program = (
         "import logging, sys\n"
         "from vs_iconvsr.weights import download\n"

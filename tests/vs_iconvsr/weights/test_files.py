@@ -1,5 +1,6 @@
 """Files that are damaged, hostile or something else: each is refused by name, at once, and without memory for it."""
 
+import argparse
 import collections
 import io
 import json
@@ -7,12 +8,15 @@ import os
 import pickle
 import random
 import struct
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,14 +24,18 @@ from tests.vs_iconvsr.networks.deterministic import filled
 from tests.vs_iconvsr.weights.files_of_others import mmagic, write
 from vs_iconvsr import weights
 from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.weights.files import inspect
 
 MOST_S = 1.0
 MOST_BYTES = 100e6  # torch's own pages that a first call touches are among them
 
 
 @pytest.fixture(scope="module")
-def network() -> BasicVSR:
-    return filled(BasicVSR(mid_channels=8, num_blocks=1, flow_channels=2))
+def network(tmp_path_factory: pytest.TempPathFactory) -> BasicVSR:
+    """Written and loaded once here: what torch imports on first use is not counted below."""
+    network = filled(BasicVSR(mid_channels=8, num_blocks=1, flow_channels=2))
+    weights.load(write(tmp_path_factory.mktemp("first") / "a.pth", mmagic(network.state_dict())))
+    return network
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +71,50 @@ class Malicious:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, (f"touch {self.proof}",)
+
+
+class HistoryBuffer:
+    """As MMEngine's logs are: arrays in objects of a class that is not installed here."""
+
+    __module__ = "mmengine.logging.history_buffer"
+
+    def __init__(self) -> None:
+        self.values, self.last, self.place = np.arange(9.0), np.float64(2.5), PurePosixPath("/data")
+
+
+@pytest.fixture
+def mmengine(network: BasicVSR, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A checkpoint in the middle of a training, as MMagic 1 leaves it."""
+    for name in ("mmengine", "mmengine.logging", "mmengine.logging.history_buffer"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(sys.modules["mmengine.logging.history_buffer"], "HistoryBuffer", HistoryBuffer, raising=False)
+    hub = {"log_scalars": {"train/loss": HistoryBuffer()}, "arguments": argparse.Namespace(seed=np.int64(3))}
+    return {**mmagic(network.state_dict()), "message_hub": hub}
+
+
+def test_a_checkpoint_of_mmengine_is_read_without_building_its_logs(
+    mmengine: dict[str, Any], network: BasicVSR, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "iter_5.pth", mmengine)
+    for name in [name for name in sys.modules if name.startswith("mmengine")]:
+        del sys.modules[name]
+    loaded = weights.load(path).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
+
+
+def test_code_beside_the_logs_of_mmengine_is_still_refused(mmengine: dict[str, Any], tmp_path: Path) -> None:
+    proof = tmp_path / "executed"
+    path = write(tmp_path / "evil.pth", {**mmengine, "extra": Malicious(proof)})
+    assert "expected tensors only, got a pickle that runs 'posix.system' when it is opened" in refusal(path)
+    assert not proof.exists()
+
+
+def test_tensors_that_share_a_storage_or_are_transposed_are_read_as_they_are(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).view(3, 4)
+    content = {"view": whole[1:, 1:], "turned": whole.t(), "half": whole.half(), "none": torch.empty(0)}
+    file = inspect(write(tmp_path / "views.pth", content))
+    found = file.tensors("")
+    assert all(torch.equal(found[key], value) and found[key].dtype == value.dtype for key, value in content.items())
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -237,6 +289,14 @@ def test_a_file_of_zeros_is_refused(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(35_000_000)
     assert "holds zeros only" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_git_lfs_pointer_is_named(name: str, tmp_path: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 19332096\n"
+    (tmp_path / name).write_text(pointer)
+    assert "got a git-lfs pointer to one" in refusal(tmp_path / name)
+    assert "git lfs pull" in refusal(tmp_path / name)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

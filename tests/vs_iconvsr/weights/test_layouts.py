@@ -1,7 +1,7 @@
 import pytest
 
 from tests.vs_iconvsr.weights.files_of_others import KEYS, TO_BASICSR
-from vs_iconvsr.weights.layouts import expected_shapes, inferred, our_name
+from vs_iconvsr.weights.layouts import architecture_of, expected_shapes, infer_hyper_parameters, our_name
 
 
 def shapes(table: str) -> dict[str, tuple[int, ...]]:
@@ -55,6 +55,21 @@ def test_whole_tables_of_other_layouts_become_ours(table: str, ours: str) -> Non
             "BasicVSR",
             {"mid_channels": 64, "num_blocks": 30, "scale": 4, "flow_channels": 32},
         ),
+        (
+            "mmagic_basicvsrpp_c64n7_net",
+            "BasicVSRPlusPlus",
+            {"mid_channels": 64, "num_blocks": 7, "scale": 4, "flow_channels": 32},
+        ),
+        (
+            "mmagic_basicvsrpp_same_c16n2_net",
+            "BasicVSRPlusPlus",
+            {"mid_channels": 16, "num_blocks": 2, "scale": 1, "flow_channels": 32},
+        ),
+        (
+            "mmagic_realbasicvsr_c64n20k20_net",
+            "RealBasicVSR",
+            {"mid_channels": 64, "num_blocks": 20, "cleaning_blocks": 20, "scale": 4, "flow_channels": 32},
+        ),
         ("sniklaus_spynet_netBasic", "SPyNet", {"channels": 32}),
         (
             "mmagic_edvr_feature_extractor",
@@ -66,7 +81,8 @@ def test_whole_tables_of_other_layouts_become_ours(table: str, ours: str) -> Non
 def test_hyper_parameters_are_read_from_keys_and_shapes(
     table: str, architecture: str, hyper_parameters: dict[str, int]
 ) -> None:
-    assert inferred(architecture, shapes(table)) == hyper_parameters
+    assert architecture_of(shapes(table)) == architecture
+    assert infer_hyper_parameters(architecture, shapes(table)) == hyper_parameters
 
 
 @pytest.mark.parametrize(
@@ -89,4 +105,4 @@ def test_hyper_parameters_of_our_own_widths_are_read_back(arguments: dict[str, i
         "flow_channels": 4,
         **arguments,
     }
-    assert inferred("IconVSR", expected_shapes("IconVSR", whole)) == whole
+    assert infer_hyper_parameters("IconVSR", expected_shapes("IconVSR", whole)) == whole

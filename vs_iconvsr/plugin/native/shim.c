@@ -51,7 +51,7 @@ enum { ERROR_BYTES = 2048 };
 static void take_error(const char *function, char *text) {
     PyObject *raised = PyErr_GetRaisedException();
     PyObject *message = raised ? PyObject_Str(raised) : NULL;
-    PyObject *bytes = message ? PyUnicode_AsUTF8String(message) : NULL;
+    PyObject *bytes = message ? PyUnicode_AsEncodedString(message, "utf-8", "backslashreplace") : NULL;
     const char *reason = bytes ? PyBytes_AsString(bytes) : NULL;
     snprintf(text, ERROR_BYTES, "%s: %s", function, reason && *reason ? reason : "an exception without a message");
     Py_XDECREF(bytes);
@@ -306,16 +306,21 @@ static const VSFrame *VS_CC get_frame(int n, int reason, void *instance, void **
     return frame;
 }
 
+/* Ends a filter of Python's, which has threads, and lets it go. Needs the GIL. */
+static void close_filter(PyObject *filter) {
+    PyObject *closed = PyObject_CallMethod(filter, "close", NULL);
+    if (!closed)
+        PyErr_Clear();
+    Py_XDECREF(closed);
+    Py_DECREF(filter);
+}
+
 static void VS_CC free_filter(void *instance, VSCore *core, const VSAPI *vsapi) {
     Filter *d = instance;
     (void)core;
     if (Py_IsInitialized()) { /* a core that outlives the interpreter has nothing left to release there */
         PyGILState_STATE gil = PyGILState_Ensure();
-        PyObject *closed = PyObject_CallMethod(d->filter, "close", NULL);
-        if (!closed)
-            PyErr_Clear();
-        Py_XDECREF(closed);
-        Py_DECREF(d->filter);
+        close_filter(d->filter);
         PyGILState_Release(gil);
     }
     vsapi->freeNode(d->node);
@@ -395,8 +400,8 @@ static void VS_CC create_filter(const VSMap *in, VSMap *out, void *user_data, VS
     else
         take_error(function, error);
     Filter *d = *error ? NULL : malloc(sizeof *d);
-    if (!d)
-        Py_XDECREF(filter.filter);
+    if (!d && filter.filter)
+        close_filter(filter.filter);
     PyGILState_Release(gil);
     if (!d) {
         vsapi->mapSetError(out, *error ? error : "out of memory");
@@ -441,7 +446,7 @@ static void VS_CC answer(const VSMap *in, VSMap *out, void *user_data, VSCore *c
 
 VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *api) {
     api->configPlugin("org.vs_iconvsr.iconvsr", "iconvsr", "IconVSR and BasicVSR video super-resolution",
-                      VS_MAKE_VERSION(0, 1), VAPOURSYNTH_API_VERSION, 0, plugin);
+                      VS_MAKE_VERSION(VERSION_MAJOR, VERSION_MINOR), VAPOURSYNTH_API_VERSION, 0, plugin);
     api->registerFunction("Upscale", UPSCALE_ARGUMENTS, "clip:vnode;", create_filter, "Upscale", plugin);
     api->registerFunction("Plan", UPSCALE_ARGUMENTS, "json:data;", answer, "Plan", plugin);
     api->registerFunction("SceneDetect", SCENE_DETECT_ARGUMENTS, "clip:vnode;", create_filter, "SceneDetect", plugin);

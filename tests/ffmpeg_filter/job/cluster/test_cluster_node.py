@@ -25,7 +25,9 @@ def spec(job: JobOptions, source: Path, tmp_path: Path) -> JobSpec:
 
 
 def test_a_node_of_another_version_is_unsuitable(spec: JobSpec, tiny_model: Path) -> None:
-    with pytest.raises(UnsuitableNode, match=rf"it has vs-iconvsr {__version__}, the job 0\.0; install the same"):
+    with pytest.raises(
+        UnsuitableNode, match=rf"it has vapoursynth-iconvsr {__version__}, the job 0\.0; install the same"
+    ):
         cluster_node.check_node(replace(spec, version="0.0"), tiny_model.read_bytes())
 
 

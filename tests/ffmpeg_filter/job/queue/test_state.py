@@ -1,0 +1,65 @@
+from dataclasses import fields, replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from ffmpeg_filter.job.options import JobOptions
+from ffmpeg_filter.job.queue import state
+from ffmpeg_filter.job.queue.events import Entry
+from ffmpeg_filter.job.queue.state import QueueError, StateFile, image_settings_of, settings_of
+from vs_iconvsr.plan import Settings
+
+ENTRY = Entry("/shelf/ä.mkv", "ä.mkv", "done", {"size": 1, "modified": 2}, {"crf": "16"}, 8, 100, 1.5, "")
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    state_file = StateFile(tmp_path / "out")
+    with state_file.hold():
+        assert state_file.read() == ()
+        state_file.write([ENTRY, replace(ENTRY, source="/b", status="failed", error="no")])
+    assert StateFile(tmp_path / "out").read() == (ENTRY, replace(ENTRY, source="/b", status="failed", error="no"))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "iconvsr queue/1", "entries": [{"sauce": 1}]}'])
+def test_a_damaged_state_file_is_named_with_the_remedy(tmp_path: Path, text: str) -> None:
+    (tmp_path / state.STATE).write_text(text)
+    with pytest.raises(QueueError, match=r"iconvsr-queue\.json: damaged; move it away to begin anew"):
+        StateFile(tmp_path).read()
+
+
+def test_a_state_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / state.STATE).write_text('{"format": "iconvsr queue/9"}')
+    with pytest.raises(QueueError, match=r"expected iconvsr queue/1, got iconvsr queue/9, of another version"):
+        StateFile(tmp_path).read()
+
+
+def test_two_queues_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with StateFile(tmp_path).hold(), pytest.raises(QueueError, match="another queue works in this folder"):
+        StateFile(tmp_path).hold().__enter__()
+
+
+def test_the_output_folder_is_made_but_not_the_folders_above_it(tmp_path: Path) -> None:
+    with pytest.raises(QueueError, match=r"output-dir: expected a folder in one that exists, .*mkdir -p .*/no"):
+        StateFile(tmp_path / "no" / "out").hold().__enter__()
+    (tmp_path / "file").touch()
+    with pytest.raises(QueueError, match="output-dir: expected a folder, got a file"):
+        StateFile(tmp_path / "file").hold().__enter__()
+
+
+def test_settings_hold_what_the_user_changed_in_the_users_words(tiny_model: Path) -> None:
+    job = JobOptions(Path("a"), Path("b"), model=str(tiny_model), crf=20.0, speed="fast", rate=Fraction(24))
+    job = replace(job, settings=Settings(context=2, device="cpu", threads=1), encoders=1, overwrite=True)
+    found = settings_of(job)
+    assert len(found.pop("model")) == 64
+    assert found == {"crf": "20.0", "preset": "fast", "context": "2"}
+    assert image_settings_of(job) == {"rate": "24"}
+
+
+def test_every_option_of_a_job_is_either_a_setting_or_known_to_leave_finished_outputs_alone() -> None:
+    known = {*state._RUN_ONLY, *state._IMAGES_ONLY}
+    others = {field.name for field in fields(JobOptions)} - known
+    assert others == {
+        *("encoder", "crf", "speed", "bits", "extra", "start_s", "duration_s", "deinterlace", "ignore_interlaced"),
+        "container_name",
+    }

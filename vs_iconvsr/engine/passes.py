@@ -1,0 +1,40 @@
+"""Where each pass of a network has to go in a segment: integers only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vs_iconvsr.networks.propagation import Pass
+
+
+@dataclass(frozen=True)
+class Span:
+    """Of one pass, frames counted from the first one read.
+
+    runs: the frames that it has to step over. needed: those of them whose features a later pass or upsampling takes.
+    """
+
+    runs: range
+    needed: range
+
+
+def spans_of(passes: Sequence[Pass], upsampled: Sequence[str], kept: range, t: int) -> list[Span]:
+    """For each pass, in a segment of t frames read of which hr frames of `kept` are delivered.
+
+    A walk starts at its end of the segment, and ends at the last frame whose feature somebody needs: where no pass
+    reads the features of frames that are only context, these are never made.
+    """
+    spans: dict[str, Span] = {}
+    for at in reversed(passes):
+        takers = [spans[later.name].runs for later in passes if at.name in later.reads]
+        takers += [kept] if at.name in upsampled else []
+        needed = range(min(frames.start for frames in takers), max(frames.stop for frames in takers))
+        start = needed.start if at.backward or at.order == 0 else 0
+        stop = needed.stop if not at.backward or at.order == 0 else t
+        spans[at.name] = Span(range(start, stop), needed)
+    return [spans[at.name] for at in passes]
+
+
+def flows_are_shared(passes: Sequence[Pass]) -> bool:
+    """Whether the flow between two frames serves more than one step: several passes one way, or second order."""
+    walks = [at for at in passes if at.order > 0]
+    return any(at.order > 1 for at in walks) or len({at.backward for at in walks}) < len(walks)
