@@ -3,12 +3,16 @@
 import shlex
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from ffmpeg_filter.media import mux, presets
 from ffmpeg_filter.media.encode import container_options
 from ffmpeg_filter.media.ffmpeg import Executable, describe, safe_url
 from ffmpeg_filter.media.source import MediaSource
+from ffmpeg_filter.media.target_size import KERNELS, LARGEST_RATIO_TERM, Resize, TargetSize, resize_for
+from ffmpeg_filter.media.zimg import format_between
+from vs_iconvsr import options, weights
 from vs_iconvsr.colorspace import Colorimetry, Format, colorimetry_of
 
 _SCRIPT = '''\
@@ -25,7 +29,7 @@ clip = core.bs.VideoSource(SOURCE, track={stream})
 # Your own filters may go here.
 
 clip = core.iconvsr.Upscale(clip{arguments})
-clip.set_output()
+{resize}clip.set_output()
 '''
 
 _VARIABLE = """
@@ -55,9 +59,17 @@ class GeneratedScript:
 
 
 def generate_script(
-    source: MediaSource, executable: Executable, script: Path, output: Path, *, model: str | None = None
+    source: MediaSource,
+    executable: Executable,
+    script: Path,
+    output: Path,
+    *,
+    model: str | None = None,
+    target_size: TargetSize | None = None,
 ) -> GeneratedScript:
     """The script, to be saved under the name `script`, and the command to `output`, a .mkv.
+
+    target_size: None for that of the network.
 
     Raises ValueError for sources with interlaced frames or formats that VapourSynth has not.
     """
@@ -67,23 +79,45 @@ def generate_script(
         )
     layout = source.video.layout.format
     target = _target_for(layout)
+    resize = _resize_for(source, target, target_size, model)
+    between = target if resize is None else format_between(target)
     arguments = f", model={model!r}" if model is not None else ""
-    arguments += f", format={target.id}" if target != layout else ""
+    arguments += f", format={between.id}" if between != layout else ""
     text = _SCRIPT.format(
         name=source.path.name,
         path=str(source.path.absolute()),
         stream=source.video.index,  # BestSource counts all tracks of a file, covers too
         timing=_timing(source),
         arguments=arguments,
+        resize=_resize_line(resize, target) if resize is not None else "",
     )
     # The target is of the source's family, so the output has the source's color, whatever its size.
     color, _ = colorimetry_of(source.video.properties, layout, source.video.width, source.video.height)
-    return GeneratedScript(text, _command(source, executable, script, output, color))
+    aspect = source.video.sample_aspect_ratio if resize is None else resize.aspect
+    return GeneratedScript(text, _command(source, executable, script, output, color, aspect))
 
 
 def _target_for(source: Format) -> Format:
     bits = 16 if source.sample == "float" else max(presets.LEAST_BITS, source.bits)
     return Format(source.family, "integer", bits, source.subsampling_w, source.subsampling_h)
+
+
+def _resize_for(
+    source: MediaSource, target: Format, target_size: TargetSize | None, model: str | None
+) -> Resize | None:
+    if target_size is None:
+        return None
+    video = source.video
+    scale = weights.scale_of(model or weights.DEFAULT_MODEL)
+    return resize_for(target_size, (video.width, video.height), scale, video.sample_aspect_ratio, target)
+
+
+def _resize_line(resize: Resize, target: Format) -> str:
+    size = f"width={resize.width}, height={resize.height}"
+    return (
+        f"clip = core.resize.{KERNELS[resize.kernel]}(\n"
+        f'    clip, {size}, format={target.id}, dither_type="{options.DITHER.default}"\n)\n'
+    )
 
 
 def _timing(source: MediaSource) -> str:
@@ -93,14 +127,16 @@ def _timing(source: MediaSource) -> str:
     return _VARIABLE.format(base=base, durations=durations, numerator=base.numerator, denominator=base.denominator)
 
 
-def _command(source: MediaSource, executable: Executable, script: Path, output: Path, color: Colorimetry) -> str:
+def _command(
+    source: MediaSource, executable: Executable, script: Path, output: Path, color: Colorimetry, sar: Fraction
+) -> str:
     vspipe = [str(Path(sys.executable).with_name("vspipe")), "-c", "mkv", str(script), "-"]
     keep = mux.stream_mapping(source, "mkv")
-    sar = source.video.sample_aspect_ratio
     space = "" if color.matrix == 0 else f":colorspace={color.matrix}"
     filters = (
         f"setparams=range={2 if color.full_range else 1}:color_primaries={color.primaries}"
-        f":color_trc={color.transfer}{space}" + (f",setsar={sar.numerator}/{sar.denominator}" if sar else "")
+        f":color_trc={color.transfer}{space}"
+        + (f",setsar={sar.numerator}/{sar.denominator}:max={LARGEST_RATIO_TERM}" if sar else "")
     )
     encode: list[str | bytes] = [
         executable.path,

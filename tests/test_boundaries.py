@@ -66,7 +66,7 @@ ARROWS = {
 
 # What is used in these places only.
 RESERVED = {
-    "vapoursynth": ("vs_iconvsr.doctor",),
+    "vapoursynth": ("vs_iconvsr.doctor", "ffmpeg_filter.media.zimg"),
     "subprocess": ("ffmpeg_filter",),
     "ffmpeg": ("ffmpeg_filter",),
     "ray": ("ffmpeg_filter",),

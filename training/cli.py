@@ -68,6 +68,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def gibibytes(text: str) -> float:
+    """A finite number above 0, for argparse."""
+    value = minutes(text)
+    if value == 0.0:
+        raise argparse.ArgumentTypeError(f"expected more than 0 GiB, got {text!r}")
+    return value
+
+
 def minutes(text: str) -> float:
     """A finite number of at least 0, for argparse."""
     try:
@@ -145,6 +153,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--recompute", action="store_true", help="use a fraction of the memory, for half as much time again"
     )
     parser.add_argument("--minutes", type=minutes, default=0.0, metavar="N", help="save and stop after N minutes")
+    parser.add_argument(
+        "--fit", type=gibibytes, metavar="GIB", help="choose batch, frames and patch size for this much memory"
+    )
+    parser.add_argument(
+        "--extend", action="store_true", help="go on with a finished run, up to more steps: --set optimiser.steps=…"
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write scalars and images for TensorBoard")
     parser.set_defaults(run=commands.run_train)
 

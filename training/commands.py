@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ from .evaluate import (
     save_side_by_side,
 )
 from .export import ModelCard, check_destination, export
+from .loop.fit import MemoryEstimate, as_overrides, fitting_patches
 from .loop.processes import first_process_first, is_first_process, join_processes, leave_processes
 from .loop.recipe import Data, Recipe, read_recipe
 from .loop.run_options import RunOptions, RunStopped
@@ -44,6 +46,7 @@ def run_synthesise(arguments: argparse.Namespace) -> int:
     data = _recipe(arguments).data
     with folders.writing(arguments.data):
         _synthesise(data, arguments)
+    print(f"next: {_command(arguments, 'train')} --out run")
     return 0
 
 
@@ -75,6 +78,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
         print(f"{kept} scenes are few: training on them helps footage of the same kind at most")
     if not any(scene.held_out for scene in scenes):
         print("no scene is held out: add footage, or validate on the training data: train … --set data.held_out=train")
+    print(f"next: python -m training train finetune --data {_quoted(arguments.out)} --out run")
     return 0
 
 
@@ -96,6 +100,8 @@ def run_from_sample(arguments: argparse.Namespace) -> int:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
+    if arguments.fit:
+        _fit(arguments)
     recipe = _recipe(arguments)
     options = RunOptions(
         device=join_processes(arguments.device),
@@ -103,14 +109,34 @@ def run_train(arguments: argparse.Namespace) -> int:
         recompute=arguments.recompute,
         until=time.monotonic() + 60.0 * arguments.minutes if arguments.minutes else math.inf,
         tensorboard=arguments.tensorboard,
+        extend=arguments.extend,
     )
-    only_run = folders.writing(arguments.out) if is_first_process() else contextlib.nullcontext()
+    is_first = is_first_process()
+    only_run = folders.writing(arguments.out) if is_first else contextlib.nullcontext()
     with only_run, folders.reading(arguments.data):
         done = _train(recipe, arguments, options)
     leave_processes()
     if not done:
         print("stopped and saved; run the same command again to resume", file=sys.stderr)
-    return 0 if done else 3
+        return 3
+    if is_first:
+        print(f"next: {_command(arguments, 'export')} --out {_quoted(arguments.out)} --file mine.safetensors")
+    return 0
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    """Add the patches that fit to the options --set (which are changed); a run that exists keeps its own."""
+    recipe, written = _recipe(arguments), arguments.out / "recipe.json"
+    if written.exists():
+        patches = read_recipe(written).patches
+    else:
+        network = build(recipe).requires_grad_(True)
+        train_set = open_sequences(arguments.data / recipe.data.train, recipe.data.layout)
+        estimate = MemoryEstimate(recipe, network, recompute=arguments.recompute)
+        patches = fitting_patches(estimate, recipe.patches, train_set, gib=arguments.fit, scale=network.scale)
+    overrides = as_overrides(patches)
+    print(f"--fit: {', '.join(overrides)}", flush=True)
+    arguments.set = [*arguments.set, *overrides]
 
 
 def _train(recipe: Recipe, arguments: argparse.Namespace, options: RunOptions) -> bool:
@@ -174,6 +200,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         force=arguments.force,
     )
     print(f"{arguments.file}: held-out gain over bicubic: " + ", ".join(f"{k} {v:+.2f} dB" for k, v in gains.items()))
+    print(f"next: iconvsr upscale IN OUT --model {_quoted(arguments.file)}")
     return 0
 
 
@@ -216,6 +243,16 @@ def _save_images(
         path = arguments.pictures / f"{sequence.name.replace('/', '_')}.png"
         save_side_by_side([*hr, gt[middle].double()], path)
         print(f"{path}: {', '.join(upscalers)}, ground truth")
+
+
+def _command(arguments: argparse.Namespace, name: str) -> str:
+    """Another command on the same recipe and data."""
+    overrides = "".join(f" --set {_quoted(override)}" for override in arguments.set)
+    return f"python -m training {name} {_quoted(arguments.recipe)} --data {_quoted(arguments.data)}{overrides}"
+
+
+def _quoted(value: object) -> str:
+    return shlex.quote(str(value))
 
 
 def _training_command(arguments: argparse.Namespace) -> str:

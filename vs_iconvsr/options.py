@@ -241,6 +241,16 @@ CLEANING = Option[int | None](
     help="passes over each frame, 1 to 3, that remove noise and compression first; for RealBasicVSR only",
     cost="more passes are smoother, and each takes time",
 )
+STRENGTH = Option(
+    name="strength",
+    kind="float",
+    default=1.0,
+    metavar="SHARE",
+    at_least=0,
+    at_most=1,
+    expected="a share from 0 to 1",
+    help="share of the network in the output, up to 1; the rest is bicubic interpolation",
+)
 
 OPTIONS: tuple[Option[Any], ...] = (
     MODEL,
@@ -259,6 +269,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     AUTO_DOWNLOAD,
     THREADS,
     CLEANING,
+    STRENGTH,
 )
 """In the order of the filter's arguments, on which scripts may rely."""
 

@@ -42,6 +42,7 @@ class Settings:
     dither: str = options.DITHER.default
     matrix: int | None = None
     cleaning: int | None = options.CLEANING.default
+    strength: float = options.STRENGTH.default
 
     @classmethod
     def from_options(cls, values: Mapping[str, object]) -> Self:
@@ -74,6 +75,7 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
     options.THREADS,
     options.DITHER,
     options.CLEANING,
+    options.STRENGTH,
 )
 
 
@@ -81,8 +83,8 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
 class Plan:
     """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags.
 
-    cleaning: see VideoNetwork. working_bytes: of one step. frame_bytes: held for each frame that a segment reads.
-    pinned_bytes: host memory that the features of one segment may take; two are under way on each device.
+    scale, cleaning: see VideoNetwork. working_bytes: of one step. frame_bytes: held for each frame that a segment
+    reads. pinned_bytes: host memory that the features of one segment may take; two are under way on each device.
     """
 
     segment: int
@@ -97,7 +99,9 @@ class Plan:
     memory_bytes: int
     dither: str
     matrix: int | None
+    scale: int
     cleaning: int
+    strength: float
     working_bytes: int
     frame_bytes: int
     pinned_bytes: int
@@ -118,7 +122,12 @@ class Plan:
         )
 
     def _extras(self) -> str:
-        return f"cleaning {self.cleaning} of 3, " if self.cleaning else ""
+        extras = {
+            "the size is kept": self.scale == 1,
+            f"cleaning {self.cleaning} of 3": self.cleaning > 0,
+            f"strength {self.strength:g}": self.strength < 1,
+        }
+        return "".join(f"{text}, " for text, applies in extras.items() if applies)
 
     def out_of_memory_error(self, device: int) -> MemoryError:
         """For a segment that does not fit on the device of that number by any memory strategy."""
@@ -156,9 +165,10 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         most_px = budget // 2 // pixel_bytes
         if not on_cpu:
             most_px = min(most_px, MOST_VALUES // network.largest_values)
-        tile = _tile_that_fits(width, height, settings.halo, most_px, budget)
+        tile = _tile_that_fits(width, height, settings.halo, network, most_px, budget)
     tiles = tiles_of(width, height, tile, settings.halo)
-    largest_px, total_px = max(map(_read_px, tiles)), sum(map(_read_px, tiles))
+    tiles_px = [_computed_px(tile, network) for tile in tiles]
+    largest_px, total_px = max(tiles_px), sum(tiles_px)
     return Plan(
         segment=settings.segment,
         context=settings.context,
@@ -172,8 +182,11 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         memory_bytes=budget,
         dither=settings.dither,
         matrix=settings.matrix,
+        scale=network.scale,
         cleaning=_cleaning(settings, network),
-        working_bytes=pixel_bytes * largest_px + 12 * width * height * network.scale**2,
+        strength=settings.strength,
+        working_bytes=pixel_bytes * largest_px
+        + 12 * width * height * network.scale**2 * (1 if settings.strength == 1 else 3),
         frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
         pinned_bytes=_host_memory() // 4 // len(devices),
     )
@@ -185,6 +198,7 @@ def _check(settings: Settings) -> None:
     options.DITHER.check(settings.dither)
     options.SC_THRESHOLD.check(settings.sc_threshold)
     options.HALO.check(settings.halo)
+    options.STRENGTH.check(settings.strength)
     if settings.threads is not None:
         options.THREADS.check(settings.threads)
     if settings.memory_bytes is not None:
@@ -302,11 +316,14 @@ def usual_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_px(tile: Tile) -> int:
-    return len(tile.read_rows) * len(tile.read_columns)
+def _computed_px(tile: Tile, network: VideoNetwork) -> int:
+    """What is read of a tile, and what the network pads it with."""
+    return network.padded_side(len(tile.read_rows)) * network.padded_side(len(tile.read_columns))
 
 
-def _tile_that_fits(width: int, height: int, halo: int, most_px: int, budget: int) -> tuple[int, int]:
+def _tile_that_fits(
+    width: int, height: int, halo: int, network: VideoNetwork, most_px: int, budget: int
+) -> tuple[int, int]:
     """The whole frame where it has at most so many pixels, halo included, else the fewest tiles that have."""
     for count in range(1, 257):
         columns = min(count, max(1, round((count * width / height) ** 0.5)))
@@ -314,7 +331,7 @@ def _tile_that_fits(width: int, height: int, halo: int, most_px: int, budget: in
         tile = (-(-width // columns) if columns > 1 else 0, -(-height // rows) if rows > 1 else 0)
         if any(0 < side < MIN_TILE_PX for side in tile):
             break
-        largest_px = max(map(_read_px, tiles_of(width, height, tile, halo)))
+        largest_px = max(_computed_px(each, network) for each in tiles_of(width, height, tile, halo))
         if largest_px <= most_px:
             return tile
     raise ValueError(

@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ffmpeg_filter.media.target_size import DEFAULT_KERNEL, KERNELS, TargetSize
 from vs_iconvsr import options
 from vs_iconvsr.options import Option
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from vs_iconvsr.plan import Settings
 
 type ArgumentTarget = argparse.ArgumentParser | argparse._ArgumentGroup
+
+NETWORK_SIZE = "the network's own"
 
 PATHS = "paths"
 """The positional argument that takes any number of paths."""
@@ -34,6 +38,52 @@ def add_upscaling_arguments(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("upscaling")
     for option in options.COMMAND:
         add_option(group, option)
+
+
+def add_size_arguments(command: argparse.ArgumentParser) -> None:
+    """A group with all that `target_size_from` reads."""
+    group = command.add_argument_group("size")
+    group.add_argument(
+        "--size", type=_size, metavar="WxH", help=help_with_default("resize to WxH, such as 1440x1080", NETWORK_SIZE)
+    )
+    group.add_argument(
+        "--height",
+        type=int,
+        metavar="PX",
+        help=help_with_default("resize to PX lines, keeping the shape", NETWORK_SIZE),
+    )
+    group.add_argument(
+        "--scale", type=_positive, metavar="N", help=help_with_default("resize to N times the source", NETWORK_SIZE)
+    )
+    group.add_argument(
+        "--kernel",
+        choices=tuple(KERNELS),
+        metavar="NAME",
+        help=help_with_default(f"zimg's kernel for that: {', '.join(KERNELS)}", DEFAULT_KERNEL),
+    )
+    group.add_argument(
+        "--square-pixels",
+        action="store_true",
+        help=help_with_default("resize so that pixels are square", "keep the source's pixel aspect ratio"),
+    )
+
+
+def target_size_from(namespace: argparse.Namespace) -> TargetSize | None:
+    """The size that the user asks for, None for the network's own. Raises ValueError, naming the option."""
+    target = TargetSize(
+        size=namespace.size,
+        height=namespace.height,
+        scale=namespace.scale,
+        kernel=namespace.kernel or DEFAULT_KERNEL,
+        square_pixels=namespace.square_pixels,
+    )
+    if target == TargetSize(kernel=target.kernel):
+        if namespace.kernel is not None:
+            raise ValueError(
+                f"kernel: expected with a size only, got {namespace.kernel}; pass --size, --height or --scale"
+            )
+        return None
+    return target
 
 
 def add_option(target: ArgumentTarget, option: Option[Any], **overrides: Any) -> None:
@@ -77,6 +127,13 @@ def given_options(namespace: argparse.Namespace, chosen: Sequence[Option[Any]]) 
     """The values of those chosen options that the command has and the user has given."""
     values = {option.name: getattr(namespace, option.name, None) for option in chosen}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _positive(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"expected a number, such as 2 or 1.5, got {text}") from error
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffmpeg_filter.commands import queue
-from ffmpeg_filter.commands.arguments import PATHS, add_upscaling_arguments, help_with_default, settings_from
+from ffmpeg_filter.commands.arguments import (
+    PATHS,
+    add_size_arguments,
+    add_upscaling_arguments,
+    help_with_default,
+    settings_from,
+    target_size_from,
+)
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.report import LoggedProgress, Progress, clock, log_file, progress_for
 from ffmpeg_filter.media.presets import PRESETS
@@ -47,6 +54,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "out_%%05d.png. With --output-dir: videos, folders of them, and patterns",
     )
     add_upscaling_arguments(command)
+    add_size_arguments(command)
     _add_encoding_arguments(command)
     _add_source_arguments(command)
     _add_run_arguments(command)
@@ -196,6 +204,7 @@ def job_from(options: argparse.Namespace) -> JobOptions:
         **values,
         extra=tuple(options.extra),
         settings=settings_from(options),
+        target_size=target_size_from(options),
         container_name=options.container,
         start_s=options.start,
         duration_s=options.duration,

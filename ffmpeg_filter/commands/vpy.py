@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ffmpeg_filter.commands.arguments import add_option, help_with_default
+from ffmpeg_filter.commands.arguments import add_option, add_size_arguments, help_with_default, target_size_from
 from vs_iconvsr import options as upscaling
 
 
@@ -27,6 +27,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         ),
     )
     add_option(command, upscaling.MODEL)
+    add_size_arguments(command)
     command.add_argument(
         "--ffmpeg",
         metavar="PATH",
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
     scale = weights.scale_of(options.model or upscaling.MODEL.default)
     output = options.output or options.input.with_name(f"{options.input.stem}.x{scale}.mkv")
     executable = find_executable(options.ffmpeg)
-    generated = generate_script(probe(options.input), executable, script, output, model=options.model)
+    source, size = probe(options.input), target_size_from(options)
+    generated = generate_script(source, executable, script, output, model=options.model, target_size=size)
     write_atomically(script, generated.text.encode())
     options.print_line(generated.command)
     return 0

@@ -1,4 +1,4 @@
-"""Which moments of a video are hard to upscale, and so worth a look: motion, detail, darkness."""
+"""Which moments of a video are hard to upscale and worth comparing: motion, detail, darkness."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import torch
 from ffmpeg_filter.media.decode import Damage, DecodedFrame, decode_frames
 from ffmpeg_filter.media.source import MediaSource
 
-# Places looked at when hard moments are picked: more take longer, and neighbours look alike anyway.
+# Places examined to pick moments: more take longer, and adjacent ones look alike anyway.
 PLACES = 60
 
-# Moments are at least one part in so many of the video from each other: neighbours look alike.
+# Moments are at least this fraction (1/12) of the video apart: adjacent ones look alike.
 _APART = 12
 
 _BLACK, _DARK = 20, 70  # mean luma of 255: below the first nothing can be seen, above the second it is not dark
@@ -20,7 +20,7 @@ _BLACK, _DARK = 20, 70  # mean luma of 255: below the first nothing can be seen,
 
 @dataclass(frozen=True)
 class Moment:
-    """A frame worth a look, and why."""
+    """A frame worth comparing, and why."""
 
     frame: int
     why: str
@@ -28,7 +28,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class FrameMeasures:
-    """What a frame is like, on 8-bit luma: mean change to the next frame, mean difference of neighbours, mean."""
+    """Measures on 8-bit luma: mean change to the next frame, mean difference of horizontal neighbors, mean."""
 
     frame: int
     motion: float
@@ -37,7 +37,7 @@ class FrameMeasures:
 
 
 def measure(source: MediaSource, places: int = PLACES) -> list[FrameMeasures]:
-    """Evenly spread places of the video, two frames each."""
+    """Measures evenly spread places of the video, two frames each."""
     step = max(1, source.num_frames // places)
     found = []
     for n in range(0, source.num_frames, step):
@@ -61,9 +61,9 @@ def pick(measured: Sequence[FrameMeasures], count: int = 2) -> list[Moment]:
     apart = max(1, (max(frames) - min(frames)) // _APART)
     moments: list[Moment] = []
     for why, ranked in kinds:
-        wanted = len(moments) + count
+        limit = len(moments) + count
         for m in ranked:
-            if len(moments) < wanted and all(abs(m.frame - other.frame) >= apart for other in moments):
+            if len(moments) < limit and all(abs(m.frame - other.frame) >= apart for other in moments):
                 moments.append(Moment(m.frame, why))
     return sorted(moments, key=lambda moment: moment.frame)
 

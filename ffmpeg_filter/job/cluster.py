@@ -79,7 +79,7 @@ class Cluster:
         """
         self._connect()
         self._left_out, self._none_since = {}, None  # a node may suit one job and not another
-        options = self._portable(job)
+        options, self._demand = portable(job, gpus=_ray().cluster_resources().get("GPU", 0) > 0)
         model = weights.locate(options.model)
         self._weights = _ray().put(model.read_bytes())
         identity = identity_of(options, source)
@@ -178,25 +178,6 @@ class Cluster:
             if on_main:
                 signal.signal(signal.SIGTERM, handler)  # Ray puts its own there, which aborts after 3 s
         self._connected = True
-
-    def _portable(self, options: JobOptions) -> JobOptions:
-        """The options in terms that mean the same on every node; determines what one part takes of a node."""
-        settings = options.settings
-        threads = settings.threads or usual_threads()
-        device = settings.device
-        if device == "auto":
-            device = "cuda:0" if _ray().cluster_resources().get("GPU", 0) > 0 else "cpu"
-        self._demand = {"CPU": threads}
-        if device.startswith("cuda"):
-            count = len(device.split(","))  # Ray shows a task its own devices only, counted from 0
-            device = ",".join(f"cuda:{i}" for i in range(count))
-            self._demand = {"GPU": count, "CPU": 1}
-        return replace(
-            options,
-            input=options.input.absolute(),
-            output=options.output.absolute(),
-            settings=replace(settings, device=device, threads=threads),
-        )
 
     def _part_needs(self) -> str:
         return " and ".join(f"{need:g} {kind}" for kind, need in self._demand.items())
@@ -346,6 +327,23 @@ def name_of(node: str) -> str:
     """The host, and the beginning of the id that Ray shows."""
     hosts = [found["NodeManagerHostname"] for found in _ray().nodes() if found["NodeID"] == node]
     return f"{hosts[0] if hosts else 'unknown'}/{node[:6]}"
+
+
+def portable(options: JobOptions, *, gpus: bool) -> tuple[JobOptions, dict[str, float]]:
+    """The options in terms that mean the same on every node, and what one part takes of a node's resources.
+
+    gpus: whether any node has one.
+    """
+    settings = options.settings
+    threads = settings.threads or usual_threads()
+    device = settings.device if settings.device != "auto" else "cuda:0" if gpus else "cpu"
+    demand: dict[str, float] = {"CPU": threads}
+    if device.startswith("cuda"):
+        count = len(device.split(","))  # Ray shows a task its own devices only, counted from 0
+        device = ",".join(f"cuda:{i}" for i in range(count))
+        demand = {"GPU": count, "CPU": 1}
+    settings = replace(settings, device=device, threads=threads)
+    return replace(options, input=options.input.absolute(), output=options.output.absolute(), settings=settings), demand
 
 
 def _choose(answers: Sequence[PreparedJob], earlier: Manifest | None) -> PreparedJob:

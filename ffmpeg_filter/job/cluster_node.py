@@ -184,8 +184,8 @@ def _node_folder() -> Iterator[Path]:
     """What a killed process cannot delete is deleted by the next task on the node: nobody holds its lock."""
     root = Path(tempfile.gettempdir()) / f"iconvsr-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
-    for left in root.iterdir():
-        with contextlib.suppress(JournalError, OSError), Journal(left, "").hold() as abandoned:
+    for folder in root.iterdir():
+        with contextlib.suppress(JournalError, OSError), Journal(folder, "").hold() as abandoned:
             abandoned.remove()
     with Journal(root / uuid.uuid4().hex, "").hold() as own:
         try:

@@ -1,4 +1,4 @@
-"""Who makes the parts of a job, and how this machine makes them: decoded, upscaled, encoded, checked, committed."""
+"""Executors make the parts of a job. The one here uses this machine: decode, upscale, encode, check, commit."""
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from ffmpeg_filter.media.encode import FrameEncoder
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from ffmpeg_filter.media.join import MuxError, read_packets
 from ffmpeg_filter.media.source import MediaSource, SourceError
+from ffmpeg_filter.media.zimg import Resizer
 from vs_iconvsr import weights
 from vs_iconvsr.streaming import HrFrame, Session
 
@@ -25,7 +26,7 @@ _TIMES_LISTED = 5
 
 @dataclass(frozen=True)
 class ExecutionResult:
-    """What making parts came to. frames: how many were upscaled. warnings: for the user."""
+    """The outcome of making parts. frames: how many were upscaled. warnings: for the user."""
 
     frames: int
     stages: StageTimes
@@ -33,7 +34,7 @@ class ExecutionResult:
 
 
 class Executor(Protocol):
-    """Who prepares a job and makes its parts: this machine, or those of a cluster."""
+    """Prepares a job and makes its parts, on this machine or on those of a cluster."""
 
     def prepare(self, options: JobOptions, source: MediaSource) -> PreparedJob:
         """See `prepare_job`."""
@@ -45,7 +46,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """The executor of a job that is done where it was started."""
+    """Executes a job on the machine where it was started."""
 
     def prepare(self, options: JobOptions, source: MediaSource) -> PreparedJob:
         return prepare_job(options, source)
@@ -80,7 +81,7 @@ def make_parts(
 
 
 def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sharers: int) -> Pipeline:
-    """A decoder, a session and an encoder of its own. sharers: how many pipelines share the memory."""
+    """A pipeline with its own decoder, session and encoder. sharers: how many pipelines share the memory."""
     source, video, options = prepared.source, prepared.source.video, prepared.options
     damage = Damage()
 
@@ -96,7 +97,7 @@ def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sha
         width=video.width,
         height=video.height,
         num_frames=source.num_frames,
-        target=prepared.encoding.format,
+        target=prepared.hr_format,
         sharers=sharers,
         warn=progress.note,
     )
@@ -106,22 +107,23 @@ def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sha
 
 
 class _JournalSink:
-    """The work directory as a pipeline's writer sees it. damage: what that pipeline's decoder has met up to now."""
+    """The work directory as the writer of a pipeline sees it. damage: what the pipeline's decoder has found so far."""
 
     def __init__(self, prepared: PreparedJob, work: Journal, damage: Damage) -> None:
         self._prepared, self._work, self._damage = prepared, work, damage
+        self._resize = Resizer(prepared.resizing) if prepared.resizing else None
 
     def open(self, part: Part) -> FrameEncoder:
         path = self._work.temporary_part(part.number)
-        return FrameEncoder(self._prepared.executable, self._prepared.encoding, path)
+        return FrameEncoder(self._prepared.executable, self._prepared.encoding, path, convert=self._resize)
 
     def commit(self, part: Part, encoder: FrameEncoder) -> None:
-        """Raises FfmpegError for a part that is not whole, and SourceError for damaged frames with --strict."""
+        """Raises FfmpegError for a part that is not complete, and SourceError for damaged frames with --strict."""
         number, frames = part.number, part.frames
         try:
             count = len(read_packets(encoder.path).pts)
         except MuxError as error:
-            raise FfmpegError(f"ffmpeg reported success, but part {number} is not whole: {error}") from error
+            raise FfmpegError(f"ffmpeg reported success, but part {number} is not complete: {error}") from error
         if count != len(frames):
             raise FfmpegError(
                 f"ffmpeg reported success, but part {number} holds {count} frames instead of {len(frames)}"
@@ -131,7 +133,7 @@ class _JournalSink:
             "missing": sorted(n for n in set(self._damage.missing) if n in frames),
         }
         if self._prepared.options.strict and any(damage.values()):
-            raise SourceError(_describe_damage(self._prepared.source, damage) + "; --strict does not accept that")
+            raise SourceError(_describe_damage(self._prepared.source, damage) + "; leave out --strict to accept that")
         self._work.write_note(damage_name(number), damage)
         self._work.commit(number, len(frames))
 
@@ -145,7 +147,7 @@ def damage_name(part: int) -> str:
 
 
 def damage_warnings(prepared: PreparedJob, work: Journal) -> tuple[str, ...]:
-    """What was damaged in the frames of all parts, those of earlier runs included: one line, or none."""
+    """One line about the damaged frames of all parts, including those of earlier runs; empty if there are none."""
     total: dict[str, list[int]] = {"damaged": [], "missing": []}
     for damage in work.read_notes("damage_*"):
         for kind, numbers in damage.items():

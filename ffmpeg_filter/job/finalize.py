@@ -71,7 +71,7 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
         raise
     progress.stage("checking")
     warnings = mux.check_output(
-        options.partial, source, prepared.mapping, options.container, prepared.window, *prepared.hr_size
+        options.partial, prepared.shown, prepared.mapping, options.container, prepared.window, *prepared.output_size
     )
     return AssembledOutput(options.partial.stat().st_size, tuple(warnings))
 
@@ -106,7 +106,7 @@ def mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | byt
     return mux.mux_command(
         prepared.executable,
         prepared.joined_video,
-        prepared.source,
+        prepared.shown,
         prepared.mapping,
         covers,
         prepared.options.container,
@@ -136,7 +136,7 @@ def write_images(prepared: PreparedJob, work: Journal, progress: Progress, stop:
                     frame,
                     output.suffix,
                     encoding.format.bits,
-                    aspect=source.video.sample_aspect_ratio,
+                    aspect=encoding.sample_aspect_ratio,
                     transfer=encoding.color.transfer,
                     peak=(source.images.peak if source.images else None) or 1.0,
                 )
@@ -198,7 +198,7 @@ def _is_published(options: JobOptions, note: Mapping[str, Any]) -> bool:
 def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
     """What of the source is in the output, in words."""
     source, mapping, window = prepared.source, prepared.mapping, prepared.window
-    aspect = source.video.sample_aspect_ratio
+    aspect = prepared.encoding.sample_aspect_ratio
     shape = [f"pixel aspect ratio {aspect}"] if aspect not in (0, 1) else []
     if prepared.options.makes_images:
         return (_quantity(len(window), "frame"), *shape)

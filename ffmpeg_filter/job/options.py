@@ -1,4 +1,4 @@
-"""What the user asks of a job, and the checks that need nothing but the options and the paths they name."""
+"""The options of a job, and the checks that need nothing but the options and the paths in them."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -8,6 +8,7 @@ from ffmpeg_filter.job import paths
 from ffmpeg_filter.job.pool import MAX_PIPELINES
 from ffmpeg_filter.media import images, mux, presets
 from ffmpeg_filter.media.container import check_file
+from ffmpeg_filter.media.target_size import TargetSize
 from vs_iconvsr import weights
 from vs_iconvsr.atomic import temporary_for
 from vs_iconvsr.plan import Settings
@@ -22,7 +23,7 @@ class JobError(Exception):
 
 @dataclass(frozen=True)
 class JobOptions:
-    """The options of one job. None means "choose for me"; `iconvsr upscale --help` explains each."""
+    """The options of one job. None leaves the choice to the program; `iconvsr upscale --help` explains each."""
 
     input: Path
     output: Path
@@ -48,6 +49,7 @@ class JobOptions:
     peak: float | None = None
     container_name: str | None = None
     encoders: int | None = None
+    target_size: TargetSize | None = None
 
     def __post_init__(self) -> None:
         if self.encoders is not None and not 1 <= self.encoders <= MAX_PIPELINES:
@@ -62,12 +64,12 @@ class JobOptions:
 
     @property
     def partial(self) -> Path:
-        """The name under which the output is written until it is whole."""
+        """The name under which the output is written until it is complete."""
         return temporary_for(self.output)
 
     @property
     def container(self) -> str:
-        """As the user named it, else as the output's name ends. Raises ValueError for an ending we cannot write."""
+        """The one the user named, else by the output's suffix. Raises ValueError for an unsupported suffix."""
         if self.container_name is not None:
             return self.container_name
         suffix = self.output.suffix.lower()
@@ -75,7 +77,7 @@ class JobOptions:
         if container is None:
             raise ValueError(
                 f"output: expected a name ending in {', '.join(mux.CONTAINERS)}, or images as in out_%05d.png, "
-                f"got {self.output.name}; --container mkv goes with any name"
+                f"got {self.output.name}; --container mkv allows any name"
             )
         return container
 

@@ -1,4 +1,4 @@
-"""Whether the output can be written under the name given, before anything else is done."""
+"""Checks, before anything else is done, that the output can be written under its name."""
 
 import os
 from pathlib import Path

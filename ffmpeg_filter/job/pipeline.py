@@ -1,4 +1,4 @@
-"""Decoding, upscaling and encoding at the same time: a thread each, bounded queues between them, parts at the end."""
+"""Decoding, upscaling and encoding in parallel: one thread each, with bounded queues between them."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 DECODED_AHEAD = 12
 ENCODED_BEHIND = 4
 
-# Reading on is cheaper than seeking for gaps up to this many frames.
+# For gaps up to this many frames, decoding on is cheaper than seeking.
 _SEEK_GAP_FRAMES = 300
 
 
@@ -29,12 +29,12 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
 
 
 class QueueClosed(Exception):  # noqa: N818 - carries the real cause as its __cause__
-    """The other end of a queue is gone."""
+    """The other end of a queue has stopped."""
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """Seconds of work on so many frames; waiting for the neighbours is no work."""
+    """Seconds of work on a number of frames; waiting for other stages does not count."""
 
     frames: int = 0
     seconds: float = 0.0
@@ -43,7 +43,7 @@ class StageTime:
         return StageTime(self.frames + more.frames, self.seconds + more.seconds)
 
     def beside(self, other: "StageTime") -> "StageTime":
-        """Both at the same time: the rates add up."""
+        """Both in parallel: the rates add up."""
         frames, fps = self.frames + other.frames, self.fps + other.fps
         return StageTime(frames, frames / fps if fps > 0 else self.seconds + other.seconds)
 
@@ -54,7 +54,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """What each stage could do if it never had to wait; the slowest sets the pace."""
+    """The time that each stage spent working; the slowest limits the speed of all."""
 
     decode: StageTime = field(default_factory=StageTime)
     upscale: StageTime = field(default_factory=StageTime)
@@ -64,12 +64,12 @@ class StageTimes:
         return StageTimes(self.decode + more.decode, self.upscale + more.upscale, self.encode + more.encode)
 
     def rates(self) -> dict[str, float]:
-        """fps of each stage by name, without those that had nothing to do."""
+        """fps of each stage by name, without stages that processed no frame."""
         return {name: round(spent.fps, 3) for name, spent in vars(self).items() if spent.frames}
 
 
 class BoundedQueue[Item]:
-    """A bounded queue between two threads that either end can break, so that nobody waits for ever."""
+    """A bounded queue between two threads that either end can abort, so that neither waits forever."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -80,7 +80,7 @@ class BoundedQueue[Item]:
         self._broken = False
 
     def put(self, item: Item) -> None:
-        """Waits for room. Raises QueueClosed if the taker is gone."""
+        """Waits for room. Raises QueueClosed if the consumer has stopped."""
         with self._changed:
             self._changed.wait_for(lambda: self._broken or len(self._items) < self._size)
             self._check()
@@ -88,7 +88,7 @@ class BoundedQueue[Item]:
             self._changed.notify_all()
 
     def take(self) -> Item | None:
-        """Waits for an item; None after the last one. Raises QueueClosed if the giver failed."""
+        """Waits for an item; None after the last one. Raises QueueClosed if the producer failed."""
         with self._changed:
             self._changed.wait_for(lambda: self._broken or self._ended or bool(self._items))
             self._check()
@@ -101,13 +101,13 @@ class BoundedQueue[Item]:
             return item
 
     def end(self, cause: BaseException | None = None) -> None:
-        """No more items will come, because of `cause` if there is one; those inside are still taken."""
+        """No more items follow, because of `cause` if there is one; those in the queue can still be taken."""
         with self._changed:
             self._ended, self._cause = True, self._cause or cause
             self._changed.notify_all()
 
     def abort(self, cause: BaseException | None = None) -> None:
-        """Wakes and stops both ends; what is inside is lost. The first cause counts."""
+        """Wakes and stops both ends and discards the items. The first cause is the one reported."""
         with self._changed:
             self._broken = True
             self._cause = self._cause or cause
@@ -120,7 +120,7 @@ class BoundedQueue[Item]:
 
 
 class FrameReader:
-    """MediaSource frames on demand, decoded a few ahead by a thread of their own. Cheap in ascending order."""
+    """Source frames on demand, decoded a few ahead by a separate thread. Cheap in ascending order."""
 
     def __init__(self, decode: Callable[[int], Iterator[DecodedFrame]], ahead: int = DECODED_AHEAD) -> None:
         self._decode = decode
@@ -131,7 +131,7 @@ class FrameReader:
         self.spent = StageTime()
 
     def get(self, n: int) -> DecodedFrame:
-        """Frame n. Raises what the decoder raised."""
+        """Frame n. Raises what the decoder raises."""
         if self._queue is None or n < self._next or n - self._next > _SEEK_GAP_FRAMES:
             self._begin(n)
         assert self._queue is not None
@@ -140,7 +140,7 @@ class FrameReader:
                 picture = self._queue.take()
             except QueueClosed as broken:
                 raise broken.__cause__ or broken from None
-            assert picture is not None, "the decoder gives every frame of the table"
+            assert picture is not None, "the decoder returns every frame of the table"
             self._next = picture.index + 1
             if picture.index == n:
                 return picture
@@ -193,13 +193,13 @@ class PartSink(Protocol):
         """An encoder for this part."""
 
     def commit(self, part: Part, encoder: FrameEncoder) -> None:
-        """Checks and keeps what the encoder, which is finished, has written. Raises if it is not whole."""
+        """Checks and keeps what the finished encoder has written. Raises if it is not complete."""
 
 
 class PartWriter:
-    """hr frames to parts, in a thread of its own. While one part's encoder empties itself, the next one starts.
+    """Encodes hr frames into parts, on a separate thread. While the encoder of one part finishes, the next one starts.
 
-    For each part: `begin`, then `put` for each of its frames. pts: of every frame of the source.
+    For each part: `begin`, then `put` for each of its frames. pts: the timestamp of every frame of the source.
     """
 
     def __init__(self, parts: PartSink, pts: Sequence[int]) -> None:
@@ -212,11 +212,11 @@ class PartWriter:
         self._thread.start()
 
     def begin(self, part: Part) -> None:
-        """The hr frames put from here on are those of this part. Raises what went wrong while encoding."""
+        """The next hr frames belong to this part. Raises any error of the encoding thread."""
         self._enqueue(part)
 
     def put(self, planes: Planes) -> None:
-        """The next hr frame of the part. Raises what went wrong while encoding."""
+        """The next hr frame of the part. Raises any error of the encoding thread."""
         self._enqueue(planes)
 
     def _enqueue(self, item: Part | Planes) -> None:
@@ -227,14 +227,14 @@ class PartWriter:
             raise self._failure or broken from None
 
     def finish(self) -> None:
-        """Waits until all parts are kept. Raises what went wrong."""
+        """Waits until all parts are committed. Raises any error of the encoding thread."""
         self._queue.end()
         self._thread.join()
         if self._failure is not None:
             raise self._failure
 
     def abort(self) -> None:
-        """Stops: the part under way is lost; one whose frames are all in is still kept, unless interrupted again."""
+        """Stops: the part being encoded is lost; one with all its frames is committed, unless interrupted again."""
         self._queue.abort()
         try:
             self._thread.join()
@@ -243,7 +243,7 @@ class PartWriter:
             raise
 
     def kill(self) -> None:
-        """Ends all encoders at once; a part whose frames are all in is lost, too."""
+        """Kills all encoders; a part that has all its frames is lost, too."""
         self._queue.abort()
         for encoder in list(self._open):
             encoder.kill()
@@ -264,8 +264,9 @@ class PartWriter:
                             finishing.result()
                         planes = self._queue.take()
                         if planes is None:
-                            wanted = len(part.frames)
-                            raise FfmpegError(f"part {part.number}: expected {wanted} frames, got {encoder.count}")
+                            raise FfmpegError(
+                                f"part {part.number}: expected {len(part.frames)} frames, got {encoder.count}"
+                            )
                         assert not isinstance(planes, Part)
                         began = time.monotonic()
                         encoder.put(planes, self._pts[n])
@@ -303,9 +304,9 @@ def run_pipeline(
     should_stop: Callable[[], bool],
     on_frame: Callable[[HrFrame], None],
 ) -> None:
-    """Writes the hr frames of `parts`, in order, until all are written or `should_stop` says so.
+    """Writes the hr frames of `parts`, in order, until all are written or `should_stop` returns true.
 
-    Closes everything it was given, whatever happens. Raises Interrupted, or what first went wrong.
+    Closes everything that it was given, in any case. Raises Interrupted, or the first error.
     """
 
     def frames() -> Iterator[int]:
@@ -335,7 +336,7 @@ def run_pipeline(
 
 
 def _close_on_stop(session: Session, should_stop: Callable[[], bool], done: threading.Event) -> None:
-    """Ends the wait for an hr frame when the user wants to stop: a segment's first frame may take minutes."""
+    """Ends the wait for an hr frame when the user stops the job: the first frame of a segment may take minutes."""
     while not done.wait(0.2):
         if should_stop():
             session.close()

@@ -1,7 +1,7 @@
-"""Pipelines of decoder, engine and encoder that make parts: one, or two where one encoder keeps the engine waiting.
+"""Pipelines of decoder, engine and encoder that make parts: one, or two if one encoder keeps the engine waiting.
 
-An encoder of small or hard frames leaves cores idle, however many threads it has; two of them, each at a part of its
-own, do not. What a part holds does not depend on the pipeline that makes it.
+With small or complex frames an encoder leaves cores idle, however many threads it has; two encoders, each working on
+its own part, do not. The bytes of a part do not depend on which pipeline makes it.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 MAX_PIPELINES = 2
 
-# The load average needs a minute to follow, and the first frames of a run tell little.
+# The load average needs a minute to settle, and the first frames of a run are not representative.
 _WATCH_S = 60.0
 _WATCH_FRAMES = 60
 _WAITING = 0.8  # of the engine's rate: an encoder below it is the limit
@@ -28,14 +28,14 @@ _IDLE = 0.4  # of the cores
 
 @dataclass
 class Pipeline:
-    """What upscales and encodes one part after the other."""
+    """Upscales and encodes one part after the other."""
 
     session: Session
     reader: FrameReader
     writer: PartWriter
 
     def stages(self) -> StageTimes:
-        """What its stages have spent up to now."""
+        """The time that its stages have spent so far."""
         engine = StageTime(self.session.counts.hr_frames, self.session.counts.busy_s / len(self.session.plan.devices))
         return StageTimes(self.reader.spent, engine, self.writer.spent)
 
@@ -43,8 +43,8 @@ class Pipeline:
 class PipelinePool:
     """The parts to make, and the pipelines that make them.
 
-    open_pipeline: makes a pipeline; its argument is how many of them share the memory. encoders: how many pipelines,
-    None for one and a second when it would pay. on_frame: called with each hr frame, by one thread at a time.
+    open_pipeline: creates a pipeline; its argument is how many of them share the memory. encoders: how many pipelines;
+    None: one, and a second one when that is faster. on_frame: called with each hr frame, by one thread at a time.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PipelinePool:
         self._began = time.monotonic()
 
     def run(self) -> None:
-        """Makes all parts. Raises Interrupted, or what first went wrong; nothing runs any more then."""
+        """Makes all parts. Raises Interrupted, or the first error, after all pipelines have stopped."""
         try:
             self._drive(self._open_pipeline())
             if self._second is not None:
@@ -83,7 +83,7 @@ class PipelinePool:
             raise self._failure
 
     def stages(self) -> StageTimes:
-        """What all pipelines have spent: one engine serves them all, the other stages are a pipeline's own."""
+        """The time that all pipelines have spent: they share one engine and have the other stages to themselves."""
         with self._lock:
             each = [pipeline.stages() for pipeline in self._pipelines]
         total = each[0]
@@ -117,7 +117,7 @@ class PipelinePool:
         )
 
     def _claim_parts(self, pipeline: Pipeline) -> Iterator[Part]:
-        """Part after part, as long as there are any. A pipeline that is alone looks ahead beyond the part it is at."""
+        """Part after part, until none is left. A single pipeline looks ahead beyond its current part."""
         while True:
             with self._lock:
                 if not self._todo:
@@ -133,7 +133,7 @@ class PipelinePool:
         try:
             with self._lock:
                 self._pipelines[0].session.stop_at(self._todo[0].frames.start if self._todo else self._end)
-                logger.info("a second encoder begins")
+                logger.info("starting a second encoder")
             self._drive(self._open_pipeline())
         except BaseException as error:
             self._failure = error
@@ -160,7 +160,7 @@ class PipelinePool:
 
 
 def idle_share() -> float:
-    """The share of the cores that had nothing to do in the last minute; 0 where the system does not say."""
+    """The share of the cores that was idle in the last minute; 0 if the system does not report it."""
     try:
         return max(1 - os.getloadavg()[0] / len(os.sched_getaffinity(0)), 0.0)
     except (AttributeError, OSError):

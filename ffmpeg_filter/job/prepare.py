@@ -13,6 +13,8 @@ from ffmpeg_filter.media import images, mux, presets
 from ffmpeg_filter.media.encode import Encoding, hdr_options, try_out
 from ffmpeg_filter.media.ffmpeg import Executable, find_executable
 from ffmpeg_filter.media.source import MediaSource, SourceError
+from ffmpeg_filter.media.target_size import Resize, resize_for
+from ffmpeg_filter.media.zimg import Resizing, format_between, zimg_version
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, colorimetry_of, output_colorimetry
 from vs_iconvsr.plan import Plan, plan_for
@@ -42,10 +44,24 @@ class PreparedJob:
     manifest: Manifest
     window: range
     notes: tuple[str, ...]
+    resizing: Resizing | None = None
 
     @property
-    def hr_size(self) -> tuple[int, int]:
-        return self.source.video.width * self.scale, self.source.video.height * self.scale
+    def output_size(self) -> tuple[int, int]:
+        return self.encoding.width, self.encoding.height
+
+    @property
+    def hr_format(self) -> Format:
+        """What the network's frames are, before they are resized, if they are."""
+        return self.encoding.format if self.resizing is None else format_between(self.encoding.format)
+
+    @property
+    def shown(self) -> MediaSource:
+        """The source with the size and the shape of pixels that its video has in the output."""
+        width, height = self.output_size
+        aspect = self.encoding.sample_aspect_ratio
+        video = replace(self.source.video, width=width, height=height, sample_aspect_ratio=aspect)
+        return replace(self.source, video=video)
 
     @property
     def whole(self) -> bool:
@@ -70,7 +86,8 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     mapping = mux.stream_mapping(source, options.container)
     network = weights.load(options.model)
     plan = plan_for(options.settings, network, source.video.width, source.video.height)
-    encoding, not_coded = _encoding(options, source, executable, target, network.scale)
+    resize = _resize(options, source, target, network.scale)
+    encoding, not_coded = _encoding(options, source, executable, target, network.scale, resize)
     if options.makes_images:
         _check_images(options, source, encoding, window)
     mux.check_rotation(source, options.container, executable)
@@ -86,9 +103,10 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
         plan=plan,
         encoding=encoding,
         mapping=replace(mapping, left=tuple(left), tag=target.preset.tag),
-        manifest=_manifest(options, source, plan, encoding, executable, window),
+        manifest=_manifest(options, source, plan, encoding, executable, window, resize),
         window=window,
-        notes=source.notes,
+        notes=(*source.notes, *_size_notes(source, network.scale, resize)),
+        resizing=_resizing(options, source, encoding, network.scale, resize),
     )
 
 
@@ -165,11 +183,17 @@ def _image_target(options: JobOptions, executable: Executable) -> _EncoderTarget
 
 
 def _encoding(
-    options: JobOptions, source: MediaSource, executable: Executable, target: _EncoderTarget, scale: int
+    options: JobOptions,
+    source: MediaSource,
+    executable: Executable,
+    target: _EncoderTarget,
+    scale: int,
+    resize: Resize | None,
 ) -> tuple[Encoding, tuple[str, ...]]:
     """The encoding, and what it cannot carry along, in words. Raises ValueError for what the encoder cannot hold."""
     video, preset = source.video, target.preset
-    width, height = video.width * scale, video.height * scale
+    hr_width, hr_height = video.width * scale, video.height * scale
+    width, height = (resize.width, resize.height) if resize else (hr_width, hr_height)
     if width < preset.least_width_px:
         raise ValueError(
             f"encoder: expected one for frames {width} px wide, got {target.name}, which needs {preset.least_width_px}"
@@ -186,8 +210,8 @@ def _encoding(
         width=width,
         height=height,
         format=target.format,
-        color=output_colorimetry(color, lr_format, target.format, width, height, matrix=matrix),
-        sample_aspect_ratio=video.sample_aspect_ratio,
+        color=output_colorimetry(color, lr_format, target.format, hr_width, hr_height, matrix=matrix),
+        sample_aspect_ratio=resize.aspect if resize else video.sample_aspect_ratio,
         time_base=source.timeline.time_base,
         arguments=(*arguments, *presets.extra_arguments(options.extra)),
         input_options=tuple(before),
@@ -201,11 +225,41 @@ def _encoding(
     return encoding, () if hdr_kept else (not_coded,)
 
 
+def _resize(options: JobOptions, source: MediaSource, target: _EncoderTarget, scale: int) -> Resize | None:
+    video = source.video
+    if options.target_size is None:
+        return None
+    size = video.width, video.height
+    return resize_for(options.target_size, size, scale, video.sample_aspect_ratio, target.format)
+
+
+def _resizing(
+    options: JobOptions, source: MediaSource, encoding: Encoding, scale: int, resize: Resize | None
+) -> Resizing | None:
+    if resize is None:
+        return None
+    hr_size = source.video.width * scale, source.video.height * scale
+    return Resizing(resize, hr_size, encoding.format, encoding.color, options.settings.dither)
+
+
+def _size_notes(source: MediaSource, scale: int, resize: Resize | None) -> tuple[str, ...]:
+    if resize is None:
+        return ()
+    pixels = f", pixel aspect ratio {resize.aspect}" if resize.aspect not in (0, 1) else ""
+    return (f"resized from {source.video.width * scale}x{source.video.height * scale} to {resize}{pixels}",)
+
+
 # ---- what a resumed run must have in common ----
 
 
 def _manifest(
-    options: JobOptions, source: MediaSource, plan: Plan, encoding: Encoding, executable: Executable, window: range
+    options: JobOptions,
+    source: MediaSource,
+    plan: Plan,
+    encoding: Encoding,
+    executable: Executable,
+    window: range,
+    resize: Resize | None,
 ) -> Manifest:
     fingerprint = plan.fingerprint()
     settings: dict[str, Any] = {key: value for key, value in fingerprint.items() if key not in _MACHINE_KEYS}
@@ -219,9 +273,11 @@ def _manifest(
         "part frames": options.part_frames,
         "deinterlace": options.deinterlace,
         "peak": source.images.peak if source.images else None,
+        "size": str(resize) if resize else None,
     }
     machine = {key: fingerprint[key] for key in _MACHINE_KEYS if key in fingerprint}
     machine |= {"ffmpeg": executable.version, "av": av.__version__}
+    machine |= {"zimg": zimg_version()} if resize else {}
     return Manifest(
         source=identity_of(options, source),
         settings=settings,

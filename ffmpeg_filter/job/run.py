@@ -59,7 +59,7 @@ def run_job(
 def _describe(prepared: PreparedJob, progress: Progress) -> JobSummary:
     """A dry run: the plan and the commands, nothing done."""
     options, source = prepared.options, prepared.source
-    width, height = prepared.hr_size
+    width, height = prepared.output_size
     progress.note(
         f"{source.video.width}x{source.video.height} {source.video.layout.format}, {len(prepared.window)} frames → "
         f"{width}x{height} {prepared.encoding.format}, {prepared.manifest.num_parts} part(s)"

@@ -1,4 +1,4 @@
-"""The source of a job: probed, rewrapped where its timestamps jump, and what distinguishes it from a changed file."""
+"""The source of a job: probed, rewrapped if its timestamps jump, and identified, so that a change is noticed."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ from vs_iconvsr import atomic
 
 logger = logging.getLogger(__name__)
 
-# Up to this size a file is hashed whole; beyond it, samples and its modification time stand for it.
+# Files up to this size are hashed whole; larger ones are identified by samples and their modification time.
 _HASHED_WHOLE_BYTES = 64 << 20
 _SAMPLES, _SAMPLE_BYTES = 64, 64 << 10
 
@@ -33,16 +33,16 @@ def open_source(options: JobOptions, work: Journal) -> MediaSource:
         return probe(options.input)
     except DiscontinuityError as error:
         source = probe(_rewrap(options, work, error))
-        note = f"{error}: it was rewrapped, so that time runs forward through the joins"
+        note = f"{error}: it was rewrapped, so that timestamps continue across the joins"
         return replace(source, notes=(*source.notes, note))
 
 
 def _rewrap(options: JobOptions, work: Journal, reason: DiscontinuityError) -> Path:
-    """The source in a container whose time runs forward; the one of an earlier run if the source is still the same."""
+    """The source with continuous timestamps; that of an earlier run if the source is unchanged."""
     identity = repr(sorted(source_identity(options.input).items()))
     rewrapped = work.folder / f"{REWRAPPED}{hashlib.sha256(identity.encode()).hexdigest()[:16]}.mkv"
     if not rewrapped.exists():
-        logger.warning("%s: rewrapping it so that time runs forward", reason)
+        logger.warning("%s: rewrapping it so that timestamps continue", reason)
         temporary = atomic.temporary_for(rewrapped)
         temporary.unlink(missing_ok=True)  # an ffmpeg that outlived a killed run may still write to it
         ffmpeg.run(
@@ -57,12 +57,12 @@ def _rewrap(options: JobOptions, work: Journal, reason: DiscontinuityError) -> P
 
 
 def identity_of(options: JobOptions, source: MediaSource) -> dict[str, Any]:
-    """What distinguishes this source from a changed one."""
+    """What identifies this source: it differs if the source is changed."""
     return series_identity(source.images.files) if source.images else source_identity(options.input)
 
 
 def source_identity(path: Path) -> dict[str, Any]:
-    """The size and hash of a file; of a large one the hash of samples and the modification time."""
+    """Size and hash of a file; for a large one the hash of samples, and the modification time."""
     status = path.stat()
     with path.open("rb") as file:
         if status.st_size <= _HASHED_WHOLE_BYTES:

@@ -14,7 +14,7 @@ from ffmpeg_filter.media.mux import IMAGES
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import MediaSource, SourceError
 
-_LEAST_VMAF_PX = 64  # the coarsest of its scales is 1/16
+_LEAST_VMAF_PX = 64  # its coarsest scale is 1/16
 _BITS = 10
 _LOOK_EVERY_S = 0.1
 # Only size and depth may be converted, and ffmpeg converts colors where the tags of two inputs differ.
@@ -40,7 +40,7 @@ class Quality:
 
 
 def check(options: JobOptions) -> None:
-    """Raises ValueError, before the work, for a job whose frames have no counterpart in a source file."""
+    """Raises ValueError, before the work begins, for a job whose frames have no counterpart in a source file."""
     if options.container == IMAGES or not options.input.is_file():
         raise ValueError("verify: expected a video file in and out, got images; leave out --verify")
     if options.deinterlace:
@@ -50,8 +50,8 @@ def check(options: JobOptions) -> None:
 def measure(options: JobOptions, num_frames: int, *, stop: threading.Event | None = None) -> Quality:
     """Compares the finished output of the job, num_frames long, with its source, frame by frame.
 
-    Raises SourceError for a source that cannot be compared, FfmpegError where ffmpeg fails or finds other frames,
-    Interrupted soon after `stop` is set.
+    Raises SourceError for a source that cannot be compared, FfmpegError if ffmpeg fails or finds another number of
+    frames, and Interrupted soon after `stop` is set.
     """
     executable = ffmpeg.find_executable(options.ffmpeg)
     source = probe(options.input)

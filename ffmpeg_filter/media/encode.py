@@ -4,7 +4,7 @@ import contextlib
 import errno
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.ffmpeg import CLOSE_TIMEOUT_S, Child, Executable, FfmpegError
 from ffmpeg_filter.media.pixels import pixel_format_of, plane_order
+from ffmpeg_filter.media.target_size import LARGEST_RATIO_TERM
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes
 
 PIPE_BYTES = 1 << 20
@@ -23,10 +24,10 @@ TRIAL_S = 60.0
 
 @dataclass(frozen=True)
 class Encoding:
-    """All that the bytes of an encoded part depend on, besides its frames and their timestamps.
+    """Everything that the bytes of an encoded part depend on, besides its frames and their timestamps.
 
-    arguments: of the encoder. input_options: before its input, for HDR metadata. suffix: the container of a part.
-    full_range_coded: whether the encoder may be given full range; where not, ffmpeg would convert to limited range.
+    arguments: of the encoder. input_options: placed before its input, for HDR metadata. suffix: the container of a
+    part. full_range_coded: whether the encoder accepts full range; if not, ffmpeg would convert it to limited range.
     """
 
     width: int
@@ -42,7 +43,7 @@ class Encoding:
 
     @property
     def full_range_tagged(self) -> bool:
-        """Whether only the container can say that values are full range."""
+        """Whether only the container can mark the values as full range."""
         return self.color.full_range and not self.full_range_coded
 
     def command(self, executable: Executable, path: Path) -> list[str | bytes]:
@@ -63,18 +64,18 @@ class Encoding:
 
     def _filters(self) -> str:
         color = self.color
-        # Numbers, as H.273 has them: names differ between versions. Output options are ignored by ffmpeg 9.
+        # The numbers of H.273: names differ between versions. Output options are ignored by ffmpeg 9.
         space = "" if self.format.family == "RGB" else f":colorspace={color.matrix}"
         tags = (
             f"setparams=field_mode=prog:range={2 if color.full_range and self.full_range_coded else 1}"
             f":color_primaries={color.primaries}:color_trc={color.transfer}{space}"
         )
         sar = self.sample_aspect_ratio
-        return tags + (f",setsar={sar.numerator}/{sar.denominator}" if sar else "")
+        return tags + (f",setsar={sar.numerator}/{sar.denominator}:max={LARGEST_RATIO_TERM}" if sar else "")
 
 
 def container_options(suffix: str, time_base: Fraction) -> list[str]:
-    """What makes a muxer keep timestamps as they are."""
+    """Options that make a muxer keep timestamps unchanged."""
     if suffix == "mkv":
         return ["-f", "matroska", "-avoid_negative_ts", "disabled"]
     form = {"mov": "mov", "mp4": "mp4"}[suffix]
@@ -106,9 +107,9 @@ def _option(name: str, value: str | None) -> list[str]:
 
 
 def try_out(executable: Executable, encoding: Encoding) -> None:
-    """Encodes one black frame and throws it away: ffmpeg judges options only when the first frame comes.
+    """Encodes one black frame and discards it: ffmpeg checks options only when the first frame arrives.
 
-    Raises FfmpegError with its words, before the first frame has taken minutes to be made.
+    Raises FfmpegError with its message, before minutes have gone into the first frame.
     """
     sizes = encoding.format.plane_sizes(encoding.width, encoding.height)
     black = tuple(torch.zeros(height, width, dtype=encoding.format.dtype) for width, height in sizes)
@@ -118,7 +119,7 @@ def try_out(executable: Executable, encoding: Encoding) -> None:
             encoder.put(black, 0)
             encoder.finish(TRIAL_S)
         except FfmpegError as error:
-            raise FfmpegError(f"encoder: cannot be used so: {error}") from error
+            raise FfmpegError(f"encoder: cannot be used with these options: {error}") from error
         finally:
             encoder.close()
 
@@ -127,11 +128,20 @@ class FrameEncoder:
     """An ffmpeg process that encodes the frames it is given, in order, into one file.
 
     Frames go through a pipe as NUT, which carries our timestamps; the pipe is bounded, so `put` waits for the encoder.
+    convert: what is done to each frame first, such as resizing it to the size of the encoding.
     Every way out goes through `finish` or `close`, by one thread at a time; only `kill` may come from another one.
     """
 
-    def __init__(self, executable: Executable, encoding: Encoding, path: Path) -> None:
+    def __init__(
+        self,
+        executable: Executable,
+        encoding: Encoding,
+        path: Path,
+        *,
+        convert: Callable[[Planes], Planes] | None = None,
+    ) -> None:
         self.path = path
+        self._convert = convert
         self.count = 0
         self._encoding = encoding
         self._child = Child(encoding.command(executable, path), stdin=subprocess.PIPE)
@@ -149,7 +159,8 @@ class FrameEncoder:
         return self._child.process.pid
 
     def put(self, planes: Planes, pts: int) -> None:
-        """The next frame. Raises FfmpegError with ffmpeg's own words if it no longer takes any."""
+        """Encodes the next frame. Raises FfmpegError with ffmpeg's message if it no longer accepts any."""
+        planes = planes if self._convert is None else self._convert(planes)
         data = torch.cat([plane.contiguous().view(torch.uint8).flatten() for plane in self._encoder_planes(planes)])
         packet = av.Packet(data.numpy().tobytes())
         packet.stream = self._stream
@@ -161,7 +172,7 @@ class FrameEncoder:
         self.count += 1
 
     def finish(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Ends the input and waits for a whole file. Raises FfmpegError."""
+        """Ends the input and waits until the file is complete. Raises FfmpegError."""
         try:
             with self._quote_ffmpeg():
                 self._nut.close()
@@ -171,14 +182,14 @@ class FrameEncoder:
             self.close()
 
     def kill(self) -> None:
-        """Ends the process, whatever it is at, so that `put` and `finish` fail; from any thread, more than once.
+        """Ends the process, whatever it is doing, so that `put` and `finish` fail; from any thread, more than once.
 
         The pipe stays open: another thread may be writing to it, and its descriptor could be given to another file.
         """
         self._child.kill()
 
     def close(self) -> None:
-        """Ends the process if it still runs and lets go of the pipe; safe to call more than once."""
+        """Ends the process if it still runs and closes the pipe; safe to call more than once."""
         self.kill()
         self._close_pipe()
         with contextlib.suppress(AttributeError, av.FFmpegError, OSError):
@@ -201,7 +212,7 @@ class FrameEncoder:
 
     @contextlib.contextmanager
     def _quote_ffmpeg(self):  # type: ignore[no-untyped-def]
-        """A broken pipe is only the symptom: the error raised says what ffmpeg said."""
+        """A broken pipe is only the symptom: raises FfmpegError with what ffmpeg printed instead."""
         try:
             yield
         except OSError as error:
@@ -216,7 +227,7 @@ class FrameEncoder:
 
 
 def _enlarge_pipe(pipe: int) -> None:
-    """A larger pipe means fewer switches between us and ffmpeg; Linux only, and never relied on."""
+    """A larger pipe means fewer context switches between us and ffmpeg; Linux only, and never relied on."""
     import fcntl
 
     with contextlib.suppress(OSError, AttributeError):

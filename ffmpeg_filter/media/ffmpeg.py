@@ -1,4 +1,4 @@
-"""The ffmpeg executable: which one, what it can do, and running it so that it can neither hang nor fail unseen."""
+"""The ffmpeg executable: finding it, what it supports, and running it so that it neither hangs nor fails unnoticed."""
 
 import functools
 import logging
@@ -23,10 +23,10 @@ QUOTED_LINES = 4
 CLOSE_TIMEOUT_S = 600.0  # an encoder may still hold a minute of 4K frames when its input ends
 KILL_TIMEOUT_S = 5.0
 
-# What a demuxer or an external playlist could otherwise reach from inside a file that calls itself a video.
+# Anything else could be reached by a playlist or a reference inside a file that poses as a video.
 INPUT_PROTOCOLS = "file,pipe,fd"
 
-# What ffmpeg's threads say when another one has failed: never the cause.
+# What ffmpeg's other threads print after one has failed: never the cause.
 _AFTERMATH = re.compile(
     "Task finished with error|Terminating thread|Nothing was written into|Could not open encoder before|"
     "Error sending frames to consumers|Conversion failed!"
@@ -34,7 +34,7 @@ _AFTERMATH = re.compile(
 
 
 class FfmpegError(Exception):
-    """An ffmpeg process that could not be started, failed, or said it was done when it was not."""
+    """An ffmpeg process that could not be started, failed, or reported success without finishing."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def find_executable(named_path: str | os.PathLike[str] | None = None) -> Executa
         try:
             found = _inspect_executable(on_path, "PATH")
         except FfmpegError as error:
-            logger.warning("the ffmpeg on PATH is passed over: %s", error)
+            logger.warning("the ffmpeg on PATH is skipped: %s", error)
         else:
             if version_of(found.version) >= OLDEST:
                 return found
-            logger.warning("ffmpeg %s at %s is passed over: expected %s or newer", found.version, on_path, OLDEST)
+            logger.warning("ffmpeg %s at %s is skipped: expected %s or newer", found.version, on_path, OLDEST)
     import imageio_ffmpeg
 
     try:
@@ -93,7 +93,7 @@ def _inspect_executable(path: str, origin: str) -> Executable:
     head = _output_of(path, "-version")
     match = re.match(r"ffmpeg version (\S+)", head)
     if match is None:
-        raise FfmpegError(f"{path}: expected an ffmpeg, got a program whose -version says {head[:80]!r}")
+        raise FfmpegError(f"{path}: expected an ffmpeg, got a program whose -version prints {head[:80]!r}")
     options = re.findall(r"^\s*-([a-zA-Z0-9_]+)", _output_of(path, "-h", "full"), flags=re.MULTILINE)
     encoders = re.findall(r"^ [VASD][F.]\S{4} (\S+)", _output_of(path, "-encoders"), flags=re.MULTILINE)
     filters = re.findall(r"^ \S{2,3} (\S+) +\S+->", _output_of(path, "-filters"), flags=re.MULTILINE)
@@ -127,19 +127,19 @@ def _output_of(path: str, *arguments: str) -> str:
 
 
 def safe_url(path: str | os.PathLike[str]) -> bytes:
-    """A file name that ffmpeg and PyAV can take for nothing else: no option, protocol, pattern or pipe."""
+    """A file name that ffmpeg and PyAV cannot mistake for an option, protocol, pattern or pipe."""
     return b"file:" + os.path.abspath(os.fsencode(path))  # noqa: PTH100 (bytes: names need not be Unicode)
 
 
 def safe_name(path: str | os.PathLike[str]) -> str:
-    """`safe_url` as str, for PyAV and for logs; undecodable bytes are surrogates, as Python's own paths have them."""
+    """`safe_url` as str, for PyAV and for logs; undecodable bytes become surrogates, as in Python's paths."""
     return os.fsdecode(safe_url(path))
 
 
 class Child:
     """A running program in a process group of its own, so that Ctrl-C on the terminal reaches only us.
 
-    Its standard error is drained always and its last lines kept. `finish` or `kill` must be called once.
+    Its standard error is always drained; the last lines are kept. `finish` or `kill` must be called.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Child:
         self._drain.start()
 
     def finish(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Waits for the end; raises FfmpegError with the end of its standard error if it did not exit with 0."""
+        """Waits for the end; raises FfmpegError with the last lines of standard error if the exit code is not 0."""
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -179,7 +179,7 @@ class Child:
             raise FfmpegError(self.failure())
 
     def failure(self) -> str:
-        """What is known about why the program ended; waits for it, briefly."""
+        """Why the program ended, as far as is known; waits briefly for it to end."""
         try:
             code = self.process.wait(KILL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -187,17 +187,19 @@ class Child:
         self._drain.join(KILL_TIMEOUT_S)
         how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         lines = [line for line in self._tail if line and not _AFTERMATH.search(line)]
-        said = " | ".join(lines[-QUOTED_LINES:]) or "it said nothing"
+        printed = " | ".join(lines[-QUOTED_LINES:]) or "it printed nothing"
         if any("No space left on device" in line for line in lines):
-            return f"disk full: make room and run the same command again; finished parts are kept ({said})"
+            return f"disk full: make room and run the same command again; finished parts are kept ({printed})"
         return (
-            f"ffmpeg failed ({how}): {said}" if code else f"ffmpeg stopped before its input ended (exit code 0): {said}"
+            f"ffmpeg failed ({how}): {printed}"
+            if code
+            else f"ffmpeg stopped before its input ended (exit code 0): {printed}"
         )
 
     def kill(self, *, at_once: bool = False) -> None:
-        """Ends the program and what it started; returns when it is gone. Safe to call at any time, more than once.
+        """Ends the program and its children and waits for that. Safe to call at any time, more than once.
 
-        at_once: without a chance to finish what it has in hand, which can take ffmpeg seconds.
+        at_once: do not let it finish its current work, which can take ffmpeg seconds.
         """
         if self.process.poll() is None:
             for send in (signal.SIGKILL,) if at_once else (signal.SIGTERM, signal.SIGKILL):
@@ -226,7 +228,7 @@ class Child:
 
 
 def run(command: Sequence[str | bytes], *, timeout_s: float | None = None) -> list[str]:
-    """Runs to the end and gives the last lines of standard error; raises FfmpegError where it fails."""
+    """Runs the command to its end and returns the last lines of standard error; raises FfmpegError if it fails."""
     child = Child(command)
     try:
         child.finish(timeout_s if timeout_s is not None else CLOSE_TIMEOUT_S * 100)
@@ -236,12 +238,12 @@ def run(command: Sequence[str | bytes], *, timeout_s: float | None = None) -> li
 
 
 def describe(command: Sequence[str | bytes]) -> str:
-    """The command as it could be typed into a shell."""
+    """The command as one would type it into a shell."""
     import shlex
 
     return shlex.join(os.fsdecode(part) for part in command)
 
 
 def command_prefix(executable: Executable) -> list[str | bytes]:
-    """The first words of every ffmpeg command: quiet, never reading the terminal, never following a playlist."""
+    """The start of every ffmpeg command: quiet, overwriting, never reading the terminal."""
     return [executable.path, "-hide_banner", "-v", "warning", "-nostats", "-nostdin", "-y"]

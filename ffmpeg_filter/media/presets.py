@@ -1,4 +1,4 @@
-"""The encoders that we know how to ask for: their options, their formats, and which of these holds a source best."""
+"""The supported encoders: their options, their formats, and which format suits a source best."""
 
 import math
 import re
@@ -21,11 +21,11 @@ TRIAL_S = 20.0
 class Preset:
     """One encoder.
 
-    codec: FFmpeg's encoder. quality: the option that --crf sets. crf, speed: defaults, None: no such choice.
-    subsamplings, bits, families: what it takes. part: the container that parts are kept in. containers: where the
-    finished video may go. sent_as: pixel formats that the encoder has in another layout only. lacks: those that it has
-    not at all. full_range: where that is said: "coded" by the encoder, "tagged" in the container alone (the encoder is
-    tagged wrongly, or ffmpeg would squeeze the values), or "never".
+    codec: FFmpeg's encoder. quality: the option that --crf sets. crf, speed: defaults; None: it has no such option.
+    subsamplings, bits, families: what it accepts. part: the container of parts. containers: possible containers of the
+    output. sent_as: pixel formats that the encoder supports in another layout only. lacks: those that it does not
+    support at all. full_range: how full range is marked: "coded" by the encoder, "tagged" in the container alone (the
+    encoder would tag it wrongly, or ffmpeg convert the values), or "never".
     """
 
     codec: str
@@ -45,7 +45,7 @@ class Preset:
     full_range: str = "coded"
 
     def formats(self) -> list[Format]:
-        """What it takes and FFmpeg has a name for."""
+        """The formats that it accepts and FFmpeg has a name for."""
         found = []
         for bits in self.bits:
             if "YUV" in self.families:
@@ -144,9 +144,9 @@ DEFAULT_ENCODER = "auto"
 
 
 def preset_for(name: str, source: Format, container: str, executable: Executable) -> tuple[str, Preset]:
-    """The preset by name; "auto" is x264, or x265 for sources above 10 bits, which x264 cannot hold.
+    """The preset by name; "auto" is x264, or x265 for sources above 10 bits, which x264 does not support.
 
-    Raises ValueError for a name that nobody knows, a container that cannot hold it, or an ffmpeg without it.
+    Raises ValueError for an unknown name, a container that cannot hold its video, or an ffmpeg without it.
     """
     if name == "auto":
         name = "x265" if source.bits > 10 and "libx265" in executable.encoders else "x264"
@@ -169,7 +169,7 @@ def preset_for(name: str, source: Format, container: str, executable: Executable
 
 
 def _check_opens(name: str, preset: Preset, executable: Executable) -> None:
-    """Two frames on trial: ffmpeg lists hardware encoders that this machine has no hardware or driver for."""
+    """Encodes two frames: ffmpeg also lists hardware encoders for which this machine has no hardware or driver."""
     picture = ["-f", "lavfi", "-i", "color=gray:s=256x256:r=25", "-frames:v", "2", "-pix_fmt", "yuv420p"]
     try:
         run([*command_prefix(executable), *picture, "-c:v", preset.codec, "-f", "null", "-"], timeout_s=TRIAL_S)
@@ -178,10 +178,10 @@ def _check_opens(name: str, preset: Preset, executable: Executable) -> None:
 
 
 def target_for(source: Format, name: str, preset: Preset, bits: int | None = None) -> tuple[Format, list[str]]:
-    """The format to encode, and what of the source it cannot hold, in words.
+    """The format to encode, and what it loses of the source, in words.
 
-    The source's own family and subsampling at 10 bits, or its own depth if that is higher; where the encoder lacks
-    that, the nearest it has. bits: the user's word on depth; ValueError where the encoder has no such depth.
+    The source's family and subsampling at 10 bits, or at its own depth if that is higher; if the encoder lacks that,
+    the nearest that it has. bits: the depth that the user asked for; ValueError if the encoder does not have it.
     """
     depth = 16 if source.sample == "float" else source.bits
     wanted_bits = bits if bits is not None else max(LEAST_BITS, depth)
@@ -202,7 +202,7 @@ def target_for(source: Format, name: str, preset: Preset, bits: int | None = Non
 
 
 def _distance(source: Format, candidate: Format, wanted_bits: int) -> tuple[int, ...]:
-    """Small where little is lost: the family, then chroma, then depth, then what is stored in vain."""
+    """Smaller where less is lost: family first, then chroma, then depth, then what is stored needlessly."""
     family = 0 if candidate.family == source.family else 1 if candidate.family == "YUV" else 2
     coarser = max(0, candidate.subsampling_w - source.subsampling_w) + max(
         0, candidate.subsampling_h - source.subsampling_h
@@ -219,7 +219,7 @@ def _distance(source: Format, candidate: Format, wanted_bits: int) -> tuple[int,
 def encoder_arguments(
     name: str, preset: Preset, target: Format, *, crf: float | None, speed: str | None, threads: int, hdr: Sequence[str]
 ) -> list[str]:
-    """FFmpeg's options for the encoder. The number of threads is fixed: it is part of what the bytes depend on.
+    """FFmpeg's options for the encoder. The number of threads is fixed: the bytes depend on it.
 
     hdr: settings for the encoder's own parameter string. Raises ValueError for a --crf or --preset it does not have.
     """
@@ -235,7 +235,7 @@ def encoder_arguments(
     if preset.speed is not None:
         arguments += ["-preset", speed or preset.speed]
     pixels = pixel_format_of(target)
-    # With the plus, an encoder that lacks the format is an error; without, ffmpeg takes another one and says nothing.
+    # With the plus, a format that the encoder lacks is an error; without it, ffmpeg silently picks another one.
     arguments += ["-pix_fmt", preset.sent_as.get(pixels, f"+{pixels}")]
     parameters = {
         "libx265": ["log-level=error", f"pools={threads}", f"frame-threads={min(threads, 4)}", *hdr],
@@ -244,17 +244,15 @@ def encoder_arguments(
     if parameters is not None:
         arguments += [f"-{preset.codec[3:]}-params", ":".join(parameters)]
     if preset.codec == "libx264" and target.bits == 8 and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        # Its macroblock tree of 8-bit frames, as written for AVX2, reads memory that nobody wrote
+        # Its AVX2 code for the macroblock tree of 8-bit frames reads uninitialized memory.
         arguments += ["-x264opts", "asm=AVX"]
     return [*arguments, "-threads", str(threads)]
 
 
 _REFUSED = {
-    **dict.fromkeys(
-        ("i", "f", "map", "map_metadata", "map_chapters", "filter_complex", "lavfi", "attach"), "the muxing"
-    ),
-    **dict.fromkeys(("y", "n", "progress", "stdin", "nostdin", "copyts", "init_hw_device"), "the run"),
-    **dict.fromkeys(("vf", "filter", "s", "aspect", "pix_fmt", "vn", "an", "sn", "dn"), "what is kept"),
+    **dict.fromkeys(("i", "f", "map", "map_metadata", "map_chapters", "filter_complex", "lavfi", "attach"), "muxing"),
+    **dict.fromkeys(("y", "n", "progress", "stdin", "nostdin", "copyts", "init_hw_device"), "how ffmpeg runs"),
+    **dict.fromkeys(("vf", "filter", "s", "aspect", "pix_fmt", "vn", "an", "sn", "dn"), "what is kept of the source"),
     **dict.fromkeys(
         ("r", "ss", "t", "to", "frames", "vframes", "vsync", "fps_mode", "enc_time_base"), "the timestamps"
     ),
@@ -270,7 +268,9 @@ def extra_arguments(options: Sequence[str]) -> list[str]:
         if is_option:
             base = token[1:].split(":")[0]
             if base in _REFUSED:
-                raise ValueError(f"ffmpeg options: {token} would change {_REFUSED[base]}, which is ours; leave it out")
+                raise ValueError(
+                    f"ffmpeg options: {token} would change {_REFUSED[base]}, which this program controls; leave it out"
+                )
             expects_value = True
         elif expects_value:
             expects_value = False

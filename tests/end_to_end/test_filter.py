@@ -1,5 +1,6 @@
 """core.iconvsr in a real VapourSynth core: the same bytes for any order of requests, the source asked once."""
 
+import itertools
 import random
 import subprocess
 import sys
@@ -7,8 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import vapoursynth as vs
 
 from tests.end_to_end.noisy_clip import ARGUMENTS, HEIGHT, NUM_FRAMES, WIDTH, core, digest, make_source
+from vs_iconvsr.streaming.ranges import ROUND_FRAMES
 
 pytestmark = [pytest.mark.needs_vapoursynth, pytest.mark.usefixtures("two_threads")]
 
@@ -62,6 +65,28 @@ def test_sequential_playback_asks_the_source_for_each_frame_once(tiny_model: Pat
     for _ in clip.frames(prefetch=8, backlog=16, close=True):
         pass
     assert calls == Counter(range(NUM_FRAMES))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_sequential_playback_asks_a_source_that_cannot_seek_for_its_frames_nearly_in_order(
+    tiny_model: Path, threads: int
+) -> None:
+    """Several threads may swap the frames of a round; a player keeps a few frames for that."""
+    core.num_threads = threads
+    asked: list[int] = []
+
+    def noted(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        asked.append(n)
+        return f
+
+    source = make_source()
+    clip = core.iconvsr.Upscale(core.std.ModifyFrame(source, source, noted), model=str(tiny_model), **ARGUMENTS)
+    for _ in clip.frames(prefetch=threads, close=True):
+        pass
+    furthest = list(itertools.accumulate(asked, max))
+    assert max(far - n for far, n in zip(furthest, asked, strict=True)) <= (
+        0 if threads == 1 else ROUND_FRAMES + threads
+    )
 
 
 def test_two_instances_in_one_script_do_not_disturb_each_other(tiny_model: Path, reference: list[str]) -> None:

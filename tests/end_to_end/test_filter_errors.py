@@ -1,8 +1,11 @@
 """What core.iconvsr refuses, how it fails, and that nothing is left running."""
 
+import contextlib
 import gc
 import os
+import random
 import threading
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import vapoursynth as vs
 
 from tests.end_to_end.noisy_clip import (
     ARGUMENTS,
+    CUT,
     HEIGHT,
     NUM_FRAMES,
     WIDTH,
@@ -90,7 +94,9 @@ def test_a_frame_that_cannot_be_upscaled_is_named_with_its_number(tiny_model: Pa
 
 def test_a_model_whose_name_is_not_unicode_is_named_and_loads(tiny_model: Path, tmp_path: Path) -> None:
     path = bytes(tmp_path / "caf") + b"\xe9.safetensors"
-    with pytest.raises(vs.Error, match=r"^Upscale: .*caf.udce9.safetensors: expected a weight file, found nothing"):
+    with pytest.raises(
+        vs.Error, match=r"^Upscale: .*caf.udce9.safetensors: expected a weight file, got a path that does"
+    ):
         core.iconvsr.Upscale(make_source(), model=path)
     Path(os.fsdecode(path)).write_bytes(tiny_model.read_bytes())
     assert core.iconvsr.Upscale(make_source(), model=path).get_frame(0).width == 4 * WIDTH
@@ -129,6 +135,35 @@ def test_an_error_of_the_source_reaches_the_user_and_the_filter_goes_on(tiny_mod
         clip.get_frame(0)
     broken.clear()
     assert digest(clip.get_frame(0)) == reference[0]
+
+
+def had(clip: vs.VideoNode, order: Iterable[int]) -> set[int]:
+    """Those frames of an order that come without an error."""
+    numbers = set()
+    for n in order:
+        with contextlib.suppress(vs.Error):
+            clip.get_frame(n)
+            numbers.add(n)
+    return numbers
+
+
+@pytest.mark.parametrize("kind", ["broken", "interlaced"])
+def test_which_frames_can_be_had_around_one_that_cannot_does_not_depend_on_the_order(
+    tiny_model: Path, kind: str
+) -> None:
+    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if n == 27 and kind == "broken":
+            raise RuntimeError("the disk is gone")
+        frame = f.copy()
+        frame.props["_FieldBased"] = int(n == 27)
+        return frame
+
+    source = make_source()
+    source = core.std.ModifyFrame(source, source, fill)
+    orders = [list(range(NUM_FRAMES)), list(reversed(range(NUM_FRAMES)))]
+    orders.append(random.Random(0).sample(orders[0], NUM_FRAMES))
+    found = [had(core.iconvsr.Upscale(source, model=str(tiny_model), **ARGUMENTS), order) for order in orders]
+    assert found == [set(range(NUM_FRAMES)) - set(range(CUT, 32))] * 3
 
 
 def engine_threads() -> list[str]:

@@ -145,7 +145,7 @@ def test_a_pipe_or_a_device_instead_of_a_file_is_refused(command: Command, tmp_p
         (("--start", "99"), r"start: expected less than the 0\.480 s that the video has, got 99\.000"),
         (("--start", "nan"), r"start, duration: expected at least 0 and more than 0 seconds, got nan"),
         (("--duration", "0"), r"start, duration: expected at least 0 and more than 0 seconds, got None and 0\.0"),
-        (("--", "-tune", "nonsense"), r"encoder: cannot be used so: ffmpeg failed .*nonsense"),
+        (("--", "-tune", "nonsense"), r"encoder: cannot be used with these options: ffmpeg failed .*nonsense"),
     ],
 )
 def test_an_impossible_setting_ends_the_job_before_the_work(
@@ -266,7 +266,7 @@ def test_a_missing_ffmpeg_is_reported(clip: Make, command: Command, tmp_path: Pa
 
 def test_ffmpeg_options_that_would_break_the_job_are_refused(clip: Make, command: Command, tmp_path: Path) -> None:
     source = clip("in.mkv", "-c:v", "libx264")
-    failed(command(source, tmp_path / "out.mkv", "--", "-map", "0"), r"ffmpeg options: -map would change the muxing")
+    failed(command(source, tmp_path / "out.mkv", "--", "-map", "0"), r"ffmpeg options: -map would change muxing")
 
 
 def test_ffmpeg_options_are_refused_by_other_commands(capsys: pytest.CaptureFixture[str]) -> None:

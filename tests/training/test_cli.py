@@ -37,9 +37,13 @@ def test_synthesise_train_export_and_evaluate_work_together(
     data, run, file = tmp_path / "data", tmp_path / "run", tmp_path / "mine.safetensors"
     common = [str(recipe), "--data", str(data)]
     assert main(["synthesise", *common]) == 0
+    assert f"next: python -m training train {recipe} --data {data} --out run" in capsys.readouterr().out
     assert (data / "train.png").exists()
     assert main(["train", *common, "--out", str(run)]) == 0
+    shown = f"next: python -m training export {recipe} --data {data} --out {run} --file mine.safetensors"
+    assert shown in capsys.readouterr().out
     assert main(["export", *common, "--out", str(run), "--file", str(file), "--force"]) == 0
+    assert f"next: iconvsr upscale IN OUT --model {file}" in capsys.readouterr().out
     assert weights.load(file).hyper_parameters["mid_channels"] == 8
     assert str(tmp_path) not in weights.info(file).metadata["command"].replace(str(recipe), "")
 
@@ -112,6 +116,23 @@ def test_a_wrong_option_is_an_error_and_no_traceback(
         code = int(left.code or 0)
     assert code in (1, 2)
     assert message in capsys.readouterr().err
+
+
+def test_a_fitted_run_resumes_with_its_own_patches_and_names_them(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Larger clips are needed than those of the recipe: patches begin at 32 px."""
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    np.save(tmp_path / "data" / "train" / "a.npy", np.zeros((5, 3, 128, 128), dtype=np.uint8))
+    layout = ["--set", "data.layout=prepared", "--set", "data.held_out=train", "--set", "data.held_out_layout=prepared"]
+    common = ["train", str(recipe), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *layout]
+    short = ["--set", "optimiser.steps=1"]
+    assert main([*common, *short, "--fit", "1.02"]) == 0
+    first = capsys.readouterr().out
+    assert "--fit: patches.batch=" in first
+    assert "--set patches.batch=" in first.split("next: ")[1]
+    assert main([*common, *short, "--fit", "50"]) == 0
+    assert capsys.readouterr().out == first
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])

@@ -31,7 +31,7 @@ def test_the_order_and_the_types_of_the_filters_arguments_stay() -> None:
     assert options.upscale_signature() == (
         "clip:vnode;model:data:opt;device:data:opt;precision:data:opt;segment:int:opt;context:int:opt;tile:int[]:opt;"
         "halo:int:opt;scene_detect:int:opt;sc_threshold:float:opt;format:int:opt;matrix:data:opt;dither:data:opt;"
-        "memory:float:opt;auto_download:int:opt;cleaning:int:opt;"
+        "memory:float:opt;auto_download:int:opt;cleaning:int:opt;strength:float:opt;"
     )
 
 
@@ -123,6 +123,9 @@ REFUSED = [
     (options.DITHER, "blue", "dither: expected one of ordered, none, got blue"),
     (options.CLEANING, 0, "cleaning: expected 1, 2 or 3 passes, got 0"),
     (options.CLEANING, 4, "cleaning: expected 1, 2 or 3 passes, got 4"),
+    (options.STRENGTH, -0.01, "strength: expected a share from 0 to 1, got -0.01"),
+    (options.STRENGTH, 1.01, "strength: expected a share from 0 to 1, got 1.01"),
+    (options.STRENGTH, float("nan"), "strength: expected a share from 0 to 1, got nan"),
     (options.PRECISION, "fp8", "precision: expected one of auto, float32, float16, bfloat16, got fp8"),
 ]
 
@@ -142,6 +145,8 @@ LOWEST: list[tuple[Callable[[object], object], object]] = [
     (options.MEMORY.parse, 0.25),
     (options.CLEANING.parse, 1),
     (options.CLEANING.parse, 3),
+    (options.STRENGTH.parse, 0.0),
+    (options.STRENGTH.parse, 1.0),
 ]
 
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from vs_iconvsr import plan
+from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.networks.realbasicvsr import RealBasicVSR
@@ -61,7 +63,7 @@ def test_the_fingerprint_holds_what_shapes_pixels_and_nothing_that_does_not(tiny
     one = plan_for(settings(memory_bytes=4 * GIB), tiny_network, 64, 64).fingerprint()
     assert one == plan_for(settings(memory_bytes=8 * GIB), tiny_network, 64, 64).fingerprint()
     for change in ({"segment": 9}, {"context": 1}, {"tile": (64, 64)}, {"halo": 1}, {"threads": 1}, {"dither": "none"},
-                   {"matrix": 1}, {"sc_threshold": 0.5}, {"scene_detect": False}):  # fmt: skip
+                   {"matrix": 1}, {"sc_threshold": 0.5}, {"scene_detect": False}, {"strength": 0.5}):  # fmt: skip
         assert plan_for(settings(**change), tiny_network, 64, 64).fingerprint() != one
 
 
@@ -87,6 +89,27 @@ def test_cleaning_by_a_model_that_does_not_is_refused(tiny_network: VideoNetwork
     assert "cleaning" not in plan_for(settings(), tiny_network, 64, 64).describe()
     with pytest.raises(ValueError, match=r"^cleaning: expected a model that cleans .* got a LightVSR; leave cleaning="):
         plan_for(settings(cleaning=1), tiny_network, 64, 64)
+
+
+def test_the_description_says_when_the_size_is_kept() -> None:
+    network = LightVSR(mid_channels=4, num_blocks=1, flow_channels=4, scale=1)
+    assert "whole frames, the size is kept, float32" in plan_for(settings(), network, 64, 64).describe()
+    assert "the size is kept" not in plan_for(settings(), real(), 64, 64).describe()
+
+
+def test_the_plan_counts_what_waits_for_every_later_pass() -> None:
+    """Spatial features and those of three passes, and the flows both ways; at scale 1 with a quarter of the sides."""
+    two, four = (network(mid_channels=8, num_blocks=1) for network in (BasicVSR, BasicVSRPlusPlus))
+    same_size = BasicVSRPlusPlus(mid_channels=8, num_blocks=1, scale=1)
+    assert [network.stored_values for network in (two, four, same_size)] == [8, 4 * 8 + 8, 3]
+    frame_bytes = [plan_for(settings(), network, 256, 256).frame_bytes for network in (two, four, same_size)]
+    assert frame_bytes == [256**2 * (4 * values + 12) for values in (8, 40, 3)]
+    assert plan_for(settings(), same_size, 30, 20).frame_bytes == frame_bytes[2]  # padded to 256 px
+
+
+def test_the_description_names_a_strength_below_one(tiny_network: VideoNetwork) -> None:
+    assert "strength 0.5" in plan_for(settings(strength=0.5), tiny_network, 64, 64).describe()
+    assert "strength" not in plan_for(settings(), tiny_network, 64, 64).describe()
 
 
 def test_threads_follow_omp_num_threads(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +142,7 @@ def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> Non
         ({"halo": -1}, "halo"),
         ({"memory_bytes": 1000}, "memory"),
         ({"cleaning": 4}, "cleaning"),
+        ({"strength": 1.5}, "strength"),
     ],
 )
 def test_impossible_values_are_refused_by_name(

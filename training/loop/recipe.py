@@ -115,13 +115,17 @@ class Optimiser:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Intervals in steps between log lines, evaluations and checkpoints, and how much held-out data is evaluated."""
+    """Intervals in steps between log lines, evaluations and checkpoints, and how much held-out data is evaluated.
+
+    patience: the run ends after this many evaluations without a better one; 0: never. The best weights are kept anyway.
+    """
 
     log: int = 20
     evaluate: int = 400
     save: int = 100
     held_out_sequences: int = 6
     held_out_frames: int = 30
+    patience: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,11 @@
 """The state of a training run, all of which a checkpoint holds, and what changes it."""
 
-import copy
+import contextlib
 import logging
 import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vs_iconvsr import weights
+from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 from ..data.sequences import Batch, Sequences
@@ -30,18 +34,20 @@ from .optimization import (
 )
 from .recipe import Recipe
 from .run_options import RunOptions, TrainingError
+from .run_page import RunPage
 from .steps import wrap_steps
 
 logger = logging.getLogger(__name__)
 
 MAX_ROLLBACKS = 3
+BEST = "average.safetensors"
 
 
 class TrainingRun:
     """The network that is trained (it is changed), its moving average, the optimizer, and the position in the run."""
 
     def __init__(self, recipe: Recipe, folder: Path, network: VideoNetwork, options: RunOptions) -> None:
-        self.recipe, self.folder, self.device = recipe, folder, options.device
+        self.recipe, self.folder, self.device, self.extend = recipe, folder, options.device, options.extend
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         # This memory layout suits the vector units of CPUs and GPUs alike.
         self.network = network.to(options.device).to(memory_format=torch.channels_last).train().requires_grad_(True)
@@ -56,9 +62,12 @@ class TrainingRun:
         self.step = 0
         self.rollbacks = 0
         self.best_gain = -math.inf
+        self.evaluations_since_best = 0
+        self.evaluation_s = 0.0  # how long the last one took
         self.start_gains: dict[str, float] = {}  # of the given weights, by degradation; empty for fresh ones
         self.loss = 0.0  # moving average, for the log
         self.clock = StepClock()
+        self.page = RunPage(folder, total=recipe.optimiser.steps, active=self.rank == 0)
         self.metrics = MetricsLog(folder, active=self.rank == 0, tensorboard=options.tensorboard)
 
     def learn(self, batch: Batch) -> bool:
@@ -104,6 +113,7 @@ class TrainingRun:
         self.metrics.write(
             self.step, loss=self.loss, seconds_per_step=round(seconds, 4), data_wait_share=round(waited, 4)
         )
+        self.page.renew()
         if self.rank == 0:
             left = (total - self.step) * seconds / 60.0
             logger.info(
@@ -113,40 +123,43 @@ class TrainingRun:
     def measure_start(self, sequences: Sequences) -> None:
         """Record the held-out gain of the weights that were given: what training has to improve on."""
         if self.rank == 0 and self.recipe.start.weights is not None:
+            began = time.monotonic()
             self.start_gains = self._gains(sequences)
+            self.evaluation_s = time.monotonic() - began
             logger.info("held out, over bicubic, before training: %s", _format_gains(self.start_gains))
 
     def evaluate(self, sequences: Sequences) -> None:
         """Record the held-out gain of the averaged weights; the best ones are saved as average.safetensors."""
         if self.rank:
             return
+        began = time.monotonic()
+        with self._averaged_weights():
+            gains = self._gains(sequences)
+            images = held_out.comparison_images(self.network, sequences, self.recipe.degradations, device=self.device)
+        self.metrics.write_images(self.step, {f"bicubic, hr, gt/{kind}": image for kind, image in images.items()})
+        self.page.add_images(self.step, images)
+        mean = _record_gains(self.metrics, self.step, gains, self.start_gains, self.recipe)
+        self.evaluations_since_best += 1
+        if mean > self.best_gain:
+            self.best_gain, self.evaluations_since_best = mean, 0
+            provenance = {"training": f"step {self.step}, {mean:+.3f} dB over bicubic, not exported"}
+            with self._averaged_weights():
+                weights.save(self.network, self.folder / BEST, provenance=provenance)
+        self.page.write()
+        self.evaluation_s = time.monotonic() - began
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the held-out gain has not improved for as long as the recipe allows."""
+        return 0 < self.recipe.watch.patience <= self.evaluations_since_best
+
+    @contextlib.contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """The network has its averaged weights in this block."""
         raw = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(self.average)
-        gains = self._gains(sequences)
-        if self.metrics.board is not None:
-            images = held_out.comparison_images(self.network, sequences, self.recipe.degradations, device=self.device)
-            self.metrics.write_images(self.step, {f"bicubic, hr, gt/{kind}": image for kind, image in images.items()})
+        yield
         self.network.load_state_dict(raw)
-        mean = held_out.weighted_mean(gains, self.recipe.degradations)
-        over_start = {kind: gain - self.start_gains[kind] for kind, gain in gains.items() if self.start_gains}
-        values = {f"gain_{kind}_db": round(gain, 4) for kind, gain in gains.items()} | {"gain_db": round(mean, 4)}
-        if over_start:
-            values["gain_over_start_db"] = round(held_out.weighted_mean(over_start, self.recipe.degradations), 4)
-        self.metrics.write(self.step, **values)
-        improvement = f"; over the start: {_format_gains(over_start)}" if over_start else ""
-        logger.info("step %d, held out, over bicubic: %s%s", self.step, _format_gains(gains), improvement)
-        if mean > self.best_gain:
-            self.best_gain = mean
-            self._save_best()
-
-    def _save_best(self) -> None:
-        """The averaged weights as a file that loads as a model."""
-        averaged = copy.deepcopy(self.network)
-        averaged.load_state_dict(self.average)
-        provenance = {
-            "training": f"step {self.step}, not exported: held-out gain {self.best_gain:+.3f} dB over bicubic"
-        }
-        weights.save(averaged, self.folder / "average.safetensors", provenance=provenance)
 
     def save(self) -> None:
         if self.rank == 0:
@@ -158,18 +171,27 @@ class TrainingRun:
         if state is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.rank == 0:
-                self._set_aside_results()
-                (self.folder / "recipe.json").write_text(as_json(self.recipe) + "\n")
+                _set_aside_best(self.folder)
+                self.metrics.discard_after(-1)
+                self.page.discard_after(-1)
+                _write_recipe(self.recipe, self.folder)
             return
         # Parsed as a recipe, so that keys which did not exist yet have their default values.
         theirs = parse(state["recipe"], Recipe, path=self.folder / "recipe.json")
+        longer = self.extend and state["step"] >= theirs.optimiser.steps < self.recipe.optimiser.steps
+        if longer:
+            theirs = replace(theirs, optimiser=replace(theirs.optimiser, steps=self.recipe.optimiser.steps))
         if found := differences(self.recipe, theirs):
             raise TrainingError(
                 f"{self.folder}: expected a run of this recipe, got one of another ({'; '.join(found)}); "
-                "continue with that recipe or choose another --out"
+                "continue with that recipe, choose another --out, or pass --extend to go on with a finished run "
+                "for more steps"
             )
         self._restore(state)
         self.metrics.discard_after(self.step)
+        self.page.discard_after(self.step)
+        if longer:
+            self._begin_extension()
         logger.info("resuming from step %d", self.step)
 
     def _state(self) -> dict[str, Any]:
@@ -183,6 +205,7 @@ class TrainingRun:
             "random": torch.get_rng_state(),
             "rollbacks": self.rollbacks,
             "best_gain": self.best_gain,
+            "evaluations_since_best": self.evaluations_since_best,
             "start_gains": self.start_gains,
             "scaler": self.scaler.state_dict(),
             "loss": self.loss,
@@ -196,6 +219,7 @@ class TrainingRun:
         torch.set_rng_state(state["random"])
         self.step, self.rollbacks = state["step"], state["rollbacks"]
         self.best_gain, self.loss, self.start_gains = state["best_gain"], state["loss"], state["start_gains"]
+        self.evaluations_since_best = state.get("evaluations_since_best", 0)
         self.scaler.load_state_dict(state["scaler"])
         self.clock.restart(self.step)
 
@@ -218,13 +242,13 @@ class TrainingRun:
         )
         self.metrics.write(self.step, rolled_back_from=failed)
 
-    def _set_aside_results(self) -> None:
-        """A run without a checkpoint begins again; weights that an earlier one left are renamed, not written over."""
-        best, before = (self.folder / name for name in ("average.safetensors", "average.before.safetensors"))
-        if best.exists():
-            best.replace(before)
-            logger.warning("%s: expected a checkpoint beside the best weights, got none; kept as %s", best, before.name)
-        self.metrics.discard_after(-1)
+    def _begin_extension(self) -> None:
+        """The schedule now ends at the recipe's steps: the rate rises to what it prescribes at this step."""
+        self.evaluations_since_best = 0
+        if self.rank == 0:
+            _write_recipe(self.recipe, self.folder)
+        rate = learning_rate(self.recipe.optimiser, self.step)
+        logger.info("going on to step %d, at a learning rate of %.2g", self.recipe.optimiser.steps, rate)
 
     def _gains(self, sequences: Sequences) -> dict[str, float]:
         return held_out.gains(
@@ -237,6 +261,33 @@ class TrainingRun:
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value, weight)
+
+
+def _set_aside_best(folder: Path) -> None:
+    """A run without a checkpoint begins again; weights that an earlier one left are renamed, not written over."""
+    best, before = folder / BEST, folder / "average.before.safetensors"
+    if best.exists():
+        best.replace(before)
+        logger.warning("%s: expected a checkpoint beside the best weights, got none; kept as %s", best, before.name)
+
+
+def _record_gains(
+    metrics: MetricsLog, step: int, gains: dict[str, float], start_gains: dict[str, float], recipe: Recipe
+) -> float:
+    """Write the gains to metrics and log; returns their mean."""
+    mean = held_out.weighted_mean(gains, recipe.degradations)
+    over_start = {kind: gain - start_gains[kind] for kind, gain in gains.items() if start_gains}
+    values = {f"gain_{kind}_db": round(gain, 4) for kind, gain in gains.items()} | {"gain_db": round(mean, 4)}
+    if over_start:
+        values["gain_over_start_db"] = round(held_out.weighted_mean(over_start, recipe.degradations), 4)
+    metrics.write(step, **values)
+    improvement = f"; over the start: {_format_gains(over_start)}" if over_start else ""
+    logger.info("step %d, held out, over bicubic: %s%s", step, _format_gains(gains), improvement)
+    return mean
+
+
+def _write_recipe(recipe: Recipe, folder: Path) -> None:
+    write_atomically(folder / "recipe.json", (as_json(recipe) + "\n").encode())
 
 
 def _format_gains(gains: dict[str, float]) -> str:

@@ -21,7 +21,8 @@ class RunOptions:
 
     recompute: recompute features in the backward pass instead of storing them: much less memory, more time, identical
     gradients. until: the value of time.monotonic() at which the run saves and stops, as it does after SIGTERM.
-    tensorboard: also write scalars and images for TensorBoard to the run's folder.
+    tensorboard: also write scalars and images for TensorBoard to the run's folder. extend: a finished run may go on
+    by a recipe that differs from its own in a larger number of steps.
     """
 
     device: str = "cpu"
@@ -29,6 +30,7 @@ class RunOptions:
     recompute: bool = False
     until: float = math.inf
     tensorboard: bool = False
+    extend: bool = False
 
 
 class TrainingError(RuntimeError):

@@ -1,6 +1,6 @@
 """Planes in any VapourSynth format ↔ RGB in [0, 1], and colorimetry ↔ frame properties; for both frontends."""
 
-from vs_iconvsr.colorspace.chroma import CUBIC_B, CUBIC_C
+from vs_iconvsr.colorspace.chroma import CUBIC_B, CUBIC_C, enlarge_bicubic
 from vs_iconvsr.colorspace.codes import DITHERS
 from vs_iconvsr.colorspace.colorimetry import (
     COLOR_PROPERTIES,
@@ -25,6 +25,7 @@ __all__ = [
     "Format",
     "Planes",
     "colorimetry_of",
+    "enlarge_bicubic",
     "from_rgb",
     "gray_from_rgb",
     "matrix_named",

@@ -1,4 +1,4 @@
-"""Chroma up to the size of luma and down again, for every subsampling and chroma location."""
+"""Bicubic resizing: chroma up to the size of luma and down again, for every subsampling and location; frames up."""
 
 import functools
 import math
@@ -10,17 +10,25 @@ from vs_iconvsr.colorspace.colorimetry import Colorimetry
 from vs_iconvsr.colorspace.formats import Format
 
 CUBIC_B, CUBIC_C = 0.0, 0.5
-"""The bicubic kernel for chroma: zimg's filter_param_a_uv and filter_param_b_uv."""
+"""The bicubic kernel, for chroma zimg's filter_param_a_uv and filter_param_b_uv."""
 
 
 def upsample_chroma(plane: Tensor, format: Format, color: Colorimetry, width: int, height: int) -> Tensor:
     """A chroma plane of any subsampling → (height, width), sampled where the luma samples are."""
     across, down = _siting(format, color)
     if format.subsampling_h:
-        plane = _upsample(plane, format.subsampling_h, down, dim=0)[:height]
+        plane = _upsample(plane, 1 << format.subsampling_h, down, dim=0)[:height]
     if format.subsampling_w:
-        plane = _upsample(plane, format.subsampling_w, across, dim=1)[:, :width]
+        plane = _upsample(plane, 1 << format.subsampling_w, across, dim=1)[:, :width]
     return plane
+
+
+def enlarge_bicubic(rgb: Tensor, scale: int) -> Tensor:
+    """rgb (3, h, w) → (3, scale*h, scale*w) as zimg does it with the same kernel; scale 1 is rgb."""
+    if scale == 1:
+        return rgb
+    center = scale / 2  # of the first sample, in samples of the result
+    return _upsample(_upsample(rgb, scale, center, dim=1), scale, center, dim=2)
 
 
 def downsample_chroma(plane: Tensor, format: Format, color: Colorimetry) -> Tensor:
@@ -44,9 +52,8 @@ def _siting(format: Format, color: Colorimetry) -> tuple[float, float]:
     return across, down
 
 
-def _upsample(plane: Tensor, log2: int, first: float, *, dim: int) -> Tensor:
-    """The plane 2**log2 times as large along dim. first: see `_siting`."""
-    factor = 1 << log2
+def _upsample(plane: Tensor, factor: int, first: float, *, dim: int) -> Tensor:
+    """The plane `factor` times as large along dim. first: see `_siting`."""
     phases = [_taps((i + 0.5 - first) / factor + 0.5, 1) for i in range(factor)]
     before = max(0, *(-start for start, _ in phases))
     after = max(0, *(start + len(weights) - 1 for start, weights in phases))

@@ -17,7 +17,7 @@ class Span:
     needed: range
 
 
-def spans_of(passes: Sequence[Pass], upsampled: Sequence[str], kept: range, t: int) -> list[Span]:
+def spans_of(passes: Sequence[Pass], kept: range, t: int) -> list[Span]:
     """For each pass, in a segment of t frames read of which hr frames of `kept` are delivered.
 
     A walk starts at its end of the segment, and ends at the last frame whose feature somebody needs: where no pass
@@ -25,8 +25,7 @@ def spans_of(passes: Sequence[Pass], upsampled: Sequence[str], kept: range, t: i
     """
     spans: dict[str, Span] = {}
     for at in reversed(passes):
-        takers = [spans[later.name].runs for later in passes if at.name in later.reads]
-        takers += [kept] if at.name in upsampled else []
+        takers = [kept, *(spans[later.name].runs for later in passes if at.name in later.reads)]
         needed = range(min(frames.start for frames in takers), max(frames.stop for frames in takers))
         start = needed.start if at.backward or at.order == 0 else 0
         stop = needed.stop if not at.backward or at.order == 0 else t

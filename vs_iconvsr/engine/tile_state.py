@@ -28,7 +28,7 @@ class TileState:
         self._length = t
         self._keyframes = set(network.keyframes(t))
         self._frames: list[Tensor] = []
-        spans = spans_of(network.passes, network.upsampled, kept, t)
+        spans = spans_of(network.passes, kept, t)
         self.spans = {at.name: span for at, span in zip(network.passes, spans, strict=True)}
         stride = block_length(network.passes, t)
         self._features = {

@@ -30,7 +30,11 @@ class UpscaleFilter:
         self.output = (self._target.id, asked.width * scale, asked.height * scale, False)
 
     def start(self, n: int) -> list[int]:
-        return sorted({*self._session.needs(n), *self._session.look_ahead(n)})
+        """Only what hr frame n needs: VapourSynth fails a request with any frame that it asked for.
+
+        In ascending order, so that a source that only gives frames in order has not to go back.
+        """
+        return self._session.needs(n)
 
     def take(
         self, n: int, frame: Sequence[Plane], properties: Mapping[str, Sequence[int | float | str]], user_data: object

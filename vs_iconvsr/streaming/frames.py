@@ -129,6 +129,7 @@ class Converter:
     """Planes to RGB and back for one clip.
 
     source, width, height: of its frames. target: the format of hr frames. matrix: the user's word, None: by property.
+    strength: share of the network in hr; the rest is the source frame, enlarged by bicubic interpolation.
     warn: called with guesses about color and with what is clipped.
     """
 
@@ -138,6 +139,7 @@ class Converter:
     height: int
     matrix: int | None
     dither: str
+    strength: float
     marks_cuts: bool
     warn: Callable[[str], None]
 
@@ -166,6 +168,7 @@ class Converter:
         height, width = rgb.shape[-2:]
         color = colorspace.output_colorimetry(frame.color, self.source, self.target, width, height, matrix=self.matrix)
         with torch.inference_mode():
+            rgb = self._blended(frame, rgb)
             planes = tuple(plane.cpu() for plane in self._planes(rgb, frame.color.matrix, color))
         properties: dict[str, int | None] = dict.fromkeys(colorspace.COLOR_PROPERTIES)
         properties |= colorspace.properties_of(color, self.target)
@@ -173,6 +176,13 @@ class Converter:
             properties |= {scenes.PREV: int(starts), scenes.NEXT: int(ends)}
         properties["IconVSRSegmentStart"] = segment
         return HrFrame(planes, color, properties, segment, frame.user_data)
+
+    def _blended(self, frame: SourceFrame, rgb: Tensor) -> Tensor:
+        if self.strength == 1.0:
+            return rgb
+        lr = torch.nan_to_num(self.to_lr(frame, rgb.device), nan=0.0, posinf=1.0, neginf=0.0)  # as the networks take it
+        bicubic = colorspace.enlarge_bicubic(lr, rgb.shape[-1] // self.width)
+        return bicubic if self.strength == 0.0 else torch.lerp(bicubic, rgb, self.strength)
 
     def _planes(self, rgb: Tensor, source_matrix: int, color: Colorimetry) -> Planes:
         """A GRAY source has no color: what the network adds of it is taken away."""

@@ -80,6 +80,7 @@ class Session:
             height,
             settings.matrix,
             self.plan.dither,
+            self.plan.strength,
             self.plan.scene_detect,
             OneTimeWarnings(warn),
         )

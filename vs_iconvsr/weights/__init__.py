@@ -68,7 +68,7 @@ def load(model: str | os.PathLike[str], *, auto_download: bool = False) -> Video
     """The network of a name or a file: float32, CPU, eval mode, no gradients.
 
     Names are listed by `available`; a path may hold any layout of IconVSR or BasicVSR, or what `save` wrote. Official
-    files are only fetched where auto_download says so. float16, bfloat16 and float64 tensors become float32. Raises
+    files are only downloaded with auto_download. float16, bfloat16 and float64 tensors become float32. Raises
     WeightsError.
     """
     if auto_download and isinstance(model, str) and model in OFFICIAL:
@@ -76,13 +76,13 @@ def load(model: str | os.PathLike[str], *, auto_download: bool = False) -> Video
     network = load_file(locate(model))
     if not isinstance(network, VideoNetwork):
         raise WeightsError(
-            f"{model}: expected a whole network, got a {type(network).__name__} alone, which serves to start a training"
+            f"{model}: expected a whole network, got a {type(network).__name__} alone, which can only start a training"
         )
     return network
 
 
 def load_part(model: str | os.PathLike[str]) -> SPyNet | EDVRFeatureExtractor:
-    """As `load`, for the parts that a training starts from."""
+    """As `load`, for the parts from which a training starts."""
     part = load_file(locate(model))
     if not isinstance(part, SPyNet | EDVRFeatureExtractor):
         raise WeightsError(f"{model}: expected SPyNet or EDVR-M alone, got a whole {type(part).__name__}")
@@ -111,7 +111,7 @@ def save(
 
 
 def convert(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Any weight file, parts included, as .safetensors of ours; the source's name and sha256 go into its metadata."""
+    """Converts any weight file, or part, to our .safetensors; the metadata names the source and its sha256."""
     source = locate(model)
     network = load_file(source)
     kept = {key: value for key, value in inspect(source).metadata.items() if key not in RESERVED}
@@ -155,7 +155,7 @@ def scale_of(model: str | os.PathLike[str]) -> int:
 
 
 def verify(model: str | os.PathLike[str]) -> None:
-    """Loads the model, whole network or part, and discards it. Raises WeightsError where that fails."""
+    """Loads the model, a whole network or a part, and discards it. Raises WeightsError if that fails."""
     load_file(locate(model))
 
 
@@ -178,7 +178,8 @@ def read_tensors(file: WeightFile, found: RecognizedNetwork) -> dict[str, torch.
             raise WeightsError(f"{file.path}: {name}: expected floating point, got {stored[key].dtype}")
         if not stored[key].isfinite().all():
             raise WeightsError(
-                f"{file.path}: {name} holds NaN or infinity: its training diverged or the file is damaged"
+                f"{file.path}: {name}: expected finite numbers, got NaN or infinity: training diverged or the file is "
+                "damaged"
             )
     return {name: _copied(stored[key]) for name, key in found.keys.items()}
 

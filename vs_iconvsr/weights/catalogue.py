@@ -1,4 +1,4 @@
-"""The models that have a name: bundled with us, or published by the authors; where their files lie."""
+"""The models that have a name, bundled or published by the authors, and where their files are."""
 
 import difflib
 import hashlib
@@ -20,9 +20,9 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".pytorch", ".ckpt", ".bin")
 
 @dataclass(frozen=True)
 class Official:
-    """A file of the authors. address: below BASE_URL; the 8 hex digits before its suffix begin the file's sha256.
+    """A file published by the authors. address: relative to BASE_URL; its last 8 hex digits start the sha256.
 
-    The size is expected from the number of parameters: the publisher states none.
+    The size is estimated from the number of parameters: the publisher does not state it.
     """
 
     name: str
@@ -136,19 +136,19 @@ OFFICIAL = {
             "spynet",
             "basicvsr/spynet_20210409-c6c1bd09.pth",
             6,
-            "the flow network alone, to start a training from",
+            "the flow network alone, for training",
         ),
         Official(
             "edvrm_reds",
             "iconvsr/edvrm_reds_20210413-3867262f.pth",
             9,
-            "the refill features for 5 frames alone, to start a training from",
+            "the refill feature extractor for 5 frames alone, for training",
         ),
         Official(
             "edvrm_vimeo90k",
             "iconvsr/edvrm_vimeo90k_20210413-e40e99a8.pth",
             9,
-            "the refill features for 7 frames alone, to start a training from",
+            "the refill feature extractor for 7 frames alone, for training",
         ),
     )
 }
@@ -156,7 +156,7 @@ OFFICIAL = {
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that has a name. path is None where an official file was not downloaded; sha256 may be its beginning."""
+    """A model that has a name. path: None for an official file that was not downloaded. sha256: may be abbreviated."""
 
     name: str
     origin: str  # "bundled" or "official"
@@ -167,12 +167,12 @@ class ModelInfo:
 
 
 def available() -> list[ModelInfo]:
-    """All names that `load` knows, the default first. Reads the bundled files, but of the official ones only names.
+    """All names that `load` knows, the default first. Hashes the bundled files, but reads no official ones.
 
-    Without a place for downloaded files no official one is there.
+    Without a directory for downloads none of those is installed.
     """
     files = sorted(bundled_files().items(), key=lambda item: (item[0] != DEFAULT_MODEL, item[0]))
-    own = [ModelInfo(name, "bundled", "comes with vs_iconvsr", path, sha256_of(path)) for name, path in files]
+    own = [ModelInfo(name, "bundled", "included in vs_iconvsr", path, sha256_of(path)) for name, path in files]
     return own + [
         ModelInfo(
             official.name,
@@ -200,9 +200,9 @@ def bundled_files() -> dict[str, Path]:
 
 
 def models_directory() -> Path:
-    """Where downloaded files lie: $ICONVSR_MODELS, else vs_iconvsr/models below the user's cache directory.
+    """Where downloads are stored: $ICONVSR_MODELS, else vs_iconvsr/models below the user's cache directory.
 
-    Raises WeightsError where neither is known: a service or a container may have no home directory.
+    Raises WeightsError if neither is known: a service or a container may have no home directory.
     """
     if own := os.environ.get("ICONVSR_MODELS"):
         return expanded(own)
@@ -212,18 +212,18 @@ def models_directory() -> Path:
 
 
 def expanded(path: str) -> Path:
-    """The path with its ~ replaced. Raises WeightsError where there is no such home directory."""
+    """The path with ~ expanded. Raises WeightsError if there is no such home directory."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise WeightsError(
-            f"model: expected a home directory for {path}, found none; set the environment variable ICONVSR_MODELS to "
+            f"model: expected a home directory for {path}, got none; set the environment variable ICONVSR_MODELS to "
             "a directory for models, or pass the full path of a weight file"
         ) from error
 
 
 def locate(model: str | os.PathLike[str]) -> Path:
-    """The file of a bundled or official name, or of a path; a name wins over a file of that name.
+    """The file of a bundled or official name, or of a path; a name takes precedence over a file of that name.
 
     The hash of an official file is checked. Raises WeightsError for a name that is unknown or not downloaded.
     """
@@ -252,26 +252,26 @@ def locate_official(official: Official) -> Path:
     path = downloaded(official)
     if path is None:
         raise WeightsError(
-            f"model {official.name!r} is not on this machine. Download it: iconvsr models download {official.name} "
-            f"(or without a network: put {BASE_URL}{official.address} (about {official.expected_mb} MB, "
-            f"sha256 {official.sha256_prefix}…) into {models_directory()} under the same file name)."
+            f"model: expected one that is installed, got {official.name!r}; download it: iconvsr models download "
+            f"{official.name} (without a network: copy {BASE_URL}{official.address}, about {official.expected_mb} MB, "
+            f"sha256 {official.sha256_prefix}…, to {models_directory()} under the same file name)"
         )
     check_hash(official, path)
     return path
 
 
 def check_hash(official: Official, path: Path) -> None:
-    """Raises WeightsError where the file is not the published one."""
+    """Raises WeightsError if the file is not the published one."""
     sha256 = sha256_of(path)
     if not sha256.startswith(official.sha256_prefix):
         raise WeightsError(
             f"{path}: sha256: expected {official.sha256_prefix}…, got {sha256[:8]}…: not the published "
-            f"{official.name}. Fetch it again: iconvsr models download {official.name}"
+            f"{official.name}; download it again: iconvsr models download {official.name}"
         )
 
 
 def sha256_of(path: Path) -> str:
-    """Raises WeightsError where the file cannot be read."""
+    """Raises WeightsError if the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Downloads of the authors' files: resumed, checked, renamed; safe for several processes at once."""
+"""Downloads the authors' files: resumable, checked, renamed when complete; safe with several processes."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from vs_iconvsr.weights.catalogue import BASE_URL, OFFICIAL, Official, check_has
 from vs_iconvsr.weights.errors import WeightsError
 
 BLOCK_BYTES = 2**18
-LIMIT_BYTES = 2**30  # far above any file in the catalogue: an endless response must not fill the disk
+LIMIT_BYTES = 2**30  # far larger than any file in the catalogue: an endless response must not fill the disk
 STALL_S = 30.0
 LOCK_POLL_S = 0.2
 
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 def download(
     name: str, *, progress: ReportBytes | None = None, base_url: str = BASE_URL, stall_s: float = STALL_S
 ) -> Path:
-    """The checked file of an official name, fetched where it is not there yet.
+    """The checked file of an official name, downloaded if it is missing.
 
-    progress: called with the bytes there so far and the bytes in all, None where the server does not say. base_url: a
-    mirror with the same directories. stall_s: how long a server may send nothing. A connection that breaks leaves a
-    part file, and the next call goes on from there. Raises WeightsError.
+    progress: called with the bytes received so far and in total, None if the server does not state it. base_url: a
+    mirror with the same directories. stall_s: how long a server may send nothing. A broken connection leaves a partial
+    file, which the next call continues. Raises WeightsError.
     """
     official = OFFICIAL.get(name)
     if official is None:
@@ -78,23 +78,23 @@ def fetch(official: Official, url: str, path: Path, *, progress: ReportBytes, st
         part.unlink()
         if not resumed:
             raise WeightsError(
-                f"{official.name}: {url} sent a file whose sha256 is not {official.sha256_prefix}…; it was discarded"
+                f"{official.name}: sha256: expected {official.sha256_prefix}…, got another from {url}; it was discarded"
             ) from None
-        log.warning("%s: the part from an earlier download did not fit; starting over", official.name)
+        log.warning("%s: the partial file of an earlier download does not match; starting over", official.name)
         fetch(official, url, path, progress=progress, stall_s=stall_s)
         return
     replace(part, path)
 
 
 def receive(url: str, part: Path, *, progress: ReportBytes, stall_s: float) -> None:
-    """The bytes of url into part, after those that part holds already."""
+    """Appends the bytes of url to part, after those that it already holds."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=stall_s)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and done:  # nothing comes after what is there: whole, or of another file
+        if error.code == 416 and done:  # nothing follows what we have: it is complete, or of another file
             return
         raise
     with response, part.open("ab") as file:
@@ -113,7 +113,7 @@ def continues(response: http.client.HTTPResponse, done: int) -> bool:
 
 def check_room(part: Path, done: int, whole: int | None) -> None:
     if (whole or 0) > LIMIT_BYTES:
-        raise WeightsError(f"{part.name}: expected at most {LIMIT_BYTES} bytes, the server announces {whole}")
+        raise WeightsError(f"{part.name}: expected at most {LIMIT_BYTES} bytes, got {whole} announced by the server")
     if whole is not None and shutil.disk_usage(part.parent).free < whole - done:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -126,7 +126,7 @@ def copy(
         file.write(block)
         done += len(block)
         if done > LIMIT_BYTES:
-            raise WeightsError(f"{file.name}: expected at most {LIMIT_BYTES} bytes, the server sends more")
+            raise WeightsError(f"{file.name}: expected at most {LIMIT_BYTES} bytes, got more")
         progress(done, whole)
     if whole is not None and done < whole:
         raise ConnectionError(f"ended after {done} of {whole} bytes")
@@ -150,24 +150,24 @@ def only_process(lock: Path) -> Iterator[None]:
 
 
 def failure_message(official: Official, url: str, path: Path, error: OSError | http.client.HTTPException) -> str:
-    """The cause in a user's words, and what to do."""
-    again = "what has arrived is kept: run the same command again to go on"
-    by_hand = f"or put the file into {path.parent} by hand, as {path.name}"
+    """The cause, and what to do."""
+    again = "what has arrived is kept: run the same command again to continue"
+    by_hand = f"or copy the file to {path}"
     if isinstance(error, urllib.error.HTTPError):
         if error.code >= 500:
             return f"{official.name}: {url}: the server failed (HTTP {error.code}); try again later, {by_hand}"
-        return f"{official.name}: {url}: the server refuses (HTTP {error.code}); try --mirror, {by_hand}"
+        return f"{official.name}: {url}: the server refused (HTTP {error.code}); try --mirror, {by_hand}"
     if isinstance(error, http.client.HTTPException):
-        return f"{official.name}: {url}: the server's answer broke off ({error!r}); {again}, {by_hand}"
+        return f"{official.name}: {url}: the response ended early ({error!r}); {again}, {by_hand}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"{official.name}: no room in {path.parent} for about {official.expected_mb} MB; make some, "
-            "or set ICONVSR_MODELS to another directory"
+            f"{official.name}: expected about {official.expected_mb} MB free in {path.parent}, got a full disk; free "
+            "some space, or set ICONVSR_MODELS to another directory"
         )
     if isinstance(error, PermissionError):
-        return f"{official.name}: {path.parent} cannot be written; set ICONVSR_MODELS to another directory"
+        return f"{official.name}: expected a writable directory, got {path.parent}; set ICONVSR_MODELS to another one"
     if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
-        return f"{official.name}: {url}: the server sends nothing; {again}, {by_hand}"
+        return f"{official.name}: {url}: the server stopped sending; {again}, {by_hand}"
     if isinstance(error, ConnectionError):
         return f"{official.name}: {url}: the connection {error}; {again}, {by_hand}"
     cause = getattr(error, "reason", None) or error

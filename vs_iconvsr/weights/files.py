@@ -1,4 +1,4 @@
-"""Weight files as they are on disk: what each holds, read without executing, trusting or loading it."""
+"""Weight files on disk: what each holds, read without executing, trusting or loading it."""
 
 import io
 import json
@@ -40,7 +40,7 @@ STORAGE_TYPES = {
     "torch.BoolStorage": torch.bool,
 }
 
-# What zipfile raises at damaged archives, found by changing bytes.
+# What zipfile raises for damaged archives, found by changing bytes.
 ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, struct.error)
 
 
@@ -54,7 +54,7 @@ class WeightFile:
     metadata: Mapping[str, str]
 
     def tensors(self, table: str) -> dict[str, Tensor]:
-        """All tensors of one table, in the file's own types, perhaps mapped from the file: copy what is kept."""
+        """All tensors of one table, in the file's own types, possibly memory-mapped: copy what you keep."""
         if self.container == "safetensors":
             with open_safetensors(self.path) as file:
                 return {key: file.get_tensor(key) for key in self.tables[table]}
@@ -63,7 +63,7 @@ class WeightFile:
         try:
             with unicode_path(self.path) as path:
                 content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch promises no types here; whatever it says, it is about this file
+        except Exception as error:  # torch documents no exception types; whatever it raises is about this file
             raise refusal(
                 self.path, f"PyTorch cannot read it: {str(error).splitlines()[0] if str(error) else error!r}"
             ) from error
@@ -86,9 +86,9 @@ def unicode_path(path: Path) -> Iterator[Path]:
 def inspect(path: Path) -> WeightFile:
     """What the file holds. Raises WeightsError naming the cause; takes a few MB of memory, whatever the file claims."""
     if not path.exists():
-        raise refusal(path, "expected a weight file, found nothing at this path")
+        raise refusal(path, "expected a weight file, got a path that does not exist")
     if not path.is_file():
-        raise refusal(path, "expected a weight file, found a directory or a device")
+        raise refusal(path, "expected a weight file, got a directory or a device")
     try:
         with path.open("rb") as file:
             start = file.read(pickles.LIMIT_BYTES)
@@ -97,7 +97,7 @@ def inspect(path: Path) -> WeightFile:
     try:
         return inspect_by_content(path, start)
     except pickles.DamagedError as error:
-        raise refusal(path, f"damaged or cut off ({error}); fetch it again") from error
+        raise refusal(path, f"damaged or cut off ({error}); download it again") from error
     except WeightsError as error:
         if str(error).startswith(str(path)):
             raise
@@ -106,7 +106,7 @@ def inspect(path: Path) -> WeightFile:
 
 def inspect_by_content(path: Path, start: bytes) -> WeightFile:
     if not start:
-        raise refusal(path, "expected a weight file, got one of 0 bytes; fetch it again")
+        raise refusal(path, "expected a weight file, got one of 0 bytes; download it again")
     if start.startswith(LFS_POINTER):
         raise refusal(
             path,
@@ -120,14 +120,14 @@ def inspect_by_content(path: Path, start: bytes) -> WeightFile:
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= HEADER_LIMIT_BYTES:
         return inspect_safetensors(path, start)  # first: the length of its header may begin as a pickle does
     if start[:1] == b"\x80" or path.suffix == ".pkl":
-        pickles.read(io.BytesIO(start))  # names what it would run, if it would
+        pickles.read(io.BytesIO(start))  # names what it would run, if anything
         raise refusal(path, "expected what torch.save writes, got a bare pickle")
     if not start.strip(b"\0"):
-        raise refusal(path, "holds zeros only: the download or the disk failed; fetch it again")
+        raise refusal(path, "expected weights, got zeros only: the download or the disk failed; download it again")
     if start.lstrip()[:1] == b"<":
         raise refusal(
             path,
-            "expected a weight file, got a web page (of a login or an error?) saved under this name; fetch it again",
+            "expected a weight file, got a web page saved under this name (a login or error page?); download it again",
         )
     if start[8:9] == b"{":
         return inspect_safetensors(path, start)
@@ -193,7 +193,7 @@ def read_storage(archive: zipfile.ZipFile, root: str, storage: pickles.Storage) 
 
 
 def damaged_archive(path: Path, error: Exception) -> WeightsError:
-    return refusal(path, f"cut off or damaged ({error}); fetch it again")
+    return refusal(path, f"cut off or damaged ({error}); download it again")
 
 
 def check_entries(path: Path, entries: Mapping[str, zipfile.ZipInfo], size_bytes: int) -> None:
@@ -203,11 +203,14 @@ def check_entries(path: Path, entries: Mapping[str, zipfile.ZipInfo], size_bytes
     if len(pickled) != 1:
         raise refusal(path, "expected what torch.save writes, got another kind of zip archive")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
-        raise refusal(path, "holds compressed entries, which torch.save never writes; save it again with torch.save")
+        raise refusal(
+            path,
+            "expected uncompressed entries, as torch.save writes, got compressed ones; save it again with torch.save",
+        )
     if sum(entry.file_size for entry in entries.values()) > size_bytes:
         raise refusal(path, "damaged: its parts are larger than the file")
     if pickled[0].file_size > ZIP_PICKLE_LIMIT_BYTES:
-        raise refusal(path, f"its pickle has {pickled[0].file_size} bytes, expected at most {ZIP_PICKLE_LIMIT_BYTES}")
+        raise refusal(path, f"expected a pickle of at most {ZIP_PICKLE_LIMIT_BYTES} bytes, got {pickled[0].file_size}")
 
 
 def inspect_legacy(path: Path, start: bytes) -> WeightFile:
@@ -221,10 +224,10 @@ def inspect_legacy(path: Path, start: bytes) -> WeightFile:
     keys = pickles.read(stream)
     storages = {storage.key: storage for storage in sorted(storages_in(content), key=lambda s: s.size_bytes)}
     if not isinstance(keys, list) or set(storages) != set(keys):
-        raise refusal(path, "damaged: its list of tensor data does not fit its tensors")
+        raise refusal(path, "damaged: its list of tensor data does not match its tensors")
     needed = stream.tell() + sum(8 + storage.size_bytes for storage in storages.values())
     if path.stat().st_size < needed:
-        raise refusal(path, f"cut off: expected {needed} bytes, got {path.stat().st_size}; fetch it again")
+        raise refusal(path, f"cut off: expected {needed} bytes, got {path.stat().st_size}; download it again")
     return WeightFile(path, "PyTorch (before 1.6)", tables_of(path, content), {})
 
 
@@ -263,7 +266,7 @@ def open_safetensors(path: Path) -> Any:
         with unicode_path(path) as readable:
             return safetensors.safe_open(readable, framework="pt", device="cpu")
     except (safetensors.SafetensorError, OSError) as error:
-        raise refusal(path, f"damaged ({error}); fetch it again") from error
+        raise refusal(path, f"damaged ({error}); download it again") from error
 
 
 def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
@@ -271,12 +274,12 @@ def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
     size_bytes = path.stat().st_size
     if header_bytes > HEADER_LIMIT_BYTES - 8:
         raise refusal(
-            path, f"states a header of {header_bytes} bytes, expected at most {HEADER_LIMIT_BYTES}: damaged or hostile"
+            path, f"expected a header of at most {HEADER_LIMIT_BYTES} bytes, got {header_bytes}: damaged or malicious"
         )
     if 8 + header_bytes > size_bytes:
         raise refusal(
             path,
-            f"cut off inside its header: expected {8 + header_bytes} bytes and more, got {size_bytes}; fetch it again",
+            f"header cut off: expected at least {8 + header_bytes} bytes, got {size_bytes}; download it again",
         )
     try:
         header = json.loads(start[8 : 8 + header_bytes])
@@ -284,10 +287,10 @@ def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
         table = {str(key): tuple(int(side) for side in entry["shape"]) for key, entry in header.items()}
         stated = sum(math.prod(entry["shape"]) * SAFETENSORS_TYPES[entry["dtype"]] for entry in header.values())
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise refusal(path, f"damaged header ({error!r}); fetch it again") from error
+        raise refusal(path, f"damaged header ({error!r}); download it again") from error
     if 8 + header_bytes + stated != size_bytes:
         raise refusal(
-            path, f"cut off or damaged: expected {8 + header_bytes + stated} bytes, got {size_bytes}; fetch it again"
+            path, f"cut off or damaged: expected {8 + header_bytes + stated} bytes, got {size_bytes}; download it again"
         )
     open_safetensors(path)  # its own checks: offsets, overlaps
     return WeightFile(path, "safetensors", {"": table}, metadata)
@@ -296,7 +299,7 @@ def inspect_safetensors(path: Path, start: bytes) -> WeightFile:
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, half: bool = False
 ) -> None:
-    """Writes the file whole or not at all; the same content gives the same bytes (the safetensors library shuffles)."""
+    """Writes the file atomically; the same content gives the same bytes (the safetensors library shuffles)."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     kind, stored, code = ("F16", torch.float16, "<f2") if half else ("F32", torch.float32, "<f4")
     blocks, offset = [], 0

@@ -1,4 +1,4 @@
-"""Which network a table of keys and shapes belongs to: names in all layouts, hyper-parameters, strict comparison."""
+"""Which network a table of keys and shapes belongs to: key names, hyper-parameters, strict comparison."""
 
 import json
 import re
@@ -228,7 +228,7 @@ def side(shapes: Table, key: str, dim: int) -> int:
 
 
 def count_blocks(names: Iterable[str], pattern: str) -> int:
-    """One more than the largest number that the pattern finds."""
+    """The largest number that the pattern finds, plus one."""
     return 1 + max((int(found[1]) for name in names if (found := re.match(pattern, name))), default=-1)
 
 
@@ -242,7 +242,7 @@ def parse_hyper_parameters(architecture: str, stated: object) -> dict[str, int]:
 
 
 def check_shapes(shapes: Table, architecture: str, hyper_parameters: Mapping[str, int]) -> None:
-    """Raises WeightsError that names what is missing, unexpected and misshapen. Takes no memory for the network."""
+    """Raises WeightsError naming what is missing, unexpected and misshapen. Allocates no memory for the network."""
     expected = expected_shapes(architecture, hyper_parameters)
     missing = [name for name in expected if name not in shapes and name not in constants(architecture)]
     unexpected = [f"{name} {list(shapes[name])}" for name in shapes if name not in expected]
@@ -265,15 +265,15 @@ def expected_shapes(architecture: str, hyper_parameters: Mapping[str, int]) -> d
 
 
 def build(architecture: str, hyper_parameters: Mapping[str, int]) -> AnyNetwork:
-    """The network with fresh weights. Raises WeightsError for arguments that it does not take."""
+    """The network with initial weights. Raises WeightsError for arguments that it does not accept."""
     try:
         return ARCHITECTURES[architecture](**hyper_parameters)
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"no such {architecture}: {error}") from error
+        raise WeightsError(f"{architecture}: {error}") from error
 
 
 def constants(architecture: str) -> dict[str, Tensor]:
-    """Tensors that some files leave out because they never change: SPyNet's mean and standard deviation of images."""
+    """Tensors that some files omit because they never change: SPyNet's mean and standard deviation of images."""
     prefix = SPYNET_PREFIX.get(architecture)
     if prefix is None:
         return {}

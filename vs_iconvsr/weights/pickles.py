@@ -1,7 +1,7 @@
 """What a PyTorch pickle would build, read from its opcodes: nothing is unpickled, called, imported or allocated.
 
 torch.load(weights_only=True) comes after this and only for what passed: it refuses foreign code as well, but it
-believes the sizes that a file states, and it cannot say in a user's words what is wrong. In zip archives, objects of a
+trusts the sizes that a file states, and its errors do not tell a user what is wrong. In zip archives, objects of a
 training framework beside the tensors are stepped over; `files` reads the tensors of those itself.
 """
 
@@ -83,14 +83,14 @@ class StoredTensor:
 
 
 class DamagedError(ValueError):
-    """The opcodes make no sense; the caller knows the file's name and why that may be."""
+    """The opcodes make no sense; the caller knows the name of the file and the likely cause."""
 
 
 def read(stream: io.BytesIO, *, step_over: bool = False) -> Any:
-    """The object of the next pickle in the stream, which is left behind its end.
+    """The object of the next pickle in the stream, which is left after its end.
 
     Plain values are themselves; a tensor is a StoredTensor. step_over: what STEPPED_OVER names is an Unread. Raises
-    WeightsError where the pickle names anything else that is no part of a tensor, and DamagedError where it makes no
+    WeightsError if the pickle names anything else that is not part of a tensor, and DamagedError if it makes no
     sense.
     """
     machine = PickleMachine(step_over=step_over)
@@ -184,7 +184,7 @@ class PickleMachine:
             target[expect(key, str, int)] = value
 
     def on_build(self) -> None:
-        self.stack.pop()  # attributes of an OrderedDict, which nobody needs: the versions of its modules
+        self.stack.pop()  # attributes of an OrderedDict, which are not needed: the versions of its modules
         expect(self.stack[-1], dict, Unread)
 
     def on_newobj(self) -> None:
@@ -234,11 +234,11 @@ PUSH_FRESH: dict[str, Callable[[], Any]] = {
 
 
 def imported_name(name: str) -> ImportedName:
-    """Raises WeightsError for whatever is no part of a tensor."""
+    """Raises WeightsError for anything that is not part of a tensor."""
     if name not in HARMLESS:
         raise WeightsError(
-            f"expected tensors only, got a pickle that runs {name!r} when it is opened. Nothing of it was run. "
-            "If you trust where it comes from, have its tensors saved alone: torch.save({'state_dict': ...}, ...)"
+            f"expected tensors only, got a pickle that runs {name!r} when it is loaded; nothing was run; if you "
+            "trust its source, ask for a file with the tensors alone: torch.save({'state_dict': ...}, ...)"
         )
     return ImportedName(name)
 

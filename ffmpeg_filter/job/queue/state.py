@@ -26,7 +26,13 @@ _RUN_ONLY = (
 )
 # fmt: on
 _IMAGES_ONLY = ("rate", "peak")
-_USERS_WORDS = {"speed": "preset", "container_name": "container", "start_s": "start", "duration_s": "duration"}
+_USERS_WORDS = {
+    "speed": "preset",
+    "container_name": "container",
+    "target_size": "size",
+    "start_s": "start",
+    "duration_s": "duration",
+}
 _MACHINE_ONLY = ("device", "threads", "memory_bytes")
 
 

@@ -122,7 +122,7 @@ def test_an_ffmpeg_that_does_not_work_fails(tmp_path: Path) -> None:
     assert doctor_command.ffmpeg_check(str(tmp_path / "absent")).status == FAIL
     check = doctor_command.ffmpeg_check(str(program(tmp_path, "ffmpeg", "echo hello")))
     assert check.status == FAIL
-    assert "got a program whose -version says 'hello" in check.detail
+    assert "got a program whose -version prints 'hello" in check.detail
 
 
 @pytest.mark.needs_ffmpeg

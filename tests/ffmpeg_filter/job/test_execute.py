@@ -26,7 +26,7 @@ FRAME_BYTES = 192 * 128 * 3  # 4:2:0, 10 bits
         (f"head -c {FRAME_BYTES * 3} >/dev/null; echo 'encoder: boom' >&2; exit 3", r"exit code 3\): encoder: boom"),
         ("echo 'no such encoder' >&2; exit 1", r"exit code 1\): no such encoder"),
         (f"head -c {FRAME_BYTES * 3} >/dev/null; exit 0", r"stopped before its input ended \(exit code 0\)|not whole"),
-        ("cat >/dev/null; exit 0", r"reported success, but part 0 is not whole"),
+        ("cat >/dev/null; exit 0", r"reported success, but part 0 is not complete"),
         (
             f'head -c {FRAME_BYTES * 4 + 900} | "$real" "$@"; cat >/dev/null; exit 0',
             r"part 0 holds \d frames instead of 8",
@@ -60,7 +60,7 @@ def test_damaged_frames_are_counted_and_strict_refuses_them(damaged: Path, upsca
     assert "frame(s)" in summary.warnings[0]
     assert " s" in summary.warnings[0]
     assert probe(tmp_path / "out.mkv").num_frames == probe(damaged).num_frames
-    with pytest.raises(SourceError, match=r"frame\(s\).*--strict does not accept that"):
+    with pytest.raises(SourceError, match=r"frame\(s\).*leave out --strict to accept that"):
         upscaled(damaged, tmp_path / "strict.mkv", strict=True)
 
 

@@ -23,9 +23,10 @@ MEET_S = 20.0
 
 
 class Still:
-    """A session of which every frame is there at once. Its engine needs 1 ms a frame, as it reports itself."""
+    """A session of which every frame is there at once. engine_s: what its engine needs for a frame, as it reports."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine_s: float) -> None:
+        self.engine_s = engine_s
         self.until = 0
         self.untils: list[int] = []
         self.counts = Counts()
@@ -47,7 +48,7 @@ class Still:
     def frame(self, n: int) -> "Still":
         del n
         self.counts.hr_frames += 1
-        self.counts.busy_s += 0.001
+        self.counts.busy_s += self.engine_s
         return self
 
     def close(self) -> None:
@@ -120,19 +121,20 @@ class Workshop:
         shelf: Shelf,
         *,
         encoders: int | None,
+        engine_s: float = 0.001,
         stop: threading.Event | None = None,
         on_frame: Callable[[object], None] = lambda _: None,
     ) -> None:
         self.sessions: list[Still] = []
         self.sharers: list[int] = []
-        self.shelf = shelf
+        self.shelf, self.engine_s = shelf, engine_s
         self.pool = PipelinePool(
             PARTS, self.opened, encoders=encoders, stop=stop or threading.Event(), on_frame=on_frame
         )
 
     def opened(self, sharers: int) -> Pipeline:
         self.sharers.append(sharers)
-        self.sessions.append(Still())
+        self.sessions.append(Still(self.engine_s))
         writer = PartWriter(self.shelf, range(60))  # type: ignore[arg-type]
         return Pipeline(self.sessions[-1], FrameReader(decode), writer)  # type: ignore[arg-type]
 
@@ -173,15 +175,15 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(
-    ("put_s", "idle", "expected"),
-    [(0.004, 0.9, 2), (0.004, 0.1, 1), (0.0, 0.9, 1)],
+    ("put_s", "engine_s", "idle", "expected"),
+    [(0.004, 0.001, 0.9, 2), (0.004, 0.001, 0.1, 1), (0.0, 1.0, 0.9, 1)],  # on a busy machine, 0 may become 10 ms
     ids=["encoder slow, cores idle", "encoder slow, cores busy", "encoder fast"],
 )
 def test_a_second_encoder_begins_where_it_would_pay(
-    monkeypatch: pytest.MonkeyPatch, put_s: float, idle: float, expected: int
+    monkeypatch: pytest.MonkeyPatch, put_s: float, engine_s: float, idle: float, expected: int
 ) -> None:
     monkeypatch.setattr(pool, "idle_share", lambda: idle)
-    workshop = Workshop(Shelf(put_s), encoders=None)
+    workshop = Workshop(Shelf(put_s), encoders=None, engine_s=engine_s)
     workshop.pool.run()
     assert workshop.shelf.made == EVERYTHING
     assert len(workshop.sessions) == expected
@@ -206,7 +208,7 @@ def test_a_failure_in_either_pipeline_ends_both_and_is_raised(fail: int) -> None
         workshop.pool.run()
     assert all(times == EVERYTHING[number] for number, times in shelf.made.items())
     assert len(shelf.made) <= 1
-    assert not [thread for thread in threading.enumerate() if thread.name in ("second line", "encode")]
+    assert not [thread for thread in threading.enumerate() if thread.name in ("second pipeline", "encode")]
 
 
 def test_stopping_ends_both_pipelines() -> None:
@@ -218,7 +220,7 @@ def test_stopping_ends_both_pipelines() -> None:
     with pytest.raises(Interrupted):
         workshop.pool.run()
     assert len(workshop.shelf.made) < len(PARTS)
-    assert not [thread for thread in threading.enumerate() if thread.name in ("second line", "encode")]
+    assert not [thread for thread in threading.enumerate() if thread.name in ("second pipeline", "encode")]
 
 
 def test_an_interrupt_waits_for_no_encoder_of_the_second_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,7 +224,7 @@ def test_options_that_the_encoder_refuses_are_found_by_a_trial(
 ) -> None:
     chosen = Format("YUV", "integer", 8, 1, 1)
     try_out(executable, encoding(chosen, ("-c:v", "libx264", "-preset", "ultrafast")))
-    with pytest.raises(FfmpegError, match=rf"encoder: cannot be used so: ffmpeg .*{said}"):
+    with pytest.raises(FfmpegError, match=rf"encoder: cannot be used with these options: ffmpeg .*{said}"):
         try_out(executable, encoding(chosen, ("-c:v", "libx264", *arguments)))
 
 

@@ -53,7 +53,7 @@ def test_an_old_or_broken_ffmpeg_on_the_path_is_skipped(
 
 
 def test_a_named_program_that_is_not_ffmpeg_is_an_error(fake: Callable[[str, str], Path]) -> None:
-    with pytest.raises(FfmpegError, match="expected an ffmpeg, got a program whose -version says"):
+    with pytest.raises(FfmpegError, match="expected an ffmpeg, got a program whose -version prints"):
         find_executable(fake("no", "hello"))
 
 

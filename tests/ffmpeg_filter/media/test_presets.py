@@ -131,15 +131,15 @@ def test_options_of_the_encoder_pass(options: list[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-i", "x"], "-i would change the muxing"),
-        (["-map", "0"], "-map would change the muxing"),
-        (["-vf", "hflip"], "-vf would change what is kept"),
-        (["-filter:v", "hflip"], "-filter:v would change what is kept"),
+        (["-i", "x"], "-i would change muxing"),
+        (["-map", "0"], "-map would change muxing"),
+        (["-vf", "hflip"], "-vf would change what is kept of the source"),
+        (["-filter:v", "hflip"], "-filter:v would change what is kept of the source"),
         (["-r", "25"], "-r would change the timestamps"),
         (["-c:v", "mpeg4"], "-c:v would change the encoder"),
         (["out.mkv"], "got 'out.mkv' without a name"),
         (["-g", "30", "out.mkv"], "got 'out.mkv' without a name"),
-        (["-y"], "-y would change the run"),
+        (["-y"], "-y would change how ffmpeg runs"),
     ],
 )
 def test_options_that_would_break_the_job_are_refused(options: list[str], message: str) -> None:

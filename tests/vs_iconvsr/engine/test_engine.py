@@ -12,6 +12,7 @@ from torch import Tensor
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
 from vs_iconvsr import weights
 from vs_iconvsr.engine import MemoryStrategy, Propagation, Shape, Upscaler
+from vs_iconvsr.engine.features import FeatureStore
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.iconvsr import IconVSR
@@ -168,7 +169,19 @@ def test_recomputing_four_passes_holds_fewer_features_than_keeping() -> None:
         drained(propagation)
         held[strategy] = held_features(propagation)
     assert held[MemoryStrategy.KEEP] == 4 * 32
-    assert held[MemoryStrategy.RECOMPUTE] <= 4 * 15  # two of every eight, and a block
+    assert held[MemoryStrategy.RECOMPUTE] == 8 + 3 * (8 + 6)  # two of every eight, and a block
+
+
+def test_a_feature_that_is_made_when_it_is_wanted_is_stored_as_the_others_are() -> None:
+    """In the large allocations, and so in host memory where features are offloaded; not as the step left it."""
+    store = FeatureStore(MemoryStrategy.OFFLOAD, 4, needed=4, order=0, stride=3)
+    feature = torch.rand(1, 2, 3, 4)
+    assert store.missing_block(2, range(4)) == range(2, 3)
+    store.put_missing(2, feature)
+    stored = store.get(2, CPU)
+    assert stored is not None
+    assert torch.equal(stored, feature)
+    assert stored.untyped_storage().data_ptr() != feature.untyped_storage().data_ptr()
 
 
 def held_features(propagation: Propagation) -> int:

@@ -13,7 +13,7 @@ KEPT, T = range(3, 5), 8
 
 
 def spans(network: type[VideoNetwork]) -> dict[str, Span]:
-    found = spans_of(network.passes, network.upsampled, KEPT, T)
+    found = spans_of(network.passes, KEPT, T)
     return {at.name: span for at, span in zip(network.passes, found, strict=True)}
 
 
@@ -42,7 +42,7 @@ def test_four_passes_that_read_each_other_go_through_what_the_later_ones_read() 
 
 def test_a_pass_without_order_runs_over_what_is_needed_alone() -> None:
     passes = (Pass("extracted", order=0), Pass("forward", reads=()))
-    found = spans_of(passes, ("extracted", "forward"), KEPT, T)
+    found = spans_of(passes, KEPT, T)
     assert found == [Span(KEPT, KEPT), Span(range(5), KEPT)]
 
 

@@ -105,7 +105,7 @@ def test_a_checkpoint_of_mmengine_is_read_without_building_its_logs(
 def test_code_beside_the_logs_of_mmengine_is_still_refused(mmengine: dict[str, Any], tmp_path: Path) -> None:
     proof = tmp_path / "executed"
     path = write(tmp_path / "evil.pth", {**mmengine, "extra": Malicious(proof)})
-    assert "expected tensors only, got a pickle that runs 'posix.system' when it is opened" in refusal(path)
+    assert "expected tensors only, got a pickle that runs 'posix.system' when it is loaded" in refusal(path)
     assert not proof.exists()
 
 
@@ -122,7 +122,7 @@ def test_a_malicious_pickle_is_named_and_does_not_run(legacy: bool, network: Bas
     proof = tmp_path / "executed"
     content = {**mmagic(network.state_dict()), "extra": Malicious(proof)}
     path = write(tmp_path / "evil.pth", content, legacy=legacy)
-    assert "expected tensors only, got a pickle that runs 'posix.system' when it is opened" in refusal(path)
+    assert "expected tensors only, got a pickle that runs 'posix.system' when it is loaded" in refusal(path)
     assert not proof.exists()
     torch.load(path, weights_only=False)  # the same file runs where it is trusted: the test can fail
     assert proof.exists()
@@ -185,7 +185,7 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path: Path) -> 
 def test_a_safetensors_header_of_10_gb_is_refused(header_bytes: int, tmp_path: Path) -> None:
     path = tmp_path / "hostile.safetensors"
     path.write_bytes(struct.pack("<Q", header_bytes) + b'{"a":' + b" " * 1000)
-    assert f"states a header of {header_bytes} bytes" in refusal(path)
+    assert f"got {header_bytes}: damaged or malicious" in refusal(path)
 
 
 def test_safetensors_that_state_more_than_they_hold_are_refused(tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_impossible_hyper_parameters_are_refused(value: object, network: BasicVS
         ({"architecture": "Transformer"}, "architecture: expected one of LightVSR, .*, got 'Transformer'"),
         ({"architecture": "BasicVSR", "hyper_parameters": "[]"}, "hyper_parameters: expected a JSON object"),
         ({"architecture": "BasicVSR", "hyper_parameters": "{"}, "Expecting property name"),
-        ({"architecture": "BasicVSR", "hyper_parameters": '{"depth": 3}'}, "no such BasicVSR: .*depth"),
-        ({"architecture": "BasicVSR", "hyper_parameters": '{"scale": 3}'}, "no such BasicVSR: scale: expected one of"),
+        ({"architecture": "BasicVSR", "hyper_parameters": '{"depth": 3}'}, "BasicVSR: .*depth"),
+        ({"architecture": "BasicVSR", "hyper_parameters": '{"scale": 3}'}, "BasicVSR: scale: expected one of"),
     ],
 )
 def test_metadata_that_make_no_sense_are_refused(
@@ -229,7 +229,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(200_000_000))
-    assert "holds compressed entries" in refusal(path)
+    assert "got compressed ones" in refusal(path)
 
 
 @pytest.mark.parametrize("bomb", [b"(" * 1_000_000, b")\x85" + b"\x85" * 500_000, b"]" * 900_000, b"N0" * 500_000])
@@ -288,7 +288,7 @@ def test_a_file_of_zeros_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "zeros.pth"
     with path.open("wb") as file:
         file.truncate(35_000_000)
-    assert "holds zeros only" in refusal(path)
+    assert "got zeros only" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
@@ -346,9 +346,9 @@ def test_other_bytes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
-    assert "found nothing at this path" in refusal(tmp_path / "none.pth")
-    assert "found a directory or a device" in refusal(tmp_path)
-    with pytest.raises(weights.WeightsError, match="found a directory or a device"):
+    assert "got a path that does not exist" in refusal(tmp_path / "none.pth")
+    assert "got a directory or a device" in refusal(tmp_path)
+    with pytest.raises(weights.WeightsError, match="got a directory or a device"):
         weights.load(Path("/dev/zero"))
 
 

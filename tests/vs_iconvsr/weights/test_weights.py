@@ -308,7 +308,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named_together(tmp_path: Path
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused_by_name(value: float, tmp_path: Path) -> None:
     message = faulty(lambda state: state["conv_last.bias"].fill_(value), tmp_path)
-    assert "conv_last.bias holds NaN or infinity" in message
+    assert "conv_last.bias: expected finite numbers, got NaN or infinity" in message
 
 
 def test_integers_are_refused_by_name(tmp_path: Path) -> None:

@@ -74,11 +74,24 @@ def test_a_part_that_kills_every_worker_ends_the_job_and_keeps_the_others(
     assert sha(tmp_path / "out.mkv") == expected
 
 
-def test_a_node_that_goes_down_costs_its_part_alone(
-    expected: str, nodes: Any, run_on_cluster: Run, no_encoders_left: Callable[[], None], tmp_path: Path
+@pytest.mark.parametrize("under_way", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_node_that_goes_down_costs_its_parts_alone(
+    expected: str,
+    ray: Any,
+    nodes: Any,
+    run_on_cluster: Run,
+    no_encoders_left: Callable[[], None],
+    tmp_path: Path,
+    under_way: bool,
 ) -> None:
     node = sorted(nodes.worker_nodes, key=id)[0]
-    progress = Recorder(f"1 of {PARTS} parts done", lambda: nodes.remove_node(node, allow_graceful=False))
+
+    def go_down() -> None:
+        if not under_way:  # all parts are made, though only one has been fetched
+            wait_for(lambda: ray.available_resources().get("CPU", 0) == 2)
+        nodes.remove_node(node, allow_graceful=False)
+
+    progress = Recorder(f"1 of {PARTS} parts done", go_down)
     try:
         assert run_on_cluster(progress).upscaled == FRAMES
         assert sha(tmp_path / "out.mkv") == expected

@@ -36,7 +36,9 @@ def test_a_node_with_another_source_under_that_name_is_unsuitable(spec: JobSpec,
         cluster_node.check_node(replace(spec, identity={**spec.identity, "sha256": "00"}), tiny_model.read_bytes())
 
 
-def test_what_a_killed_maker_left_is_deleted_by_the_next(spec: JobSpec, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_deleted_by_the_next_task(
+    spec: JobSpec, tiny_model: Path, tmp_path: Path
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
         root = tmp_path / f"iconvsr-{os.getuid()}"

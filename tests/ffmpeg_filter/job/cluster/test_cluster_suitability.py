@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ffmpeg_filter.job import cluster
-from ffmpeg_filter.job.cluster import Cluster
+from ffmpeg_filter.job.cluster import Cluster, portable
 from ffmpeg_filter.job.cluster_node import JobSpec
-from ffmpeg_filter.job.options import JobError
+from ffmpeg_filter.job.options import JobError, JobOptions
 from tests.ffmpeg_filter.job.cluster.local_cluster import FRAMES, Recorder, Run, add_node, sha
 from vs_iconvsr.plan import Settings
 
@@ -143,3 +143,21 @@ def test_each_job_of_an_executor_begins_with_all_nodes_and_all_patience(
             executor.leave_out(node, ValueError("does not suit this job"))
         executor.prepare(options, probe(source))
         assert executor.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected", "demand"),
+    [
+        ("auto", False, "cpu", {"CPU": 3}),
+        ("auto", True, "cuda:0", {"GPU": 1, "CPU": 1}),
+        ("cpu", True, "cpu", {"CPU": 3}),
+        ("cuda:1,cuda:3", True, "cuda:0,cuda:1", {"GPU": 2, "CPU": 1}),
+    ],
+)
+def test_a_part_takes_as_many_devices_as_the_job_names(
+    device: str, gpus: bool, expected: str, demand: dict[str, float]
+) -> None:
+    options = JobOptions(Path("in.mkv"), Path("out.mkv"), settings=Settings(device=device, threads=3))
+    everywhere, found = portable(options, gpus=gpus)
+    assert (everywhere.settings.device, found) == (expected, demand)
+    assert everywhere.input == Path.cwd() / "in.mkv"

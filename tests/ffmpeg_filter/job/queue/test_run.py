@@ -106,7 +106,9 @@ def test_a_file_of_the_users_is_not_overwritten_unless_that_is_asked_for(
     (tmp_path / "out" / "a.mkv").write_text("precious")
     code, _, err = queue(places=(shelf / "a.mkv",))
     assert code == 1
-    assert re.search(r"FAILED: .*a\.mkv: output: it exists already: .*; pass --overwrite to replace it", err)
+    assert re.search(
+        r"FAILED: .*a\.mkv: output: expected a new file, got one that exists: .*; pass --overwrite to replace it", err
+    )
     assert (tmp_path / "out" / "a.mkv").read_text() == "precious"
     assert queue("--overwrite", places=(shelf / "a.mkv",))[0] == 0
     assert probe(tmp_path / "out" / "a.mkv").num_frames == 8
