@@ -6,7 +6,7 @@ from dataclasses import asdict
 import torch
 from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, load_network
 from benchmarking.speed import speed_rows
-from benchmarking.timing import forget_peak, interleaved
+from benchmarking.timing import forget_peak, time_interleaved
 from levers import Lever, on_a_gpu, on_the_cpu
 from torch.profiler import ProfilerActivity, profile
 
@@ -104,7 +104,7 @@ def measure_lever(machine: Machine, lever: Lever) -> Finding:
     ((name, work),) = others.items()
     with torch.inference_mode():
         expected = plain().float()
-        elapsed = interleaved({"plain": plain, name: work}, machine.device, 1 if machine.quick else 5)
+        elapsed = time_interleaved({"plain": plain, name: work}, machine.device, 1 if machine.quick else 5)
         error = work().float() - expected
     difference = float(error.square().mean().sqrt() / expected.square().mean().sqrt())
     ratio = elapsed["plain"].clock / elapsed[name].clock
