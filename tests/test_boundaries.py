@@ -171,3 +171,12 @@ def test_files_and_classes_stay_short(path: Path) -> None:
         if isinstance(node, ast.ClassDef):
             methods = [d.name for d in node.body if isinstance(d, ast.FunctionDef) and not d.name.startswith("__")]
             assert len(methods) <= MOST_METHODS, f"{node.name} has {len(methods)} methods: it is two classes"
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    found: dict[str, list[str]] = {}
+    for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}

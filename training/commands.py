@@ -83,6 +83,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 
 
 def run_from_sample(arguments: argparse.Namespace) -> int:
+    from_sample.check_destination(arguments.out)
     base = recipe_path(arguments.recipe)
     scale = build(read_recipe(base)).scale
     print("measuring, and simulating degradations to compare with: takes a few minutes", flush=True)
@@ -156,9 +157,7 @@ def _train(recipe: Recipe, arguments: argparse.Namespace, options: RunOptions) -
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    for place in (arguments.json, arguments.pictures and arguments.pictures / "clip"):
-        if place:  # now, not after the work
-            place.parent.mkdir(parents=True, exist_ok=True)
+    _check_outputs(arguments)
     degradation = _degradation(arguments)
     network = weights.load(arguments.model)
     clips = open_frames(arguments.clips, layout=arguments.layout)
@@ -178,6 +177,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.pictures:
         _save_images(arguments, upscalers, clips, network.scale)
     return 0
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for what could not be written after the work, or would be measured as a clip next time."""
+    if arguments.json:
+        if arguments.json.is_dir():
+            raise ValueError(f"--json: expected a file, got a folder: {arguments.json}")
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.pictures:
+        if arguments.pictures.resolve().is_relative_to(arguments.clips.resolve()):
+            raise ValueError(f"--pictures: expected a folder outside of the clips, got {arguments.pictures}")
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -235,7 +246,6 @@ def _save_images(
     arguments: argparse.Namespace, upscalers: dict[str, Upscaler], clips: FrameFolders, scale: int
 ) -> None:
     """Write the middle frame of each clip: from each upscaler, then the ground truth."""
-    arguments.pictures.mkdir(parents=True, exist_ok=True)
     for i, sequence in enumerate(clips.sequences):
         gt, lr = gt_and_lr(clips, i, _degradation(arguments), scale=scale, frames=arguments.frames)
         middle = len(gt) // 2

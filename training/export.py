@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from .loop import held_out
 from .loop.config import as_json, differences, fingerprint, parse
 from .loop.recipe import Recipe
 from .loop.start import build
+
+logger = logging.getLogger(__name__)
 
 LICENSE = "Apache-2.0"  # of what was trained from fresh or bundled weights
 CARD_MARK = "recipe sha256: "  # in every card that export ever wrote
@@ -77,6 +80,7 @@ def export(
     network = load_trained(recipe, folder)
     if half:
         network = network.half().float()
+    logger.info("measuring the new weights, then those before training, on the held-out data")
     gains = held_out.gains(network, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     before = held_out.gains(start, held_out_set, recipe.degradations, watch=recipe.watch, device="cpu")
     ours, theirs = (held_out.weighted_mean(found, recipe.degradations) for found in (gains, before))

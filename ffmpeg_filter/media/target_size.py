@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from vs_iconvsr.colorspace import Format
+if TYPE_CHECKING:  # the command's help needs this module, and must not wait for torch
+    from vs_iconvsr.colorspace import Format
 
 KERNELS = {
     "bilinear": "Bilinear",
@@ -63,7 +65,7 @@ class Resize:
 
 
 def resize_for(
-    target: TargetSize, source_size: tuple[int, int], scale: int, aspect: Fraction, layout: Format
+    target: TargetSize, source_size: tuple[int, int], scale: int, aspect: Fraction, layout: "Format"
 ) -> Resize | None:
     """How to get from hr frames, `scale` times the source, to the target; None if they have that size already.
 
@@ -78,7 +80,7 @@ def resize_for(
 
 
 def _wanted(
-    target: TargetSize, source_size: tuple[int, int], scale: int, aspect: Fraction, layout: Format
+    target: TargetSize, source_size: tuple[int, int], scale: int, aspect: Fraction, layout: "Format"
 ) -> tuple[int, int, Fraction]:
     """Width, height and the shape of pixels: the picture keeps its shape as shown, to the nearest size there is."""
     shape = Fraction(*source_size)  # of the picture, in pixels
@@ -116,7 +118,7 @@ def _nearest(exact: Fraction, step: int) -> int:
     return max(step * round(exact / step), step)
 
 
-def _check(width: int, height: int, layout: Format) -> None:
+def _check(width: int, height: int, layout: "Format") -> None:
     step_w, step_h = 1 << layout.subsampling_w, 1 << layout.subsampling_h
     if width % step_w or height % step_h:
         raise ValueError(

@@ -135,6 +135,18 @@ def test_a_fitted_run_resumes_with_its_own_patches_and_names_them(
     assert capsys.readouterr().out == first
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--json", "--json: expected a file, got a folder"), ("--pictures", "expected a folder outside of the clips")],
+)
+def test_results_that_cannot_be_written_are_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, message: str
+) -> None:
+    """Images among the clips would be measured as clips the next time."""
+    assert main(["evaluate", "no such model", str(tmp_path), option, str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])
 def test_minutes_are_a_number(text: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -9,9 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vs_iconvsr.weights.files import LFS_POINTER
+
 from .walk import folders_below
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+GROUND_TRUTH = {"GT", "gt", "truth", "original"}
 REDS4 = ("000", "011", "015", "020")
 
 
@@ -74,6 +77,8 @@ def read_image(path: Path) -> Tensor:
             image.load()
             return torch.from_numpy(np.array(_eight_bits(image, path).convert("RGB"))).permute(2, 0, 1).contiguous()
     except (OSError, SyntaxError) as error:  # Pillow raises both for damaged files
+        if path.is_file() and path.open("rb").read(len(LFS_POINTER)) == LFS_POINTER:
+            raise ValueError(f"{path}: expected an image, got a git-lfs pointer to one; run: git lfs pull") from error
         raise ValueError(f"{path}: expected an image, got: {error}") from error
 
 
@@ -132,6 +137,7 @@ def _vimeo_test(folder: Path) -> list[FrameSequence]:
 
 def _vimeo(folder: Path, names: str) -> list[FrameSequence]:
     """sequences/00001/0001/im1.png … im7.png, those named in the given list."""
+    folder = _below(folder, "vimeo_septuplet")
     listed = folder / names
     if not listed.exists():
         raise ValueError(f"{listed}: expected the list of sequences that comes with Vimeo-90K, found none")
@@ -145,8 +151,16 @@ def _vimeo(folder: Path, names: str) -> list[FrameSequence]:
 
 
 def _ground_truth(folder: Path) -> list[FrameSequence]:
-    """Vid4 and UDM10: GT/<clip>/*.png; the lr folders next to it are not read."""
-    return _any(_below(folder, "GT"))
+    """Vid4 and UDM10: GT/<clip>/*.png, or <clip>/truth/*.png; the lr folders next to them are not read."""
+    found = _any(folder)
+    gt = [clip for clip in found if GROUND_TRUTH & set(Path(clip.name).parts)]
+    return [FrameSequence(_without_gt(clip.name), clip.frames) for clip in gt] or found
+
+
+def _without_gt(name: str) -> str:
+    parts = Path(name).parts
+    after = parts[parts.index("GT") + 1 :] if "GT" in parts else [part for part in parts if part not in GROUND_TRUTH]
+    return "/".join(after) or name
 
 
 LAYOUTS: dict[str, Callable[[Path], list[FrameSequence]]] = {

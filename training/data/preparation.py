@@ -9,6 +9,7 @@ from typing import Any
 from vs_iconvsr.atomic import write_atomically
 
 from .examine import KEPT, Scene
+from .walk import is_hidden
 
 RECORDS = "videos"  # the folder in which they lie
 TRAIN, HELD_OUT = "train", "held_out"
@@ -36,6 +37,8 @@ class Preparation:
         for name in ("frames", "window_px", "windows", "downscale", "most_per_scene"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.window_px < 8:
+            raise ValueError(f"window_px: expected at least 8, got {self.window_px}")
         if not 0.0 <= self.held_out < 1.0:
             raise ValueError(f"held_out: expected a share from 0 to below 1, got {self.held_out}")
         if not self.most_gib > 0.0:
@@ -77,7 +80,7 @@ class VideoRecord:
             file
             for part in (TRAIN, HELD_OUT)
             for file in sorted((folder / part).glob("*.npy"))
-            if file.stem.rsplit("_", 3)[0].endswith(mark)
+            if not is_hidden(file.name) and file.stem.rsplit("_", 3)[0].endswith(mark)
         ]
 
 
@@ -104,7 +107,7 @@ def delete_record(record: VideoRecord, folder: Path) -> None:
 def load_records(folder: Path) -> dict[str, VideoRecord]:
     """All records of a data folder by identity. ValueError names a file that cannot be read."""
     records = {}
-    for path in sorted((folder / RECORDS).glob("*.json")):
+    for path in sorted(path for path in (folder / RECORDS).glob("*.json") if not is_hidden(path.name)):
         try:
             content: dict[str, Any] = json.loads(path.read_text())
             scenes = tuple(

@@ -28,6 +28,7 @@ from .preparation import (
 )
 from .preparation_report import report
 from .videos import display_names, find_videos, frames_of, video_identity, with_progress
+from .walk import is_hidden
 
 __all__ = ["Preparation", "Scene", "combing", "find_videos", "frames_of", "prepare"]
 
@@ -235,7 +236,7 @@ def _write_excerpts(record: VideoRecord, excerpts: list[Excerpt], preparation: P
 
 
 def _sequences(folder: Path) -> list[Path]:
-    return [file for part in (TRAIN, HELD_OUT) for file in (folder / part).glob("*.npy")]
+    return [file for part in (TRAIN, HELD_OUT) for file in (folder / part).glob("*.npy") if not is_hidden(file.name)]
 
 
 def _check_strangers(folder: Path, records: Iterable[VideoRecord]) -> None:

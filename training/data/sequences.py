@@ -13,6 +13,7 @@ from torch import Tensor
 from ..degrade.degradation import Degradation, degrade
 from .frames import LAYOUTS as FRAME_LAYOUTS
 from .frames import open_frames
+from .walk import is_hidden
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class PreparedSet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files = sorted(folder.glob("*.npy"), key=lambda file: hashlib.sha256(file.name.encode()).hexdigest())
+        files = [file for file in folder.glob("*.npy") if not is_hidden(file.name)]
+        self.files = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).hexdigest())
         if not self.files:
             raise ValueError(
                 f"{folder}: expected prepared sequences, found none; create some: python -m training prepare"

@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset({  # taken by their names: those that cannot be decoded are reported
     ".mp4", ".mkv", ".mov", ".avi", ".webm", ".m2ts", ".mts", ".ts", ".m2t", ".mpg", ".mpeg", ".m2v", ".m1v", ".m4v",
     ".mpv", ".vob", ".wmv", ".asf", ".dv", ".dif", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".ogm", ".mxf", ".gxf",
-    ".divx", ".xvid", ".mod", ".tod", ".trp", ".rm", ".rmvb", ".mj2", ".qt", ".evo", ".nut", ".y4m", ".ivf", ".264",
-    ".h264", ".avc", ".265", ".h265", ".hevc", ".vc1", ".wtv", ".dvr-ms", ".hdmov", ".vro", ".dat", ".amv", ".nsv",
+    ".divx", ".xvid", ".tod", ".trp", ".rm", ".rmvb", ".mj2", ".qt", ".evo", ".nut", ".y4m", ".ivf", ".264",
+    ".h264", ".avc", ".265", ".h265", ".hevc", ".vc1", ".wtv", ".dvr-ms", ".hdmov", ".vro", ".amv", ".nsv",
 })
 OTHER_SUFFIXES = frozenset({  # not even looked into
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dpx", ".exr", ".txt", ".nfo", ".srt", ".ass",

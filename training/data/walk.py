@@ -24,8 +24,8 @@ def folders_below(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
             names.clear()
             continue
         seen.add(at.resolve())
-        names[:] = sorted((name for name in names if not _is_hidden(name)), key=natural)
-        yield at, [at / name for name in sorted(files, key=natural) if not _is_hidden(name)]
+        names[:] = sorted((name for name in names if not is_hidden(name)), key=natural)
+        yield at, [at / name for name in sorted(files, key=natural) if not is_hidden(name)]
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -33,5 +33,6 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is passed over."""
     return name.startswith(".") or name in SYSTEM_FOLDERS

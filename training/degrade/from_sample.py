@@ -28,6 +28,7 @@ from .regression import PARTS, Estimate, StrengthRegression
 
 logger = logging.getLogger(__name__)
 
+HEADING = "# To undo the degradations of"  # of every recipe that is written here
 FRAMES = 4  # measured together
 PIECES = 12  # taken from the footage, evenly spread
 WINDOWS = 6  # taken from a piece
@@ -75,6 +76,17 @@ class Simulation:
         default_factory=lambda: Generator(seed=77, clips=32, frames=FRAMES, canvases=12, canvas_px=640)
     )
     samples: int = 150
+
+
+def check_destination(recipe: Path) -> None:
+    """Raise ValueError, before anything is measured, if the recipe or its image would replace another file."""
+    image = recipe.with_suffix(".png")
+    if recipe.suffix not in (".yaml", ".yml"):
+        raise ValueError(f"--out: expected a name that ends in .yaml, got {recipe}")
+    ours = recipe.is_file() and recipe.read_text(errors="replace").startswith(HEADING)
+    for path in (recipe, image):
+        if path.exists() and not ours:
+            raise ValueError(f"{path}: expected no file or an earlier estimate, got another file; choose another --out")
 
 
 def estimate(footage: Path, *, scale: int, simulation: Simulation | None = None) -> EstimatedDegradation:
@@ -178,7 +190,7 @@ def recipe_text(base: str, estimated: EstimatedDegradation, footage: str) -> str
         "    share: 0.9",
         *(f"    {name}: {_yaml(value)}" for name, value in pairs.items()),
     ]
-    head = [f"# To undo the degradations of {footage}:", "#   python -m training train THIS_FILE --data DATA --out RUN"]
+    head = [f"{HEADING} {footage}:", "#   python -m training train THIS_FILE --data DATA --out RUN"]
     return "\n".join([*head, *lines[:start], *replacement, *lines[stop:]]) + "\n"
 
 
@@ -296,6 +308,8 @@ def _pieces_of_video(video: Path) -> Iterator[Tensor]:
     piece: list[Tensor] = []
     step = _piece_interval(video)
     for n, (picture, _) in enumerate(islice(frames_of(video), MAX_FRAMES)):
+        if piece and picture.shape != piece[0].shape:
+            piece = []  # a broadcast whose size changes
         if n % step < FRAMES:
             piece.append(picture)
         if len(piece) == FRAMES:

@@ -15,8 +15,20 @@ from ..metrics import luma, psnr
 from .recipe import Watch
 
 BEST_PSNR_DB = 50.0  # errors below one code value: getting closer than that, or even equal, is worth nothing more
+LEAST_LR_PX = 8
 IMAGE_FRAMES = 7  # read for the one that is shown
 _SEED = 0x4E1D  # one fixed draw of each degradation, whatever the recipe's seed
+
+
+def check(sequences: Sequences, *, watch: Watch, scale: int) -> None:
+    """Raise ValueError for a sequence that cannot be measured: before the first step, not at an evaluation."""
+    for i in range(min(watch.held_out_sequences, len(sequences))):
+        _, h, w = sequences.shape(i)
+        if min(h, w) < LEAST_LR_PX * scale:
+            raise ValueError(
+                f"held-out data: expected frames of at least {LEAST_LR_PX * scale} px, "
+                f"got {w}x{h} in {sequences.name(i)}; remove it"
+            )
 
 
 def gains(

@@ -32,9 +32,9 @@ class Network:
         """The network with fresh weights, drawn from torch's global random state."""
         try:
             return ARCHITECTURES[self.architecture](**self.arguments)
-        except TypeError as error:
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:  # torch's, for impossible sizes
             raise ValueError(
-                f"network.arguments: expected those of {self.architecture}, got {self.arguments}"
+                f"network.arguments: expected those of {self.architecture}, got {self.arguments} ({error})"
             ) from error
 
 
@@ -78,6 +78,11 @@ class FlowPretraining:
     batch: int = 8
     learning_rate: float = 1e-3
     gate: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +131,13 @@ class Watch:
     held_out_sequences: int = 6
     held_out_frames: int = 30
     patience: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("log", "evaluate", "save", "held_out_sequences", "held_out_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.patience < 0:
+            raise ValueError(f"patience: expected at least 0, got {self.patience}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,6 @@ def load_batches[T](source: Batches[T], steps: range, options: RunOptions) -> It
         sampler=steps,
         num_workers=options.workers,
         prefetch_factor=PREFETCH,
-        worker_init_fn=_leave_stopping_to_the_run,
         multiprocessing_context="forkserver",  # forking a process in which torch has started threads can deadlock
     )
     with _deferred_signals():
@@ -66,16 +65,12 @@ def load_batches[T](source: Batches[T], steps: range, options: RunOptions) -> It
     yield from batches
 
 
-def _leave_stopping_to_the_run(worker: int) -> None:
-    """A terminal's Ctrl-C and a service manager's SIGTERM reach worker processes, too; only the run may act on them."""
-    del worker
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 @contextlib.contextmanager
 def _deferred_signals() -> Iterator[None]:
-    """Processes started in this block never receive the signals that stop a run; this one gets them at its end."""
+    """Processes started in this block never receive the signals that stop a run; this one gets them at its end.
+
+    A terminal's Ctrl-C and a service manager's SIGTERM reach worker processes, too, but only the run may act on them.
+    """
     resource_tracker.ensure_running()  # or it starts in this block and ends the deferral
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from vs_iconvsr.networks.propagation import VideoNetwork
 
 from ..data.sequences import BatchSource, Sequences
+from . import held_out
 from .recipe import Recipe
 from .run import TrainingRun
 from .run_options import RunOptions, load_batches, stop_requests
@@ -42,6 +43,7 @@ def train(
         world=run.world,
     )
     total, watch = recipe.optimiser.steps, recipe.watch
+    held_out.check(held_out_set, watch=watch, scale=start.scale)
     with stop_requests(options) as stop_requested:
         run.resume()
         if run.step == 0:

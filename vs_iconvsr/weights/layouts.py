@@ -143,7 +143,7 @@ def recognize_foreign(file: WeightFile) -> RecognizedNetwork:
         hyper_parameters = parse_hyper_parameters(architecture, infer_hyper_parameters(architecture, shapes))
         check_shapes(shapes, architecture, hyper_parameters)
         return RecognizedNetwork(architecture, hyper_parameters, layout, dictionary, keys)
-    if {"network", "average"} <= file.tables.keys():
+    if "network" in file.tables:
         raise WeightsError(
             "expected a network, got the checkpoint of a training run; give average.safetensors beside it, or export "
             "the run: python -m training export RECIPE --data DATA --out RUN --file FILE.safetensors"

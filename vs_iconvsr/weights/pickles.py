@@ -40,7 +40,8 @@ STEPPED_OVER = re.compile(
     r"(mmengine|mmcv|mmagic|mmedit|omegaconf|pytorch_lightning|lightning)\..+"
     r"|numpy\.(ndarray|dtype|(_?core\.)?(multiarray|numeric)\.(_reconstruct|scalar|_frombuffer))"
     r"|numpy\._core\.(multiarray|numeric)\.(_reconstruct|scalar|_frombuffer)"
-    r"|_codecs\.encode|argparse\.Namespace|pathlib\.\w*Path|pathlib\._local\.\w*Path|torch\.device"
+    r"|_codecs\.encode|argparse\.Namespace|pathlib\.\w*Path|pathlib\._local\.\w*Path|torch\.(device|b?float\d+|u?int\d+)"
+    r"|collections\.(defaultdict|deque)|datetime\.\w+|(builtins|__builtin__)\.(dict|list|int|long|float|str|unicode|bool|object)"
 )
 HARMLESS = {ORDERED_DICT, *TENSORS, PARAMETER, "torch.Size", *STORAGE_ITEM_BYTES}
 

@@ -72,7 +72,7 @@ class QueueRules:
 
 
 @dataclass(frozen=True)
-class Counts:
+class QueueCounts:
     """How far a run of a queue is. The sizes are those of sources; skipped and failed ones do not count."""
 
     done: int = 0
@@ -132,13 +132,13 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Failed:
+class JobFailed:
     source: str
     error: str
 
 
 @dataclass(frozen=True)
-class Interrupted:
+class JobInterrupted:
     """The job of this source was stopped; its parts are kept."""
 
     source: str
@@ -154,7 +154,7 @@ class StopRequested:
     """The user wants no further job to begin."""
 
 
-type Event = Recovered | Scanned | Begun | Published | Failed | Interrupted | JobEnded | StopRequested
+type Event = Recovered | Scanned | Begun | Published | JobFailed | JobInterrupted | JobEnded | StopRequested
 
 
 # ---- actions ----
@@ -181,7 +181,7 @@ class Refuse:
 
 
 @dataclass(frozen=True)
-class Begin:
+class BeginJob:
     """Start the job of this entry: number so and so, of so many known files. why: "" for one that is new."""
 
     entry: Entry
@@ -200,4 +200,4 @@ class End:
     """Nothing is left to do, or the user wants no more of it."""
 
 
-type Action = Save | Skip | Refuse | Begin | WaitAndScan | End
+type Action = Save | Skip | Refuse | BeginJob | WaitAndScan | End

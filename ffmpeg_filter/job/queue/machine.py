@@ -9,17 +9,17 @@ from dataclasses import replace
 
 from ffmpeg_filter.job.queue.events import (
     Action,
-    Begin,
+    BeginJob,
     Begun,
-    Counts,
     End,
     Entry,
     Event,
-    Failed,
     Found,
-    Interrupted,
     JobEnded,
+    JobFailed,
+    JobInterrupted,
     Published,
+    QueueCounts,
     QueueRules,
     Recovered,
     Refuse,
@@ -65,11 +65,11 @@ class QueueMachine:
                 self._end(source, "done")
                 self._change(source, status="done", frames=frames, size_bytes=size_bytes, seconds=seconds)
                 return [Save()]
-            case Failed(source, error):
+            case JobFailed(source, error):
                 self._end(source, "failed")
                 self._change(source, status="failed", error=error)
                 return [Save()]
-            case Interrupted(source):
+            case JobInterrupted(source):
                 self._running, self._stopping = None, True
                 self._ready[source] = ""
                 self._change(source, status="waiting")
@@ -80,13 +80,13 @@ class QueueMachine:
             case JobEnded():
                 return self._next() if self._rules.settle_s is None or self._stopping else [WaitAndScan(0)]
 
-    def counts(self) -> Counts:
+    def counts(self) -> QueueCounts:
         """How far it is: what ended in this run, what runs, what waits."""
         how = [kind for _, kind in self._ended.values()]
         size = {source: found.size_bytes for source, found in self._found.items()}
         ended = sum(size.get(source, 0) for source, (_, kind) in self._ended.items() if kind == "done")
         running = size.get(self._running, 0) if self._running is not None else 0
-        return Counts(
+        return QueueCounts(
             done=how.count("done"),
             skipped=how.count("skipped"),
             failed=how.count("failed"),
@@ -170,7 +170,7 @@ class QueueMachine:
         why = self._ready.pop(source)
         self._running = source
         counts = self.counts()
-        return [Begin(self._entries[source], len(self._ended) + 1, counts.files, why)]
+        return [BeginJob(self._entries[source], len(self._ended) + 1, counts.files, why)]
 
     def _rank(self, found: Found) -> tuple[object, ...]:
         name = (_natural(found.folder), _natural(found.name), found.source)

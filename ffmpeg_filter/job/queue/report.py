@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from ffmpeg_filter.job.queue.events import Begin, Counts
+from ffmpeg_filter.job.queue.events import BeginJob, QueueCounts
 from ffmpeg_filter.job.report import (
     JSON_EVERY_S,
     FrameCounter,
@@ -26,7 +26,7 @@ LEAST_SHARE = 0.01  # of the work, before the time left is estimated from it
 class Overall:
     """How far all files are. share: of the bytes of the sources that are to be upscaled, from 0 to 1."""
 
-    counts: Counts
+    counts: QueueCounts
     share: float
     remaining_s: float | None
 
@@ -38,18 +38,18 @@ class Overall:
         return f"all files: {ended} of {counts.files} done{failed}, {100 * self.share:.1f} %{left}"
 
 
-class Estimate:
+class QueueEstimate:
     """Time left, by the bytes of the sources: their numbers of frames are not known before their turn."""
 
     def __init__(self, now_s: float) -> None:
         self._started_s = now_s
         self._free_bytes = 0.0  # of work that earlier runs had done
 
-    def begin(self, counts: Counts, share: float) -> None:
+    def begin(self, counts: QueueCounts, share: float) -> None:
         """A file begins of which that share is there already."""
         self._free_bytes += share * counts.bytes_running
 
-    def overall(self, counts: Counts, share: float, now_s: float) -> Overall:
+    def overall(self, counts: QueueCounts, share: float, now_s: float) -> Overall:
         """share: of the file under way."""
         reached = counts.bytes_ended + share * counts.bytes_running
         made, elapsed_s = reached - self._free_bytes, now_s - self._started_s
@@ -70,7 +70,7 @@ class QueueView(Protocol):
     def file(self, status: str, source: str, output: str, **more: object) -> None:
         """A file is "begun", "done", "skipped", "failed" or "interrupted"."""
 
-    def progress(self, begin: Begin) -> Progress:
+    def progress(self, begin: BeginJob) -> Progress:
         """Where the job of this file reports to."""
 
     def overall(self, overall: Overall) -> None:
@@ -93,7 +93,7 @@ class PlainQueue:
     def file(self, status: str, source: str, output: str, **more: object) -> None:
         self.note(file_line(status, source, output, more))
 
-    def progress(self, begin: Begin) -> Progress:
+    def progress(self, begin: BeginJob) -> Progress:
         del begin
         return PlainProgress(self._stream)
 
@@ -127,7 +127,7 @@ class JsonQueue:
     def file(self, status: str, source: str, output: str, **more: object) -> None:
         self.write("file", status=status, source=source, output=output, **more)
 
-    def progress(self, begin: Begin) -> Progress:
+    def progress(self, begin: BeginJob) -> Progress:
         del begin
         return JsonProgress(self._stream)
 
@@ -174,7 +174,7 @@ class BarQueue:
     def file(self, status: str, source: str, output: str, **more: object) -> None:
         self.note(file_line(status, source, output, more))
 
-    def progress(self, begin: Begin) -> Progress:
+    def progress(self, begin: BeginJob) -> Progress:
         description = f"{begin.number}/{begin.of}"
         self._bars.reset(self._file, total=None, description=description, text="opening", visible=True)
         return _FileBar(self)
@@ -247,15 +247,15 @@ class QueueProgress:
 
     def __init__(self, view: QueueView) -> None:
         self.view = view
-        self._counts = Counts()
-        self._estimate = Estimate(time.monotonic())
+        self._counts = QueueCounts()
+        self._estimate = QueueEstimate(time.monotonic())
         self._reported_s = float("-inf")
 
-    def update(self, counts: Counts) -> None:
+    def update(self, counts: QueueCounts) -> None:
         """The queue has moved on by a file."""
         self._counts, self._reported_s = counts, float("-inf")
 
-    def job(self, begin: Begin) -> Progress:
+    def job(self, begin: BeginJob) -> Progress:
         """For the job of this file."""
         return FileProgress(self.view.progress(begin), self)
 

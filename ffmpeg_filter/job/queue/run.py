@@ -13,7 +13,7 @@ from ffmpeg_filter.job.journal import FINISHED, Journal, note_path
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted
 from ffmpeg_filter.job.queue import events, sources
-from ffmpeg_filter.job.queue.events import Action, Begin, Counts, End, Entry, Event, Order, QueueRules
+from ffmpeg_filter.job.queue.events import Action, BeginJob, End, Entry, Event, Order, QueueCounts, QueueRules
 from ffmpeg_filter.job.queue.machine import QueueMachine
 from ffmpeg_filter.job.queue.report import QueueProgress, QueueView, file_line
 from ffmpeg_filter.job.queue.state import StateFile, image_settings_of, settings_of
@@ -45,7 +45,7 @@ class QueueRequest:
 class QueueSummary:
     """What came out of a run. entries: all that the state file now holds. interrupted: whether files are left."""
 
-    counts: Counts
+    counts: QueueCounts
     entries: tuple[Entry, ...]
     failures: tuple[tuple[str, str], ...]
     frames: int
@@ -86,7 +86,7 @@ def list_queue(request: QueueRequest, view: QueueView) -> None:
                 view.file("skipped", entry.source, entry.output)
             case events.Refuse(entry, reason):
                 view.file("failed", entry.source, entry.output, error=reason)
-            case Begin(entry, number, of, why):
+            case BeginJob(entry, number, of, why):
                 view.file("begun", entry.source, entry.output, number=number, of=of, why=why)
                 machine.handle(events.Published(entry.source, 0, 0, 0))
                 pending += machine.handle(events.JobEnded())
@@ -127,7 +127,7 @@ class _QueueRun:
         self._request, self._state, self._make, self._view, self._stop = request, state, make, view, stop
         self._machine = QueueMachine(state.read(), rules)
         self._progress = QueueProgress(view)
-        self._pending: deque[Begin | events.WaitAndScan | End] = deque()
+        self._pending: deque[BeginJob | events.WaitAndScan | End] = deque()
         self._noted: set[str] = set()
         self._failures: list[tuple[str, str]] = []
         self._frames = 0
@@ -139,7 +139,7 @@ class _QueueRun:
         self._scan()
         while True:
             match self._pending.popleft():
-                case Begin() as begin:
+                case BeginJob() as begin:
                     self._work(begin)
                 case events.WaitAndScan(seconds):
                     self._wait(seconds)
@@ -198,7 +198,7 @@ class _QueueRun:
         else:
             self._scan()
 
-    def _work(self, begin: Begin) -> None:
+    def _work(self, begin: BeginJob) -> None:
         entry, output = begin.entry, self._output_of(begin.entry)
         self._show("begun", entry, number=begin.number, of=begin.of, why=begin.why)
         published: list[JobSummary] = []
@@ -214,7 +214,7 @@ class _QueueRun:
             self._make(self._job(entry), self._progress.job(begin), publish)
             self._show("done", entry)
         except Interrupted:
-            self._send(events.Interrupted(entry.source))
+            self._send(events.JobInterrupted(entry.source))
             self._show("interrupted", entry)
         except BrokenPipeError:
             raise  # nobody reads our progress any more: that is no fault of this file
@@ -223,7 +223,7 @@ class _QueueRun:
             if published:
                 self._view.note(f"WARNING: {output} is whole, but then: {text}")
             else:
-                self._send(events.Failed(entry.source, text))
+                self._send(events.JobFailed(entry.source, text))
                 self._report_failure(entry, text)
         if self._stop.is_set():
             self._send(events.StopRequested())

@@ -146,6 +146,15 @@ def test_chroma_siting_is_tagged(encoded: Callable[..., Path], location: int) ->
         assert int(next(container.decode(video=0)).chroma_location) == location + 1
 
 
+def test_the_encoder_writes_the_exact_shape_of_pixels(encoded: Callable[..., Path]) -> None:
+    chosen = Format("YUV", "integer", 8, 1, 1)
+    how = encoding(chosen, ("-c:v", "libx264"), "mov", sample_aspect_ratio=Fraction(172, 219))
+    with av.open(str(encoded(how, [noise(chosen, 0)], [0]))) as container:
+        next(container.decode(video=0))
+        aspect = container.streams.video[0].codec_context.sample_aspect_ratio
+    assert (aspect.numerator, aspect.denominator) == (172, 219)
+
+
 def test_the_same_frames_give_the_same_bytes(encoded: Callable[..., Path]) -> None:
     chosen = Format("YUV", "integer", 10, 1, 1)
     how = encoding(chosen, ("-c:v", "libx264", "-threads", "8"), "mov")

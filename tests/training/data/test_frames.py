@@ -76,6 +76,23 @@ def test_reds_is_read_as_its_archives_unpack(tmp_path: Path) -> None:
     assert names(tmp_path, "reds") == ["001", *(f"val_sharp/{clip}" for clip in ("000", "001", "011", "015", "020"))]
 
 
+def test_udm10_and_vimeo_are_found_in_the_folders_of_their_archives(tmp_path: Path) -> None:
+    """UDM10 with lr frames beside each clip's truth; Vimeo-90K below vimeo_septuplet."""
+    for name in ("udm10/archpeople/truth", "udm10/archpeople/blur4", "udm10/clap/truth", "udm10/clap/blur4"):
+        picture(tmp_path / name / "0000.png")
+    assert names(tmp_path / "udm10", "udm10") == ["archpeople", "clap"]
+    for k in range(1, 8):
+        picture(tmp_path / "vimeo_septuplet" / "sequences" / "00001" / "0001" / f"im{k}.png")
+    (tmp_path / "vimeo_septuplet" / "sep_testlist.txt").write_text("00001/0001\n")
+    assert names(tmp_path, "vimeo90k-test") == ["00001/0001"]
+
+
+def test_an_image_that_is_a_git_lfs_pointer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=r"1\.png: expected an image, got a git-lfs pointer to one; run: git lfs pull"):
+        read_image(tmp_path / "1.png")
+
+
 def test_what_macs_leave_is_passed_over(tmp_path: Path) -> None:
     picture(tmp_path / "a" / "1.png")
     for name in ("a/._1.png", "__MACOSX/a/._1.png", "__MACOSX/a/1.png"):

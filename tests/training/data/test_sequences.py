@@ -149,6 +149,12 @@ def test_a_file_that_is_no_prepared_sequence_is_named(tmp_path: Path) -> None:
         PreparedSet(tmp_path).shape(0)
 
 
+def test_what_macs_leave_beside_sequences_is_passed_over(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((1, 3, 8, 8), dtype=np.uint8))
+    (tmp_path / "._a.npy").write_bytes(b"Mac OS X")
+    assert [file.name for file in PreparedSet(tmp_path).files] == ["a.npy"]
+
+
 class Slow:
     """Batches that take a moment each, so that workers are always at one."""
 

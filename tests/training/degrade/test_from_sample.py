@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.data.synthesise import Generator, clips
+from training.degrade import from_sample
 from training.degrade.codecs import TREE_CRF, encode_decode, stream_quantiser
 from training.degrade.degradation import Degradation, degrade
 from training.degrade.from_sample import (
@@ -235,3 +236,13 @@ def test_footage_without_detail_is_refused(tmp_path: Path) -> None:
         Image.new("RGB", (80, 80)).save(tmp_path / f"{n}.png")
     with pytest.raises(ValueError, match="expected 4 consecutive frames with enough detail to measure, found none"):
         estimate(tmp_path, scale=4)
+
+
+@pytest.mark.parametrize(("name", "taken"), [("mine.yaml", "mine.yaml"), ("mine.yaml", "mine.png"), ("mine.txt", "")])
+def test_an_estimate_writes_over_nothing_but_earlier_ones(tmp_path: Path, name: str, taken: str) -> None:
+    if taken:
+        (tmp_path / taken).write_text("my recipe\n")
+    with pytest.raises(ValueError, match=r"expected no file or an earlier|expected a name that ends in \.yaml"):
+        from_sample.check_destination(tmp_path / name)
+    (tmp_path / "mine.yaml").write_text(from_sample.HEADING + " tape.mkv:\n")
+    from_sample.check_destination(tmp_path / "mine.yaml")

@@ -33,6 +33,12 @@ def test_kinds_are_weighted_by_their_shares() -> None:
     assert held_out.weighted_mean({"bi": 4.0, "blur": 0.0}, degradations) == pytest.approx(1.0)
 
 
+def test_held_out_sequences_that_are_too_small_are_named_before_the_first_step() -> None:
+    held_out.check(Noise(), watch=Watch(), scale=4)
+    with pytest.raises(ValueError, match="expected frames of at least 64 px, got 32x34 in noise 0; remove it"):
+        held_out.check(Noise(), watch=Watch(), scale=8)
+
+
 def test_a_network_that_does_nothing_gains_nothing_even_where_nothing_was_lost() -> None:
     """At scale 1, BI is the ground truth itself: doing nothing gains nothing, and a small change loses a little."""
     watch, kinds = Watch(held_out_sequences=1, held_out_frames=2), [Degradation()]

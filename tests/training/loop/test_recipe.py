@@ -11,6 +11,7 @@ from PIL import Image
 
 from training.cli import main
 from training.data.sequences import BatchSource
+from training.loop.config import RecipeError
 from training.loop.recipe import Recipe, read_recipe
 from training.loop.start import build
 from vs_iconvsr import weights
@@ -29,6 +30,30 @@ PUBLISHED = [
 def published(request: pytest.FixtureRequest) -> tuple[str, Recipe]:
     name = str(request.param)
     return name, read_recipe(CONFIGS / f"{name}.yaml")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "watch.log=0",
+        "watch.evaluate=0",
+        "watch.save=-1",
+        "watch.patience=-1",
+        "flow.batch=0",
+        "flow.steps=0",
+    ],
+)
+def test_numbers_that_would_end_a_run_in_a_traceback_are_refused(override: str) -> None:
+    with pytest.raises(RecipeError, match="expected at least"):
+        read_recipe(CONFIGS / "light.yaml", overrides=(override,))
+
+
+@pytest.mark.parametrize("value", ["-1", "0"])
+def test_networks_of_impossible_size_are_refused(value: str) -> None:
+    recipe = read_recipe(CONFIGS / "light.yaml", overrides=(f"network.arguments.mid_channels={value}",))
+    assert recipe.network is not None
+    with pytest.raises(ValueError, match=r"network\.arguments: expected those of LightVSR, got"):
+        recipe.network.build()
 
 
 def test_the_optimizer_matches_the_paper(published: tuple[str, Recipe]) -> None:

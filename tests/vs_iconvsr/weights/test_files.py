@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import datetime
 import io
 import json
 import os
@@ -89,6 +90,7 @@ def mmengine(network: BasicVSR, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setattr(sys.modules["mmengine.logging.history_buffer"], "HistoryBuffer", HistoryBuffer, raising=False)
     hub = {"log_scalars": {"train/loss": HistoryBuffer()}, "arguments": argparse.Namespace(seed=np.int64(3))}
+    hub |= {"counts": collections.defaultdict(int, a=1), "type": torch.float32, "at": datetime.datetime(2024, 1, 1)}
     return {**mmagic(network.state_dict()), "message_hub": hub}
 
 

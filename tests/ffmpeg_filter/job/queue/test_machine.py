@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffmpeg_filter.job.queue import events as do
-from ffmpeg_filter.job.queue.events import Action, Begin, Entry, Found, QueueRules
+from ffmpeg_filter.job.queue.events import Action, BeginJob, Entry, Found, QueueRules
 from ffmpeg_filter.job.queue.machine import POLL_S, QueueMachine
 
 RULES = QueueRules(settings={"model": "m", "crf": "16"})
@@ -25,7 +25,7 @@ def scanned(*sources: Found, existing: frozenset[str] = frozenset(), now_s: floa
 
 
 def begun(actions: list[Action]) -> Entry:
-    entry = next(action.entry for action in actions if isinstance(action, Begin))
+    entry = next(action.entry for action in actions if isinstance(action, BeginJob))
     assert isinstance(entry, Entry)
     return entry
 
@@ -51,7 +51,7 @@ def test_the_order_is_natural_by_name_ascending_by_size_or_newest_first(order: d
         entry = begun(actions)
         seen.append(entry.output.removesuffix(".mkv"))
         machine.handle(do.Begun(entry.source, {}))
-        machine.handle(do.Failed(entry.source, "no"))
+        machine.handle(do.JobFailed(entry.source, "no"))
         actions = machine.handle(do.JobEnded())
     assert " ".join(seen) == names
 
@@ -101,7 +101,7 @@ def test_other_settings_are_refused_with_both_values() -> None:
 def test_with_overwrite_it_is_made_again() -> None:
     machine = QueueMachine(finished(found("a.mkv")), replace(RULES, overwrite=True))
     actions = machine.handle(scanned(found("a.mkv", 11), existing=frozenset({"a.mkv"})))
-    assert isinstance(actions[-1], Begin)
+    assert isinstance(actions[-1], BeginJob)
     assert actions[-1].why == "the source has changed since the output was made; making it again"
 
 
@@ -113,7 +113,7 @@ def test_what_is_done_is_skipped_with_overwrite_too_so_that_a_killed_run_goes_on
 
 def test_an_output_that_is_gone_is_made_again() -> None:
     actions = QueueMachine(finished(found("a.mkv")), RULES).handle(scanned(found("a.mkv")))
-    assert isinstance(actions[-1], Begin)
+    assert isinstance(actions[-1], BeginJob)
     assert actions[-1].why == "its output is gone; making it again"
 
 
@@ -150,7 +150,7 @@ def test_a_failure_does_not_end_the_queue_and_is_tried_again_by_the_next_run() -
     machine = QueueMachine((), RULES)
     machine.handle(scanned(found("a.mkv"), found("b.mkv")))
     machine.handle(do.Begun("/shelf/a.mkv", {}))
-    machine.handle(do.Failed("/shelf/a.mkv", "no"))
+    machine.handle(do.JobFailed("/shelf/a.mkv", "no"))
     assert begun(machine.handle(do.JobEnded())).source == "/shelf/b.mkv"
     again = QueueMachine(machine.entries, RULES).handle(scanned(found("a.mkv"), found("b.mkv")))
     assert begun(again).source == "/shelf/a.mkv"
@@ -160,7 +160,7 @@ def test_an_interrupted_job_waits_and_nothing_else_begins() -> None:
     machine = QueueMachine((), RULES)
     machine.handle(scanned(found("a.mkv"), found("b.mkv")))
     machine.handle(do.Begun("/shelf/a.mkv", {}))
-    assert machine.handle(do.Interrupted("/shelf/a.mkv")) == [do.Save()]
+    assert machine.handle(do.JobInterrupted("/shelf/a.mkv")) == [do.Save()]
     assert machine.handle(do.JobEnded()) == [do.End()]
     assert machine.counts().waiting == 2
 
@@ -178,7 +178,7 @@ def test_a_watched_file_is_taken_once_it_has_not_changed_for_the_time_to_settle(
         now_s += pause_s
         if size != last:
             since_s, last = now_s, size
-        begins = [a for a in machine.handle(scanned(found("a.mkv", size), now_s=now_s)) if isinstance(a, Begin)]
+        begins = [a for a in machine.handle(scanned(found("a.mkv", size), now_s=now_s)) if isinstance(a, BeginJob)]
         assert bool(begins) == (size > 0 and now_s - since_s >= settle_s)
         if begins:
             return
@@ -199,7 +199,7 @@ def test_a_watched_file_that_failed_is_tried_again_when_it_has_changed() -> None
     machine = QueueMachine((), replace(RULES, settle_s=0))
     machine.handle(scanned(found("a.mkv")))
     machine.handle(do.Begun("/shelf/a.mkv", found("a.mkv").identity))
-    machine.handle(do.Failed("/shelf/a.mkv", "cut short"))
+    machine.handle(do.JobFailed("/shelf/a.mkv", "cut short"))
     assert isinstance(machine.handle(scanned(found("a.mkv")))[-1], do.WaitAndScan)
     assert begun(machine.handle(scanned(found("a.mkv", 20)))).source == "/shelf/a.mkv"
 
@@ -235,7 +235,7 @@ class World:
                     self.saved = machine.entries
                 case do.Skip(entry):
                     assert self.outputs[entry.output] == (entry.source, entry.identity, crf)
-                case Begin(entry):
+                case BeginJob(entry):
                     if not self.job(machine, entry, crf, overwrite=overwrite):
                         return
                     pending += machine.handle(do.JobEnded())
@@ -264,7 +264,7 @@ class World:
             self.saved = machine.entries
             self.noted.discard(entry.output)
             return True
-        machine.handle(do.Failed(entry.source, "no") if end == "bad" else do.Interrupted(entry.source))
+        machine.handle(do.JobFailed(entry.source, "no") if end == "bad" else do.JobInterrupted(entry.source))
         self.saved = machine.entries
         return True
 

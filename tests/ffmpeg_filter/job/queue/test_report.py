@@ -3,24 +3,24 @@ import json
 
 import pytest
 
-from ffmpeg_filter.job.queue.events import Begin, Counts, Entry
+from ffmpeg_filter.job.queue.events import BeginJob, Entry, QueueCounts
 from ffmpeg_filter.job.queue.report import (
     BarQueue,
-    Estimate,
     JsonQueue,
     Overall,
     PlainQueue,
+    QueueEstimate,
     QueueProgress,
     QueueView,
     view_for,
 )
 
-BEGIN = Begin(Entry("/shelf/a.mkv", "a.mkv"), 2, 4)
-COUNTS = Counts(done=1, waiting=2, running=1, bytes_ended=100, bytes_running=100, bytes_total=400)
+BEGIN = BeginJob(Entry("/shelf/a.mkv", "a.mkv"), 2, 4)
+COUNTS = QueueCounts(done=1, waiting=2, running=1, bytes_ended=100, bytes_running=100, bytes_total=400)
 
 
 def test_the_share_goes_by_bytes_and_the_time_left_by_what_this_run_made() -> None:
-    estimate = Estimate(now_s=10)
+    estimate = QueueEstimate(now_s=10)
     estimate.begin(COUNTS, share=0.5)  # half of this file is there from an earlier run
     overall = estimate.overall(COUNTS, 0.75, now_s=20)
     assert overall.share == pytest.approx(175 / 400)
@@ -29,8 +29,8 @@ def test_the_share_goes_by_bytes_and_the_time_left_by_what_this_run_made() -> No
 
 
 def test_no_time_is_promised_before_there_is_something_to_judge_by() -> None:
-    assert Estimate(0).overall(COUNTS, 0, now_s=0).remaining_s is None
-    assert Estimate(0).overall(Counts(), 0, now_s=5).share == 1
+    assert QueueEstimate(0).overall(COUNTS, 0, now_s=0).remaining_s is None
+    assert QueueEstimate(0).overall(QueueCounts(), 0, now_s=5).share == 1
 
 
 def play(view: QueueView) -> None:
@@ -91,4 +91,4 @@ def test_the_kind_fits_the_stream() -> None:
 
 
 def test_a_queue_without_work_is_whole() -> None:
-    assert str(Overall(Counts(skipped=3), 1.0, None)) == "all files: 3 of 3 done, 100.0 %"
+    assert str(Overall(QueueCounts(skipped=3), 1.0, None)) == "all files: 3 of 3 done, 100.0 %"
