@@ -19,6 +19,7 @@ from vs_iconvsr.segments import Grid
 
 GIB = 2**30
 MOST_VALUES = 2**31 - 1  # in one tensor on a GPU: kernels count them with 31 bits
+GPU_CONVERSION_BYTES = 26  # per hr pixel, of whole planes on their way from RGB to code values
 DEFAULT_HALO_PX = options.HALO.default
 
 
@@ -185,11 +186,18 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         scale=network.scale,
         cleaning=_cleaning(settings, network),
         strength=settings.strength,
-        working_bytes=pixel_bytes * largest_px
-        + 12 * width * height * network.scale**2 * (1 if settings.strength == 1 else 3),
+        working_bytes=_working_bytes(
+            pixel_bytes * largest_px, width * height * network.scale**2, strength=settings.strength, on_cpu=on_cpu
+        ),
         frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
         pinned_bytes=_host_memory() // 4 // len(devices),
     )
+
+
+def _working_bytes(network_bytes: int, hr_px: int, *, strength: float, on_cpu: bool) -> int:
+    """Of one step: the network at work on one tile, or a GPU on the planes of a whole frame; and hr in float32."""
+    frame_bytes = 12 * hr_px * (1 if strength == 1 else 3)
+    return frame_bytes + (network_bytes if on_cpu else max(network_bytes, GPU_CONVERSION_BYTES * hr_px))
 
 
 def _check(settings: Settings) -> None:

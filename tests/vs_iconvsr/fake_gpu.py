@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vs_iconvsr.colorspace import codes
+
 CUDA = torch.device("cuda:0")
 
 # Neither launches a kernel nor copies: a new look at the same memory, or memory without contents.
@@ -24,6 +26,8 @@ WITHOUT_KERNEL = (
     "permute", "device", "reshape", "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose",
     "unbind", "unsqueeze", "view", "_unsafe_view", "_reshape_alias", "unsafe_split", "lift_fresh", "is_same_size",
 )  # fmt: skip
+
+ONE_KERNEL = ("aten::upsample_", "aten::_upsample_")  # on a GPU; torch's composed forms are for other devices
 
 
 class FakeGpu(TorchDispatchMode):
@@ -45,7 +49,7 @@ class FakeGpu(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        if func is not torch.ops.prim.device.default:
+        if func is not torch.ops.prim.device.default and not func._schema.name.startswith(ONE_KERNEL):
             with self:  # in inference mode composed operations arrive whole
                 result = func.decompose(*args, **(kwargs or {}))
             if result is not NotImplemented:
@@ -55,6 +59,8 @@ class FakeGpu(TorchDispatchMode):
         on_gpu = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor) and t.device.type == "cuda"]
         if on_gpu and name not in WITHOUT_KERNEL:
             self.kernels[name] += 1
+        if on_gpu and name == "convolution" and args[2] is not None:
+            self.kernels["bias of a convolution"] += 1  # torch adds it after cuDNN
         for tensor in on_gpu:
             self._hold(tensor)
         if on_gpu and name in self.hidden:
@@ -89,8 +95,12 @@ class FakeGpu(TorchDispatchMode):
 def fake_gpu(memory_bytes: float = float("inf")) -> Iterator[FakeGpu]:
     """Inside, "cuda:0" is a device of so much memory; tensors made outside do not mix with those made here."""
     hidden = {"deform_conv2d": _columns, "convolution": _both_layouts}
-    with FakeTensorMode(allow_non_fake_inputs=True), FakeGpu(memory_bytes, hidden) as gpu:
-        yield gpu
+    codes._dither_band.cache_clear()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), FakeGpu(memory_bytes, hidden) as gpu:
+            yield gpu
+    finally:
+        codes._dither_band.cache_clear()  # of tensors that are none outside
 
 
 def _both_layouts(args: Sequence[Any], result: Tensor) -> int:

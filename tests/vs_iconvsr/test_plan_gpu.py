@@ -6,11 +6,14 @@ import torch
 from tests.vs_iconvsr.fake_gpu import CUDA, fake_gpu
 from tests.vs_iconvsr.test_plan import pretend_gpus, settings
 from vs_iconvsr import plan
+from vs_iconvsr.colorspace import Colorimetry, Format, from_rgb, gray_from_rgb
 from vs_iconvsr.engine import MemoryStrategy, Shape, Upscaler
 from vs_iconvsr.networks.basicvsr import BasicVSR
+from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.light import LightVSR
 from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.networks.realbasicvsr import RealBasicVSR
 from vs_iconvsr.plan import GIB, Plan, plan_for
 from vs_iconvsr.segments import Segment
 from vs_iconvsr.streaming.capacity import planned_limits
@@ -19,6 +22,10 @@ from vs_iconvsr.streaming.runner import STRATEGIES
 NETWORKS = {
     "IconVSR": lambda: IconVSR(num_blocks=1),
     "BasicVSR": lambda: BasicVSR(num_blocks=1),
+    "RealBasicVSR": lambda: RealBasicVSR(num_blocks=1, cleaning_blocks=1),
+    "BasicVSR++": lambda: BasicVSRPlusPlus(num_blocks=1),
+    "BasicVSR++ with 128 channels": lambda: BasicVSRPlusPlus(mid_channels=128, num_blocks=1),
+    "BasicVSR++ of the same size": lambda: BasicVSRPlusPlus(mid_channels=128, num_blocks=1, scale=1),
     "light": lambda: LightVSR(num_blocks=1),
 }
 
@@ -50,7 +57,9 @@ def test_a_step_needs_what_is_planned_and_not_much_less(
             propagation.step()
             needed = max(needed, gpu.peak_bytes - gpu.live_bytes)
     assert needed <= step_bytes
-    assert step_bytes <= needed * (2.5 if name == "light" else 1.1)
+    # Light: the tail, where other steps need more. BasicVSR++: its alignment is float32 in either precision.
+    is_rough = name == "light" or ("BasicVSR++" in name and precision == "float32")
+    assert step_bytes <= needed * (2.5 if is_rough else 1.1)
 
 
 def test_iconvsr_at_540p_needs_four_gib_and_fits_a_card_of_12_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +68,19 @@ def test_iconvsr_at_540p_needs_four_gib_and_fits_a_card_of_12_whole(monkeypatch:
     assert 3.9 * GIB < made.working_bytes < 4.2 * GIB
     assert made.tile == (0, 0)
     assert made.precision == "float16"
+
+
+def test_the_conversion_of_a_whole_frame_is_planned_where_tiles_need_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = planned(monkeypatch, LightVSR(), 512, 512, card_gib=12, tile=(64, 64))
+    with fake_gpu() as gpu:
+        rgb = torch.empty(3, 2048, 2048, device=CUDA)
+        gpu.forget_peak()
+        for packed in (Format("YUV", "integer", 16, 1, 0), Format("YUV", "integer", 16), Format("YUV", "float", 32)):
+            from_rgb(rgb, packed, Colorimetry(1, full_range=False))
+            gray_from_rgb(rgb, packed, Colorimetry(1, full_range=False), matrix=1)
+        needed = gpu.peak_bytes
+    assert needed <= 1.02 * made.working_bytes  # the dither patterns are not planned
+    assert made.working_bytes <= 1.02 * needed
 
 
 @pytest.mark.parametrize("network", [IconVSR(num_blocks=1), BasicVSR(num_blocks=1)])

@@ -89,6 +89,12 @@ class BasicVSRPlusPlus(VideoNetwork):
         return per_feature_px if self.scale > 1 else per_feature_px // REDUCTION**2 + 50
 
     @property
+    def working_values_on_gpu(self) -> int:
+        """The same two, the hr layers in two memory layouts."""
+        per_feature_px = max(4 * HR_CHANNELS * 16, 46 * self.carried_channels + 2600)
+        return per_feature_px if self.scale > 1 else per_feature_px // REDUCTION**2 + 50
+
+    @property
     def largest_values(self) -> int:
         """The hr layers; nine samples of both features that are aligned."""
         return max(16 * HR_CHANNELS, 2 * TAPS * self.carried_channels) // self.reduction**2
