@@ -19,9 +19,10 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 OLDEST_PYTHON = (3, 12)
 OLDEST_VAPOURSYNTH = 74
 LITTLE_MEMORY_GIB = 4
+HALF_TOLERANCE = 0.05
 GIB = 2**30
 REINSTALL = "pip install --force-reinstall --no-deps vapoursynth-iconvsr"
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+NVIDIA_DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))  # the second: in WSL
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,13 @@ def checks(*, plugin: Path | None = None) -> list[Check]:
         ("core.iconvsr", lambda: namespace_answers(plugin)),
         ("torch", torch_version),
     ]
-    on_torch = [("CUDA", cuda), ("devices", devices), ("memory", memory), ("models", models)]
+    on_torch = [
+        ("CUDA", cuda),
+        ("devices", devices),
+        ("precision", precision),
+        ("memory", memory),
+        ("models", models),
+    ]
     found = [run_check(name, check) for name, check in first]
     return found if found[-1].status == FAIL else found + [run_check(name, check) for name, check in on_torch]
 
@@ -141,7 +148,7 @@ def torch_version(module: str = "torch") -> Check:
     return Check("torch", OK, f"{torch.__version__}, {built}, {torch.get_num_threads()} threads")
 
 
-def cuda(driver: Path = NVIDIA_DRIVER) -> Check:
+def cuda(*drivers: Path) -> Check:
     """Whether torch works with the NVIDIA driver, if there is one."""
     import torch
 
@@ -150,12 +157,16 @@ def cuda(driver: Path = NVIDIA_DRIVER) -> Check:
         if error := _first_cuda_error():
             return Check("CUDA", FAIL, f"{names}: {error}", "install a build of torch that supports this device")
         return Check("CUDA", OK, f"{names}, CUDA {torch.version.cuda}")
-    if not driver.is_file():
+    driver = next((path for path in drivers or NVIDIA_DRIVERS if path.is_file()), None)
+    if driver is None:
         return Check("CUDA", OK, "no NVIDIA driver found")
-    driver_text = driver.read_text().splitlines()[0]
+    driver_text = str(driver) if ".so" in driver.name else driver.read_text().splitlines()[0]
     if torch.version.cuda is None:
         return Check(
-            "CUDA", WARN, f"{driver_text}, but torch is built without CUDA", "pip install --force-reinstall torch"
+            "CUDA",
+            WARN,
+            f"{driver_text}, but torch {torch.__version__} is a build without CUDA: the CPU does the work",
+            "pip install --force-reinstall torch torchvision, without an index of CPU builds",
         )
     return Check(
         "CUDA",
@@ -171,6 +182,50 @@ def devices() -> Check:
 
     there = plan.devices_here()
     return Check("devices", OK, f"{', '.join(there)}; device='auto' is {there[0]}")
+
+
+def precision() -> Check:
+    """Whether half precision, the default on a GPU, gives numbers there, and what each GPU has no arithmetic for."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("precision", OK, "float32 on the CPU; there is no CUDA device to examine")
+    found = [precision_on(torch.device("cuda", i)) for i in range(torch.cuda.device_count())]
+    return next((check for check in found if check.status != OK), found[0])
+
+
+def precision_on(device: Any) -> Check:
+    """One device. float16 must agree with float32: some cards (GTX 16xx) answer a convolution with NaN."""
+    import torch
+
+    from vs_iconvsr import plan
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    error = half_precision_error(device)
+    if not error <= HALF_TOLERANCE:  # NaN, too
+        return Check(
+            "precision",
+            FAIL,
+            f"{name}: convolutions in float16 differ from float32 by {error:.2g}, expected {HALF_TOLERANCE:g} or less",
+            "pass precision=float32 (--precision float32)",
+        )
+    bfloat16 = ", bfloat16" if plan.has_bfloat16(device) else "; no bfloat16: it is refused"
+    return Check("precision", OK, f"{name}: float32, float16{bfloat16}")
+
+
+def half_precision_error(device: Any) -> float:
+    """The largest difference of convolutions like ours in float16 from float32 on the CPU; NaN if there is one."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(1, 64, 32, 32, generator=generator)
+    weight = torch.randn(64, 64, 3, 3, generator=generator) / 24
+    with torch.inference_mode():
+        expected = torch.conv2d(torch.conv2d(features, weight, padding=1).relu(), weight, padding=1)
+        half_features, half_weight = features.to(device, torch.float16), weight.to(device, torch.float16)
+        first = torch.conv2d(half_features, half_weight, padding=1).relu()
+        difference = torch.conv2d(first, half_weight, padding=1).float().cpu() - expected
+    return float(difference.abs().max())
 
 
 def memory() -> Check:

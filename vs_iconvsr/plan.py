@@ -18,6 +18,8 @@ from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.segments import Grid
 
 GIB = 2**30
+MOST_VALUES = 2**31 - 1  # in one tensor on a GPU: kernels count them with 31 bits
+GPU_CONVERSION_BYTES = 26  # per hr pixel, of whole planes on their way from RGB to code values
 DEFAULT_HALO_PX = options.HALO.default
 
 
@@ -82,7 +84,8 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
 class Plan:
     """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags.
 
-    scale, cleaning: see VideoNetwork.
+    scale, cleaning: see VideoNetwork. working_bytes: of one step. frame_bytes: held for each frame that a segment
+    reads. pinned_bytes: host memory that the features of one segment may take; two are under way on each device.
     """
 
     segment: int
@@ -102,9 +105,12 @@ class Plan:
     strength: float
     working_bytes: int
     frame_bytes: int
+    pinned_bytes: int
 
-    def shape(self, width: int, height: int) -> Shape:
-        return Shape(width, height, self.tile, self.halo, self.precision, self.cleaning)
+    def shape(self, width: int, height: int, *, sharers: int = 1) -> Shape:
+        """sharers: how many sessions share the plan's memory."""
+        pinned = self.pinned_bytes // sharers
+        return Shape(width, height, self.tile, self.halo, self.precision, self.cleaning, self.working_bytes, pinned)
 
     def describe(self) -> str:
         """One line for a log."""
@@ -135,7 +141,7 @@ class Plan:
     def fingerprint(self) -> dict[str, object]:
         """What the pixels depend on besides the weights and the clip; for manifests."""
         shaping = asdict(self)
-        for name in ("memory_bytes", "working_bytes", "frame_bytes"):
+        for name in ("memory_bytes", "working_bytes", "frame_bytes", "pinned_bytes"):
             del shaping[name]
         devices = [torch.device(name) for name in self.devices]
         shaping["devices"] = list(dict.fromkeys(_device_model(device) for device in devices))
@@ -154,8 +160,13 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
     value_bytes = PRECISIONS[precision].itemsize
     budget = settings.memory_bytes or _usual_budget(devices[0])
     tile = settings.tile
+    on_cpu = devices[0].type == "cpu"
+    pixel_bytes = value_bytes * (network.working_values if on_cpu else network.working_values_on_gpu)
     if tile is None:
-        tile = _tile_that_fits(width, height, settings.halo, network, value_bytes, budget)
+        most_px = budget // 2 // pixel_bytes
+        if not on_cpu:
+            most_px = min(most_px, MOST_VALUES // network.largest_values)
+        tile = _tile_that_fits(width, height, settings.halo, network, most_px, budget)
     tiles = tiles_of(width, height, tile, settings.halo)
     tiles_px = [_computed_px(tile, network) for tile in tiles]
     largest_px, total_px = max(tiles_px), sum(tiles_px)
@@ -175,10 +186,18 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         scale=network.scale,
         cleaning=_cleaning(settings, network),
         strength=settings.strength,
-        working_bytes=network.working_values * largest_px * value_bytes
-        + 12 * width * height * network.scale**2 * (1 if settings.strength == 1 else 3),
+        working_bytes=_working_bytes(
+            pixel_bytes * largest_px, width * height * network.scale**2, strength=settings.strength, on_cpu=on_cpu
+        ),
         frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
+        pinned_bytes=_host_memory() // 4 // len(devices),
     )
+
+
+def _working_bytes(network_bytes: int, hr_px: int, *, strength: float, on_cpu: bool) -> int:
+    """Of one step: the network at work on one tile, or a GPU on the planes of a whole frame; and hr in float32."""
+    frame_bytes = 12 * hr_px * (1 if strength == 1 else 3)
+    return frame_bytes + (network_bytes if on_cpu else max(network_bytes, GPU_CONVERSION_BYTES * hr_px))
 
 
 def _check(settings: Settings) -> None:
@@ -260,23 +279,41 @@ def _precision(requested: str, device: torch.device) -> str:
     if precision == "auto":
         precision = "float16" if device.type == "cuda" else "float32"
     check_precision(precision, device)
+    if precision == "bfloat16" and not has_bfloat16(device):
+        raise ValueError(
+            f"precision: expected float16 or float32 on {_device_model(device)}, which only emulates others, "
+            f"got {precision}"
+        )
     return precision
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 itself. NVIDIA's do from Ampere on; others are not judged."""
+    return device.type != "cuda" or bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def _usual_budget(device: torch.device) -> int:
-    """The device's total memory rounded down to a power of two of GiB: the same on every day and for every load."""
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-    elif device.type == "xpu":
-        total = torch.xpu.get_device_properties(device).total_memory
-    else:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        limit = Path("/sys/fs/cgroup/memory.max")
-        if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-            total = min(total, int(text))
-    # Firmware and drivers keep some of what the label says: 3 % short of a power of two still counts as it.
-    gib = max(int(total * 1.03) // GIB, 1)
+    """Of the total memory, whatever is free: the same on every day and for every load.
+
+    A GPU's is rounded to whole GiB, since drivers keep some of what the label says, and an eighth is left to the
+    driver and the screen. Main memory, of which other programs take most, is rounded down to a power of two.
+    """
+    if device.type in ("cuda", "xpu"):
+        module = torch.cuda if device.type == "cuda" else torch.xpu
+        total: int = module.get_device_properties(device).total_memory
+        return max(round(total / GIB), 1) * GIB * 7 // 8
+    # Firmware keeps some of what the label says: 3 % short of a power of two still counts as it.
+    gib = max(int(_host_memory() * 1.03) // GIB, 1)
     return int((1 << (gib.bit_length() - 1)) * GIB)
+
+
+def _host_memory() -> int:
+    """The main memory that this process may use, in bytes."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text))
+    return total
 
 
 def usual_threads() -> int:
@@ -293,9 +330,9 @@ def _computed_px(tile: Tile, network: VideoNetwork) -> int:
 
 
 def _tile_that_fits(
-    width: int, height: int, halo: int, network: VideoNetwork, value_bytes: int, budget: int
+    width: int, height: int, halo: int, network: VideoNetwork, most_px: int, budget: int
 ) -> tuple[int, int]:
-    """The whole frame where one step of it fits half the budget, else the fewest tiles that do."""
+    """The whole frame where it has at most so many pixels, halo included, else the fewest tiles that have."""
     for count in range(1, 257):
         columns = min(count, max(1, round((count * width / height) ** 0.5)))
         rows = -(-count // columns)
@@ -303,7 +340,7 @@ def _tile_that_fits(
         if any(0 < side < MIN_TILE_PX for side in tile):
             break
         largest_px = max(_computed_px(each, network) for each in tiles_of(width, height, tile, halo))
-        if network.working_values * largest_px * value_bytes <= budget // 2:
+        if largest_px <= most_px:
             return tile
     raise ValueError(
         f"memory: expected enough for one step on tiles of at least {MIN_TILE_PX} px, got {budget / GIB:g} GiB; "

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vs_iconvsr import doctor, weights
+from vs_iconvsr import doctor, plan, weights
 from vs_iconvsr.doctor import FAIL, OK, WARN, Check
 
 
@@ -18,7 +18,7 @@ def test_no_check_fails_where_everything_is_installed() -> None:
     assert [check for check in found if check.status == FAIL] == []
     assert doctor.all_well(found)
     assert [check.name for check in found] == [
-        "Python", "VapourSynth", "plugin", "core.iconvsr", "torch", "CUDA", "devices", "memory", "models"
+        "Python", "VapourSynth", "plugin", "core.iconvsr", "torch", "CUDA", "devices", "precision", "memory", "models"
     ]  # fmt: skip
 
 
@@ -132,6 +132,42 @@ def test_a_driver_that_torch_cannot_use_is_a_warning_with_both_versions(tmp_path
     assert "CUDA" in check.detail
     assert check.remedy
     assert doctor.cuda(tmp_path / "absent").status == OK
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a working CUDA device")
+def test_a_cpu_build_of_torch_beside_a_driver_is_a_warning_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    driver = tmp_path / "libcuda.so.1"
+    driver.write_bytes(b"\x7fELF")
+    check = doctor.cuda(tmp_path / "absent", driver)
+    assert check.status == WARN
+    assert f"{driver}, but torch {torch.__version__} is a build without CUDA: the CPU does the work" in check.detail
+    assert "torch torchvision" in check.remedy
+
+
+def test_float16_that_gives_numbers_is_fine_and_bfloat16_is_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check = doctor.precision_on(torch.device("cpu"))
+    assert (check.status, check.detail) == (OK, "cpu: float32, float16, bfloat16")
+    monkeypatch.setattr(plan, "has_bfloat16", lambda _: False)
+    assert doctor.precision_on(torch.device("cpu")).detail.endswith("no bfloat16: it is refused")
+
+
+def test_float16_that_gives_nan_fails_with_the_option_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv2d = torch.conv2d
+
+    def broken(features: torch.Tensor, weight: torch.Tensor, **options: int) -> torch.Tensor:
+        nan = float("nan") if features.dtype == torch.float16 else 0.0
+        return conv2d(features, weight, **options) + nan
+
+    monkeypatch.setattr(torch, "conv2d", broken)
+    check = doctor.precision_on(torch.device("cpu"))
+    assert check.status == FAIL
+    assert "float16 differ from float32 by nan" in check.detail
+    assert "precision=float32" in check.remedy
 
 
 def test_a_default_model_that_does_not_load_fails_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:

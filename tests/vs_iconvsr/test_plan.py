@@ -171,18 +171,30 @@ def test_the_fingerprint_names_the_model_of_the_devices_not_their_number(
     assert both.fingerprint()["devices"] == ["Alpha 1"]
 
 
-def test_the_budget_of_a_gpu_is_its_own_memory(tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_gpus(monkeypatch, "xpu", ["Alpha 1"])
-    assert plan_for(settings(device="xpu"), tiny_network, 64, 64).memory_bytes == 16 * GIB
+@pytest.mark.parametrize(("reported_gib", "budget_gib"), [(16.0, 14.0), (11.76, 10.5), (7.79, 7.0), (0.4, 0.875)])
+def test_the_budget_of_a_gpu_is_seven_eighths_of_what_its_label_says(
+    tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch, reported_gib: float, budget_gib: float
+) -> None:
+    pretend_gpus(monkeypatch, "xpu", ["Alpha 1"], memory_gib=reported_gib)
+    assert plan_for(settings(device="xpu"), tiny_network, 64, 64).memory_bytes == budget_gib * GIB
 
 
-def pretend_gpus(monkeypatch: pytest.MonkeyPatch, kind: str, names: list[str]) -> None:
-    """GPUs of these names with 16 GiB each, as far as torch reports them."""
+def pretend_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    names: list[str],
+    *,
+    memory_gib: float = 16,
+    capability: tuple[int, int] = (8, 6),
+) -> None:
+    """GPUs of these names, as far as torch reports them."""
     module = {"cuda": torch.cuda, "xpu": torch.xpu}[kind]
     monkeypatch.setattr(module, "is_available", lambda: True)
     monkeypatch.setattr(module, "device_count", lambda: len(names))
     monkeypatch.setattr(module, "get_device_name", lambda device: names[torch.device(device).index])
-    monkeypatch.setattr(module, "get_device_properties", lambda _: SimpleNamespace(total_memory=16 * GIB))
+    total = SimpleNamespace(total_memory=int(memory_gib * GIB))
+    monkeypatch.setattr(module, "get_device_properties", lambda _: total)
+    monkeypatch.setattr(module, "get_device_capability", lambda _: capability)
 
 
 def test_a_short_name_of_a_precision_is_planned_in_full(tiny_network: VideoNetwork) -> None:

@@ -26,7 +26,7 @@ def encode(
     *,
     chroma: bool = False,
 ) -> Tensor:
-    """Normalized values → code values of the given plane. Works in bands of rows that stay in the CPU cache."""
+    """Normalized values → code values of the given plane."""
     if format.sample == "float":
         return values.to(format.dtype)
     scale, offset = _code_scale(format, full_range, chroma)
@@ -34,17 +34,36 @@ def encode(
     if dither == "ordered":
         threshold = _dither_band(values.shape[1], plane, values.device)
     codes = torch.empty(values.shape, dtype=format.dtype, device=values.device)
-    for top in range(0, values.shape[0], DITHER_ROWS):
-        band = values[top : top + DITHER_ROWS] * scale
+    rows = _rows_at_once(values)
+    for top in range(0, values.shape[0], rows):
+        band = values[top : top + rows] * scale
         band += offset
-        band += threshold if isinstance(threshold, float) else threshold[: band.shape[0]]
+        _add_threshold(band, threshold)
         band = band.floor_().clamp_(0, (1 << format.bits) - 1)
-        codes[top : top + DITHER_ROWS] = band if format.bits == 8 else band.to(torch.int32)
+        codes[top : top + rows] = band if format.bits == 8 else band.to(torch.int32)
     return codes
 
 
 DITHER_ROWS = 64
 """The dither pattern repeats after this many rows."""
+
+
+def _rows_at_once(values: Tensor) -> int:
+    """Whole repetitions of the pattern: one stays in a CPU's cache; a GPU has no time for a hundred small kernels."""
+    return DITHER_ROWS if values.device.type == "cpu" else max(values.shape[0], 1)
+
+
+def _add_threshold(band: Tensor, threshold: Tensor | float) -> None:
+    """In place. The first row of the band is the first one of the pattern."""
+    if isinstance(threshold, float):
+        band += threshold
+        return
+    rest = band.shape[0] % DITHER_ROWS
+    whole = band.shape[0] - rest
+    if whole:
+        band[:whole].view(-1, DITHER_ROWS, band.shape[1]).add_(threshold)
+    if rest:
+        band[whole:].add_(threshold[:rest])
 
 
 @functools.lru_cache(maxsize=16)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vs_iconvsr.engine.exact import exact_arithmetic
 from vs_iconvsr.engine.features import MemoryStrategy
-from vs_iconvsr.engine.tile_state import TileState
+from vs_iconvsr.engine.memory import Room
+from vs_iconvsr.engine.tile_state import TileState, reserve
 from vs_iconvsr.engine.tiles import Tile
 from vs_iconvsr.networks.propagation import Pass, VideoNetwork
 from vs_iconvsr.segments import Segment
@@ -15,13 +17,14 @@ from vs_iconvsr.segments import Segment
 
 @dataclass(frozen=True)
 class TiledNetwork:
-    """A network on a device and the tiles that it takes frames of width x height in."""
+    """A network on a device, the tiles that it takes frames of width x height in, and the memory that it may take."""
 
     network: VideoNetwork
     device: torch.device
     width: int
     height: int
     tiles: Sequence[Tile]
+    room: Room
 
 
 class Propagation:
@@ -44,7 +47,7 @@ class Propagation:
         self._tiles = [TileState(tiled.network, tile, segment, strategy) for tile in tiled.tiles]
         self.walks = [at for at in tiled.network.passes[:-1] if at.order > 0]
         self.earlier_steps = sum(len(tile.spans[at.name].runs) for tile in self._tiles for at in self.walks)
-        self._earlier = _earlier_passes(self._tiles, segment, self.walks, lr_frame)
+        self._earlier = _earlier_passes(self._tiles, segment, self.walks, lr_frame, tiled.room)
         self._last = _last_pass(self._tiles, segment, tiled)
 
     @property
@@ -56,7 +59,7 @@ class Propagation:
 
         The frame's number is `next_kept` before the call. Call it on one thread only, and not when `finished`.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_arithmetic():
             if not self.backward_done:
                 if next(self._earlier, "done") is None:
                     return None
@@ -75,9 +78,14 @@ class Propagation:
 
 
 def _earlier_passes(
-    tiles: Sequence[TileState], segment: Segment, walks: Sequence[Pass], lr_frame: Callable[[int], Tensor]
+    tiles: Sequence[TileState],
+    segment: Segment,
+    walks: Sequence[Pass],
+    lr_frame: Callable[[int], Tensor],
+    room: Room,
 ) -> Iterator[None]:
     """Reads all frames, then takes every walk over as many of them as later passes need."""
+    reserve(tiles, room)
     for n in segment.read:
         lr = lr_frame(n)[None]  # float32 in any precision: what is added to lr keeps all its bits
         for tile in tiles:

@@ -1,11 +1,13 @@
 """The recurrent state of one tile of a segment."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from vs_iconvsr.engine.features import FeatureStore, MemoryStrategy, block_length
+from vs_iconvsr.engine import memory
+from vs_iconvsr.engine.features import FeatureKind, FeatureStore, MemoryStrategy, block_length
 from vs_iconvsr.engine.passes import flows_are_shared, spans_of
 from vs_iconvsr.engine.tiles import Tile
 from vs_iconvsr.networks.propagation import Pass, VideoNetwork
@@ -43,6 +45,17 @@ class TileState:
             self._network.prepare(lr[..., rows.start : rows.stop, columns.start : columns.stop]).contiguous()
         )
 
+    def pinned_bytes(self, device: torch.device) -> int:
+        """The pinned host memory that `reserve` will take."""
+        return sum(store.pinned_bytes(self._kind(device)) for store in self._features.values())
+
+    def reserve(self, device: torch.device) -> int:
+        """Takes the memory for all features; the bytes that the frames will take."""
+        for store in self._features.values():
+            store.reserve(self._kind(device))
+        height, width = self._padded_sides()
+        return 3 * 4 * height * width * self._length
+
     def begin_pass(self) -> None:
         """Before the first step of each pass."""
         self._carried = []
@@ -53,6 +66,9 @@ class TileState:
         self._carried = [feature, *self._carried][: at.order]
         if at.name in self._features:
             self._features[at.name].put(i, feature, needed=i in self.spans[at.name].needed)
+        last = self._network.passes[-1]
+        if at is last or i >= self.spans[last.name].runs.stop:
+            self._refill.pop(i, None)  # it is large; a rewound pass, which is rare, extracts it again
 
     def paste(self, hr: Tensor, i: int) -> None:
         """Upsamples frame i, which the last pass has just visited, into its place in hr."""
@@ -65,6 +81,15 @@ class TileState:
             s * tile.kept_rows.start : s * tile.kept_rows.stop,
             s * tile.kept_columns.start : s * tile.kept_columns.stop,
         ] = upsampled[:, s * top : s * (top + len(tile.kept_rows)), s * left : s * (left + len(tile.kept_columns))]
+
+    def _padded_sides(self) -> tuple[int, int]:
+        sides = len(self._tile.read_rows), len(self._tile.read_columns)
+        return self._network.padded_side(sides[0]), self._network.padded_side(sides[1])
+
+    def _kind(self, device: torch.device) -> FeatureKind:
+        network, (height, width) = self._network, self._padded_sides()
+        shape = (1, network.carried_channels, height // network.reduction, width // network.reduction)
+        return FeatureKind(shape, next(network.parameters()).dtype, device)
 
     @property
     def _upsampled(self) -> list[Pass]:
@@ -116,6 +141,19 @@ class TileState:
     @property
     def _device(self) -> torch.device:
         return self._frames[0].device
+
+
+def reserve(tiles: Sequence[TileState], room: memory.Room) -> None:
+    """Takes what a segment will hold, and for a moment its frames and what a step needs: memory runs out here or not
+    at all.
+
+    Raises what `memory.is_out_of_memory` knows, before anything is computed.
+    """
+    pinned = sum(tile.pinned_bytes(room.device) for tile in tiles)
+    if room.pinned_bytes is not None and pinned > room.pinned_bytes:
+        raise MemoryError(f"pinned host memory: expected at most {room.pinned_bytes} bytes of a segment, got {pinned}")
+    frames_bytes = sum(tile.reserve(room.device) for tile in tiles)
+    memory.claim(room.device, frames_bytes + room.working_bytes)
 
 
 def _flow_stores(t: int) -> dict[int, FeatureStore]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vs_iconvsr.engine.features import MemoryStrategy
+from vs_iconvsr.engine.memory import Room
 from vs_iconvsr.engine.propagation import Propagation, TiledNetwork
 from vs_iconvsr.engine.tiles import tiles_of
 from vs_iconvsr.networks import fast
@@ -20,7 +21,8 @@ PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": to
 class Shape:
     """How a frame is cut for the device, and in which precision: the part of a plan that the engine needs.
 
-    cleaning: how often the network cleans frames; 0: as often as it does by itself.
+    cleaning: how often the network cleans frames; 0: as often as it does by itself. working_bytes, pinned_bytes: see
+    `memory.Room`; they shape no pixel.
     """
 
     width: int
@@ -29,6 +31,8 @@ class Shape:
     halo: int = 0
     precision: str = "float32"
     cleaning: int = 0
+    working_bytes: int = 0
+    pinned_bytes: int | None = None
 
 
 class Upscaler:
@@ -50,7 +54,8 @@ class Upscaler:
         self, segment: Segment, lr_frame: Callable[[int], Tensor], *, strategy: MemoryStrategy
     ) -> Propagation:
         """Begins a segment. lr_frame(n) → (3, h, w) RGB in [0, 1] of frame n on the device, for n in segment.read."""
-        tiled = TiledNetwork(self.network, self.device, self.shape.width, self.shape.height, self.tiles)
+        room = Room(self.device, self.shape.working_bytes, self.shape.pinned_bytes)
+        tiled = TiledNetwork(self.network, self.device, self.shape.width, self.shape.height, self.tiles, room)
         return Propagation(tiled, segment, lr_frame, strategy)
 
 

@@ -41,6 +41,15 @@ class FlowAlignedNetwork(VideoNetwork):
         self.conv_hr = nn.Conv2d(mid_channels if scale == 1 else HR_CHANNELS, HR_CHANNELS, 3, padding=1)
         self.conv_last = nn.Conv2d(HR_CHANNELS, 3, 3, padding=1)
 
+    @property
+    def working_values_on_gpu(self) -> int:
+        """The last layers: features of hr size go into a convolution and come out, each in two layouts."""
+        return 4 * HR_CHANNELS * self.scale**2 + self.carried_channels
+
+    @property
+    def largest_values(self) -> int:
+        return max(HR_CHANNELS * self.scale**2, 4 * self.carried_channels)
+
     def flow(self, frame: Tensor, neighbour: Tensor) -> Tensor:
         flow: Tensor = self.spynet(frame, neighbour)
         return flow

@@ -66,6 +66,7 @@ class BasicVSRPlusPlus(VideoNetwork):
         }
         self.scale = scale
         self.carried_channels = mid_channels
+        self.reduction = REDUCTION if scale == 1 else 1
         self.spynet = SPyNet(channels=flow_channels)
         self.feat_extract = _extractor(mid_channels) if scale == 1 else _trunk(3, mid_channels)
         self.deform_align = nn.ModuleDict({name: SecondOrderAlignment(mid_channels) for name in WALKS})
@@ -86,6 +87,17 @@ class BasicVSRPlusPlus(VideoNetwork):
         """The hr layers, or in half precision a deformable convolution: nine samples of both features in float32."""
         per_feature_px = max(3 * HR_CHANNELS * 16, 40 * self.carried_channels + 2000) + 300
         return per_feature_px if self.scale > 1 else per_feature_px // REDUCTION**2 + 50
+
+    @property
+    def working_values_on_gpu(self) -> int:
+        """The same two, the hr layers in two memory layouts."""
+        per_feature_px = max(4 * HR_CHANNELS * 16, 46 * self.carried_channels + 2600)
+        return per_feature_px if self.scale > 1 else per_feature_px // REDUCTION**2 + 50
+
+    @property
+    def largest_values(self) -> int:
+        """The hr layers; nine samples of both features that are aligned."""
+        return max(16 * HR_CHANNELS, 2 * TAPS * self.carried_channels) // self.reduction**2
 
     @property
     def stored_values(self) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vs_iconvsr.networks.basicvsr import FlowAlignedNetwork
 from vs_iconvsr.networks.blocks import ResidualTrunk
-from vs_iconvsr.networks.edvr import SIZE_MULTIPLE, EDVRFeatureExtractor
+from vs_iconvsr.networks.edvr import SIZE_MULTIPLE, TAPS, EDVRFeatureExtractor
 from vs_iconvsr.networks.padding import mirrored
 from vs_iconvsr.networks.propagation import Pass
 
@@ -59,6 +59,21 @@ class IconVSR(FlowAlignedNetwork):
         self.forward_fusion = nn.Conv2d(mid_channels + edvr_channels, mid_channels, 3, padding=1)
         self.backward_resblocks = ResidualTrunk(3 + mid_channels, mid_channels, num_blocks=num_blocks)
         self.forward_resblocks = ResidualTrunk(3 + 2 * mid_channels, mid_channels, num_blocks=num_blocks)
+
+    @property
+    def working_values_on_gpu(self) -> int:
+        """Of a small scale, most is needed by EDVR: features of all its frames, and deformed ones in float32."""
+        edvr_values = self.edvr.hyper_parameters["channels"] * (4 * self.edvr.hyper_parameters["num_frames"] + 28)
+        return max(super().working_values_on_gpu, edvr_values)
+
+    @property
+    def largest_values(self) -> int:
+        return max(super().largest_values, TAPS * self.edvr.hyper_parameters["channels"])
+
+    @property
+    def stored_values(self) -> int:
+        """As for every network; and the refill features of every keyframe."""
+        return super().stored_values + -(-self.edvr.hyper_parameters["channels"] // self.keyframe_stride)
 
     def padded_side(self, side: int) -> int:
         return -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE  # as EDVR needs it

@@ -58,6 +58,10 @@ class LightVSR(VideoNetwork):
         """Four features and what the trunk reads of them, or the tail and four times hr; see VideoNetwork."""
         return 8 * self.carried_channels + 12 * self.scale**2 + 50
 
+    @property
+    def largest_values(self) -> int:
+        return max(2 * self.carried_channels + 3, 3 * self.scale**2)
+
     def flow(self, frame: Tensor, neighbour: Tensor) -> Tensor:
         flows: list[Tensor] = self.flow_network(frame, neighbour)
         return flows[-1]

@@ -45,6 +45,7 @@ class VideoNetwork(nn.Module, ABC):
     scale: hr size over lr size.
     carried_channels: channels of the features carried along time, for memory plans.
     passes: in their order; the last one goes forward, and hr frames leave as it goes.
+    reduction: size of a frame over that of its features.
     upsampled: the passes, by name, whose features `upsample` takes; the last one is among them.
     cleaning: how often `prepare` cleans frames (RealBasicVSR), one of hyper_parameters; 0 for networks that do not.
     """
@@ -52,6 +53,7 @@ class VideoNetwork(nn.Module, ABC):
     hyper_parameters: dict[str, int]
     scale: int
     carried_channels: int
+    reduction: int = 1
     passes: tuple[Pass, ...]
     upsampled: tuple[str, ...]
     cleaning: int = 0
@@ -86,6 +88,16 @@ class VideoNetwork(nn.Module, ABC):
     def working_values(self) -> int:
         """About how many values one step holds at its peak per lr pixel, for memory plans: hr layers and flow."""
         return 3 * self.carried_channels * self.scale**2 + 300
+
+    @property
+    def working_values_on_gpu(self) -> int:
+        """The same on a GPU, where a convolution may hold what goes in and what comes out in two memory layouts."""
+        return self.working_values
+
+    @property
+    def largest_values(self) -> int:
+        """Values of the largest tensor of a step, per lr pixel: the kernels of GPUs count with 31 bits."""
+        return self.carried_channels * self.scale**2
 
     @property
     def stored_values(self) -> int:

@@ -55,6 +55,14 @@ class RealBasicVSR(VideoNetwork):
         self.scale = scale
         self.carried_channels = mid_channels
 
+    @property
+    def working_values_on_gpu(self) -> int:
+        return self.basicvsr.working_values_on_gpu
+
+    @property
+    def largest_values(self) -> int:
+        return self.basicvsr.largest_values
+
     def forward(self, lr: Tensor, *, threshold: float | None = None) -> Tensor:
         """As for every network.
 

@@ -1,8 +1,10 @@
 """Backward warping: features sampled where a flow points."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+BILINEAR = 0
+PADDING = {"zeros": 0, "border": 1}
 
 
 def warp(features: Tensor, flow: Tensor, *, padding_mode: str = "zeros") -> Tensor:
@@ -15,7 +17,8 @@ def warp(features: Tensor, flow: Tensor, *, padding_mode: str = "zeros") -> Tens
     h, w = features.shape[-2:]
     x = torch.arange(w, device=flow.device, dtype=precise) + flow[:, 0].to(precise)
     y = torch.arange(h, device=flow.device, dtype=precise).unsqueeze(1) + flow[:, 1].to(precise)
-    # grid_sample has the centers of the first and the last pixel at -1 and 1; a side of one pixel has only one.
-    grid = torch.stack([2.0 * x / max(w - 1, 1) - 1.0, 2.0 * y / max(h - 1, 1) - 1.0], dim=-1)
-    sampled = F.grid_sample(features.to(precise), grid, mode="bilinear", padding_mode=padding_mode, align_corners=True)
+    # The sampler has the centers of the first and the last pixel at -1 and 1; a side of one pixel has only one.
+    grid = torch.stack([x / (max(w - 1, 1) / 2) - 1.0, y / (max(h - 1, 1) / 2) - 1.0], dim=-1)
+    # Not F.grid_sample: on a GPU it takes cuDNN's sampler for some arguments, whose sums are others.
+    sampled = torch.grid_sampler_2d(features.to(precise), grid, BILINEAR, PADDING[padding_mode], True)
     return sampled.to(features.dtype)

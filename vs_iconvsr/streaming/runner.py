@@ -4,10 +4,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from vs_iconvsr.engine import MemoryStrategy, Propagation, Upscaler
+from vs_iconvsr.engine.memory import is_out_of_memory
 from vs_iconvsr.segments import Segment
 from vs_iconvsr.streaming.actions import Begin
 from vs_iconvsr.streaming.frames import Converter, HrFrame, SourceFrame
@@ -88,13 +88,13 @@ class Runner:
             rgb = job.propagation.step()
             hr = None if rgb is None else self._hr_frame(job, number, rgb)
             return StepDone(number, hr, job.propagation.backward_done, time.monotonic() - began)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            reason = str(error)
         except Exception as error:
-            return Failure(error)
-        job.propagation = None  # after the exception is gone: its traceback holds tensors
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+            if not is_out_of_memory(error):
+                return Failure(error)
+            reason = str(error)
+        # After the exception is gone: its traceback holds tensors. What torch's allocator has in its cache it gives
+        # back by itself before it reports that memory has run out.
+        job.propagation = None
         return OutOfMemory(reason)
 
     def _begin(self, job: SegmentJob) -> Propagation:

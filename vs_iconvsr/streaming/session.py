@@ -93,7 +93,7 @@ class Session:
         self._judgements: deque[tuple[int, int, list[SourceFrame]]] = deque()
         self._source, self._hr = Store[SourceFrame](), Store[HrFrame]()
         self._jobs: dict[int, SegmentJob] = {}
-        self._devices = _devices(self, network, self._converter)
+        self._devices = _devices(self, network, self._converter, sharers)
         for device in self._devices:
             device.worker.attach(device)
 
@@ -291,10 +291,10 @@ class _Device:
         return lambda: self._session.report(job, self._runner.step(job, rewind=step.rewind))
 
 
-def _devices(session: Session, network: VideoNetwork, converter: Converter) -> list[_Device]:
+def _devices(session: Session, network: VideoNetwork, converter: Converter, sharers: int) -> list[_Device]:
     """One for each device of the plan; the same device named twice has two workers."""
     plan, devices = session.plan, []
-    shape = plan.shape(converter.width, converter.height)
+    shape = plan.shape(converter.width, converter.height, sharers=sharers)
     for i, name in enumerate(plan.devices):
         worker = worker_for(torch.device(name), nth=plan.devices[:i].count(name))
         devices.append(_Device(session, i, worker, Runner(Upscaler(network, worker.device, shape), converter)))

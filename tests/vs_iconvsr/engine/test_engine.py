@@ -204,6 +204,20 @@ def test_rewinding_gives_the_same_frames_without_a_backward_branch(tiny_network:
     assert steps == 7
 
 
+@pytest.mark.parametrize("strategy", list(MemoryStrategy))
+def test_refill_features_leave_with_their_last_use_and_come_again_when_rewound(strategy: MemoryStrategy) -> None:
+    torch.manual_seed(0)
+    network = IconVSR(mid_channels=8, num_blocks=1, edvr_channels=8).eval().requires_grad_(False)
+    lr = torch.rand(12, 3, 16, 16)
+    propagation = propagate(network, lr, range(2, 8), range(12), strategy)
+    expected = drained(propagation)
+    held = propagation._tiles[0]._refill
+    assert not any(n < 8 for n in held)
+    assert strategy is MemoryStrategy.RECOMPUTE or not held
+    propagation.rewind()
+    assert torch.equal(drained(propagation), expected)
+
+
 def test_a_tile_with_a_halo_as_large_as_the_frame_is_the_whole_frame(tiny_network: VideoNetwork) -> None:
     lr = torch.rand(3, 3, 70, 140)
     segment = Segment(range(3), range(3))

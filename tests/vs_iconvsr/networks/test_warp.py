@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from tests.vs_iconvsr.fake_gpu import CUDA, fake_gpu
 from tests.vs_iconvsr.networks.goldens import UNIT, as_input, difference, golden
 from vs_iconvsr.networks.warp import warp
 
@@ -43,3 +44,12 @@ def test_half_precision_does_not_move_wide_frames(dtype: torch.dtype) -> None:
 def test_frames_one_pixel_wide_stay_where_they_are(size: tuple[int, int]) -> None:
     features = torch.rand(2, 3, *size)
     assert torch.allclose(warp(features, torch.zeros(2, 2, *size)), features, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "border"])
+def test_a_gpu_samples_by_torchs_own_kernel(padding_mode: str) -> None:
+    """cuDNN has one, too, for some arguments: its sums are others, and nobody has tried it with every memory layout."""
+    with fake_gpu() as gpu:
+        warp(torch.empty(1, 8, 6, 5, device=CUDA), torch.empty(1, 2, 6, 5, device=CUDA), padding_mode=padding_mode)
+        assert gpu.kernels["grid_sampler_2d"] == 1
+        assert gpu.kernels["cudnn_grid_sampler"] == 0

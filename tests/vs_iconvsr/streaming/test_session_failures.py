@@ -30,7 +30,9 @@ def strategies(monkeypatch: pytest.MonkeyPatch) -> list[MemoryStrategy]:
     return begun
 
 
-def fail_forward_steps(monkeypatch: pytest.MonkeyPatch, count: int, *, start: int | None = None) -> None:
+def fail_forward_steps(
+    monkeypatch: pytest.MonkeyPatch, count: int, *, start: int | None = None, error: Exception | None = None
+) -> None:
     """The next forward steps, of the segment that keeps `start` first or of any, find no memory."""
     left = count
     step: Step = Propagation.step
@@ -39,10 +41,21 @@ def fail_forward_steps(monkeypatch: pytest.MonkeyPatch, count: int, *, start: in
         nonlocal left
         if left and self.backward_done and start in (None, self.segment.kept.start):
             left -= 1
-            raise torch.OutOfMemoryError("injected")
+            raise error or torch.OutOfMemoryError("injected")
         return step(self)
 
     monkeypatch.setattr(Propagation, "step", failing)
+
+
+def test_cudnn_without_memory_changes_the_strategy_and_not_the_bytes(
+    tiny_network: VideoNetwork, reference: list[HrFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = RuntimeError("GET was unable to find an engine to execute this computation")
+    fail_forward_steps(monkeypatch, 1, error=error)
+    with open_session(tiny_network) as session:
+        played = Clip().play(session)
+        assert session.status.memory_strategy is MemoryStrategy.OFFLOAD
+    assert all(equal(hr, expected) for hr, expected in zip(played, reference, strict=True))
 
 
 @pytest.mark.parametrize(("failures", "last"), [(1, MemoryStrategy.OFFLOAD), (2, MemoryStrategy.RECOMPUTE)])
