@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from vs_iconvsr.scenes import AFTER, BEFORE
-from vs_iconvsr.segments import Grid
+from vs_iconvsr.segments import Grid, StartsScene
 
 ROUND_FRAMES = 8
 """Source frames asked for at a time. A frame that has come but is not ours yet sits in VapourSynth's cache of the
@@ -46,6 +46,15 @@ class Ranges:
         if undecided > n:
             return self.grid.clip(window.start, window.stop + reach)
         return self.grid.clip(window.start - reach, window.stop)
+
+    def scene_around(self, n: int, starts_scene: StartsScene) -> range:
+        """What is known to be of the scene of n, and a round on either side, which the cuts there are judged by."""
+        start, stop = n, n + 1
+        while start > 0 and starts_scene(start) is False:
+            start -= 1
+        while stop < self.grid.cell(n).stop and starts_scene(stop) is False:
+            stop += 1
+        return self.grid.clip(start - ROUND_FRAMES, stop + ROUND_FRAMES)
 
     def cells_after(self, n: int) -> range:
         """The cells after that of n, one for each device; empty after the last cell."""

@@ -1,5 +1,6 @@
 """A session without threads and tensors, which checks each action of the planner as it carries it out."""
 
+import itertools
 from dataclasses import dataclass, field
 
 from vs_iconvsr.scenes import BEFORE
@@ -98,8 +99,15 @@ class Simulation:
         """Frames that the segment of a request may read, where that has not begun."""
         under_way = {n for job in self.jobs.values() for n in job.segment.kept}
         waiting = set(self.planner.demand.requests) - self.hr - under_way
+        if not self.segment:
+            return {k for n in waiting for k in self.scene(n)}
         cells = [range(n - n % self.segment - self.context, n - n % self.segment + self.segment) for n in waiting]
         return {k for cell in cells for k in range(cell.start, cell.stop + self.context)}
+
+    def scene(self, n: int) -> range:
+        """The frames between two cuts."""
+        edges = sorted({0, *self.cuts_found, self.num_frames})
+        return next(range(a, b) for a, b in itertools.pairwise(edges) if a <= n < b)
 
     @property
     def cuts_found(self) -> set[int]:
@@ -204,4 +212,7 @@ class Simulation:
             surroundings = self.segment + 2 * (self.context + BEFORE + 3)
             needed = (len(planner.demand.requests) + self.devices) * surroundings
             assert len(self.held) <= max(usual, needed) + ROUND_FRAMES
+        else:
+            longest = max(len(self.scene(n)) for n in range(self.num_frames)) + 2 * ROUND_FRAMES
+            assert len(self.held) <= (len(planner.demand.requests) + 2) * longest
         assert len(self.jobs) <= 2 * self.devices + 1 + len(planner.demand.requests)

@@ -217,3 +217,25 @@ def test_whole_scenes_are_fetched_outwards_from_the_frame(detects: bool, expecte
     fetched = [k for frames in rounds(simulation, 9) for k in frames]
     assert sorted(fetched) == list(range(12))
     assert set(expected) <= set(fetched)
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+@pytest.mark.parametrize("marked", [True, False])
+def test_whole_scenes_are_held_one_after_the_other_however_long_the_clip_is(in_flight: int, marked: bool) -> None:
+    scenes = frozenset(range(10, 300, 10))
+    simulation = Simulation(
+        300, 0, 0, cuts=scenes, marked=frozenset(range(300)) if marked else frozenset(), in_flight=in_flight
+    )
+    held = []
+    for n in range(300):
+        assert simulation.play(n)
+        held.append(len(simulation.held))
+    assert max(held) <= 2 * 10 + 2 * ROUND_FRAMES
+    assert simulation.fetched == list(range(300))
+
+
+def test_whole_scenes_that_are_asked_for_anywhere_do_not_pile_up() -> None:
+    simulation = Simulation(300, 0, 0, cuts=frozenset(range(10, 300, 10)))
+    for n in random.Random(0).sample(range(300), 60):
+        assert simulation.play(n)
+        assert len(simulation.held) <= 2 * (10 + 2 * ROUND_FRAMES)
