@@ -25,6 +25,11 @@ class Demand:
             self.front = n if n == 0 else None  # whoever asks for the first frame will go on
         self._recent.append(n)
 
+    @property
+    def wanted(self) -> set[int]:
+        """hr frames that are requested, and where sequential access is."""
+        return {*self.requests} if self.front is None else {*self.requests, self.front}
+
     def withdraw(self, n: int) -> None:
         self.requests.pop(n, None)
 

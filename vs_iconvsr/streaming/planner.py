@@ -135,8 +135,10 @@ class Planner:
         device = segment.kept.start // grid.segment % self._limits.devices if grid.segment else 0
         starts, ends = (bool(self.source.starts_scene(k)) for k in (segment.kept.start, segment.kept.stop))
         self._actions.append(self.segments.begin(segment, device, starts_scene=starts, ends_scene=ends))
-        if not grid.segment:
-            self._evict_scenes()
+        if not grid.segment:  # of whole scenes only those stay that are in use; the segment has its own frames
+            in_use = self._ranges.scenes_around(self.demand.wanted, self.source.starts_scene)
+            if gone := self.source.evict(len(self.source), in_use):
+                self._actions.append(EvictSource(tuple(gone)))
 
     def _begin_ahead(self) -> None:
         """The segments after the one that sequential access is in, as soon as their frames have come."""
@@ -172,11 +174,4 @@ class Planner:
         if self.demand.front is not None:
             protected.append(self._ranges.surroundings(self._ranges.cells_after(self.demand.front)))
         if gone := self.source.evict(spare, protected):
-            self._actions.append(EvictSource(tuple(gone)))
-
-    def _evict_scenes(self) -> None:
-        """Of whole scenes those stay that requests and sequential access are in; the segment has its own frames."""
-        wanted = {*self.demand.requests} if self.demand.front is None else {*self.demand.requests, self.demand.front}
-        protected = {self._ranges.scene_around(n, self.source.starts_scene) for n in wanted}
-        if gone := self.source.evict(len(self.source), protected):
             self._actions.append(EvictSource(tuple(gone)))

@@ -1,6 +1,7 @@
 """The ranges of frames that cells, their surroundings and look-ahead cover. Part of the planner: integers only."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vs_iconvsr.scenes import AFTER, BEFORE
@@ -46,6 +47,10 @@ class Ranges:
         if undecided > n:
             return self.grid.clip(window.start, window.stop + reach)
         return self.grid.clip(window.start - reach, window.stop)
+
+    def scenes_around(self, frames: Iterable[int], starts_scene: StartsScene) -> set[range]:
+        """See `scene_around`."""
+        return {self.scene_around(n, starts_scene) for n in frames}
 
     def scene_around(self, n: int, starts_scene: StartsScene) -> range:
         """What is known to be of the scene of n, and a round on either side, which the cuts there are judged by."""
