@@ -212,9 +212,11 @@ def test_two_processes_learn_what_one_learns(clips: Path, tmp_path: Path, option
     settings = recipe(steps=4, evaluate=4, save=4)
     run(settings, clips, tmp_path / "one")
     program = command(settings, clips, tmp_path / "two", options=options)
-    joined = "import torch.distributed as dist; dist.init_process_group('gloo')\n" + program[2]
     # Gloo's threads may abort an interpreter that shuts down beside them: the work is done, so it ends without.
-    joined += "\nimport os\ndist.barrier()\nos._exit(0)\n"
+    ending = "import os\ndist.barrier()\nos._exit(0 if done else 3)\n"
+    joined = "import torch.distributed as dist; dist.init_process_group('gloo')\n"
+    joined += program[2].replace("sys.exit(0 if done else 3)\n", ending)
+    assert joined.endswith(ending)
     script = tmp_path / "joined.py"
     script.write_text(joined)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
