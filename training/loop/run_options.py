@@ -59,6 +59,7 @@ def load_batches[T](source: Batches[T], steps: range, options: RunOptions) -> It
         num_workers=options.workers,
         prefetch_factor=PREFETCH,
         multiprocessing_context="forkserver",  # forking a process in which torch has started threads can deadlock
+        worker_init_fn=_ignore_stop_signals,
     )
     with _deferred_signals():
         batches = iter(loader)
@@ -77,6 +78,12 @@ def _deferred_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def _ignore_stop_signals(_: int) -> None:
+    """For a worker of a fork server that ran before: it has not inherited what _deferred_signals blocks."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

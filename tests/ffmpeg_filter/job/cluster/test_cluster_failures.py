@@ -67,7 +67,7 @@ def test_a_part_that_kills_every_worker_ends_the_job_and_keeps_the_others(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "ATTEMPTS", 1)
+    monkeypatch.setattr(cluster, "ATTEMPTS", 2)  # a killed worker may take a finished part with it, once
     with pytest.raises(JobError, match=r"cluster: part 6 could not be made .*run the same command to go on"):
         run_on_cluster(Recorder(), ffmpeg=part_ffmpeg("5", "kill -9 $PPID"))
     assert run_here(Recorder()).upscaled < FRAMES
