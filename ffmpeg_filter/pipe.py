@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ffmpeg_filter.job.pipeline import BoundedQueue, QueueClosed
+from ffmpeg_filter.media.alpha import refuse_transparency
 from ffmpeg_filter.media.container import exact
 from ffmpeg_filter.media.decode import THREAD_TYPE, THREADS
 from ffmpeg_filter.media.frames import planes_of
@@ -143,14 +144,19 @@ class _Filter:
 
     def _frame(self, index: int, frame: VideoFrame) -> _Frame:
         if self._layout is None:
-            self._layout, self._size = layout_of(frame.format.name), (frame.width, frame.height)
+            self._layout, self._size = layout_of(frame.format.name, opaque=True), (frame.width, frame.height)
+        refuse_transparency(frame, index)
         if frame.interlaced_frame:
             raise SourceError(
                 f"pipe: expected progressive video, got an interlaced frame {index}; put bwdif before the pipe"
             )
         if frame.pts is None:
             raise SourceError(f"pipe: expected timestamps, got none on frame {index}; send NUT, Matroska or y4m")
-        properties = {**color_properties(frame, self._layout), **self._tags, "_FieldBased": 0}
+        properties = {
+            **color_properties(frame, self._layout, self._video.codec_context.name),
+            **self._tags,
+            "_FieldBased": 0,
+        }
         return _Frame(index, frame.pts, planes_of(frame), properties)
 
     def _take(self) -> _Frame | None:

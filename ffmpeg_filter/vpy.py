@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from ffmpeg_filter.media import mux, presets
+from ffmpeg_filter.media import mapping, presets
 from ffmpeg_filter.media.encode import container_options
 from ffmpeg_filter.media.ffmpeg import Executable, describe, safe_url
+from ffmpeg_filter.media.orientation import check_orientation, display_options
 from ffmpeg_filter.media.source import MediaSource
 from ffmpeg_filter.media.target_size import KERNELS, LARGEST_RATIO_TERM, Resize, TargetSize, resize_for
 from ffmpeg_filter.media.zimg import format_between
@@ -24,7 +25,7 @@ core = vs.core
 
 SOURCE = {path!r}
 
-clip = core.bs.VideoSource(SOURCE, track={stream})
+clip = core.bs.VideoSource(SOURCE, track={stream}{unturned})
 {timing}
 # Your own filters may go here.
 
@@ -87,6 +88,8 @@ def generate_script(
         name=source.path.name,
         path=str(source.path.absolute()),
         stream=source.video.index,  # BestSource counts all tracks of a file, covers too
+        # Players turn the output: the command writes the orientation into it.
+        unturned=", apply_rotation=False" if source.video.orientation else "",
         timing=_timing(source),
         arguments=arguments,
         resize=_resize_line(resize, target) if resize is not None else "",
@@ -131,7 +134,8 @@ def _command(
     source: MediaSource, executable: Executable, script: Path, output: Path, color: Colorimetry, sar: Fraction
 ) -> str:
     vspipe = [str(Path(sys.executable).with_name("vspipe")), "-c", "mkv", str(script), "-"]
-    keep = mux.stream_mapping(source, "mkv")
+    keep = mapping.stream_mapping(source, "mkv")
+    check_orientation(source.video.orientation, "mkv", executable)
     space = "" if color.matrix == 0 else f":colorspace={color.matrix}"
     filters = (
         f"setparams=range={2 if color.full_range else 1}:color_primaries={color.primaries}"
@@ -144,6 +148,7 @@ def _command(
         "-copyts",
         "-itsoffset",
         f"{source.timeline.time_of(0):.6f}",
+        *(["-noautorotate", *turn] if (turn := display_options(source.video.orientation, executable)) else []),
         "-i",
         "-",
     ]

@@ -10,14 +10,13 @@ from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 
-import torch
-
 from ffmpeg_filter.compare.moments import Moment, measure, pick
 from ffmpeg_filter.job.pipeline import FrameReader
 from ffmpeg_filter.job.report import Progress, clock
 from ffmpeg_filter.media.decode import Damage, DecodedFrame, decode_frames
 from ffmpeg_filter.media.frames import frame_of, planes_of
 from ffmpeg_filter.media.images import encode_image
+from ffmpeg_filter.media.orientation import upright
 from ffmpeg_filter.media.source import MediaSource
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, Planes, colorimetry_of, from_rgb, output_colorimetry, to_rgb
@@ -137,9 +136,9 @@ def _render_model(
 
 
 def _png(planes: Planes, source: MediaSource) -> bytes:
-    """An 8-bit RGB frame as a player shows it, turned by the source's rotation."""
-    upright = tuple(torch.rot90(plane, source.video.rotation // 90) for plane in planes)  # both turn counterclockwise
-    return encode_image(frame_of(upright, SHOWN, upright[0].shape[1], upright[0].shape[0]), ".png", 8)
+    """An 8-bit RGB frame as a player shows it, turned and mirrored as the source says."""
+    shown = upright(planes, source.video.orientation)
+    return encode_image(frame_of(shown, SHOWN, shown[0].shape[1], shown[0].shape[0]), ".png", 8)
 
 
 def page(source: MediaSource, moments: Sequence[Moment], renderings: Sequence[Rendering]) -> str:
@@ -159,7 +158,7 @@ def _facts(source: MediaSource, renderings: Sequence[Rendering]) -> str:
     facts = f"{video.width}×{video.height} → {', '.join(f'×{scale}' for scale in scales)}"
     facts += f" (all shown as large as ×{scales[-1]})" if len(scales) > 1 else ""
     facts += f", {source.num_frames} frames, {clock(source.timeline.seconds)}"
-    return facts + (f", turned by {video.rotation}° as players do" if video.rotation else "")
+    return facts + (f", {video.orientation} as players do" if video.orientation else "")
 
 
 def _speed(source: MediaSource, rendering: Rendering) -> str:

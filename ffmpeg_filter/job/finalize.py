@@ -1,5 +1,7 @@
 """From finished parts to the finished output: joined and muxed, or written as images; checked, published, summed up."""
 
+import errno
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +11,13 @@ from typing import Any
 import av
 
 from ffmpeg_filter.job.journal import FINISHED, Journal, note_path
-from ffmpeg_filter.job.options import JobOptions
+from ffmpeg_filter.job.options import JobError, JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.prepare import IMAGES_BEGUN, PreparedJob
 from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.media import ffmpeg, images, mux
-from ffmpeg_filter.media.join import join_parts
+from ffmpeg_filter.media.join import JoinedVideo, input_options, join_parts, mux_joined
+from ffmpeg_filter.media.orientation import writes
 from vs_iconvsr import atomic
 
 _NOTED = ("frames", "size_bytes", "kept", "left", "warnings")
@@ -60,20 +63,43 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
     """
     options, source = prepared.options, prepared.source
     _delete_unpublished(prepared, work)
-    progress.stage("joining")
-    _join_parts(prepared, work)
     progress.stage("muxing")
-    covers = mux.extract_covers(source, prepared.mapping.covers, work.folder) if options.container == "mkv" else []
+    video = _joined(prepared, work)
+    check_space(prepared, work)
     try:
-        ffmpeg.run(mux_command(prepared, covers))
-    except ffmpeg.FfmpegError:
+        covers = mux.extract_covers(source, prepared.mapping.covers, work.folder) if options.container == "mkv" else []
+        mux_joined(mux_command(prepared, covers, video.input_options()), video)
+    except (ffmpeg.FfmpegError, OSError) as error:
         options.partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise _disk_full(prepared, work) from error
         raise
     progress.stage("checking")
     warnings = mux.check_output(
         options.partial, prepared.shown, prepared.mapping, options.container, prepared.window, *prepared.output_size
     )
     return AssembledOutput(options.partial.stat().st_size, tuple(warnings))
+
+
+def check_space(prepared: PreparedJob, work: Journal) -> None:
+    """Raises JobError where the disk has no room for the output beside the parts, which stay until it is checked."""
+    if _needed_bytes(prepared, work) > shutil.disk_usage(work.folder).free:
+        raise _disk_full(prepared, work)
+
+
+def _needed_bytes(prepared: PreparedJob, work: Journal) -> int:
+    source = prepared.source
+    video = sum(work.part(n).stat().st_size for n in range(prepared.manifest.num_parts))
+    return video + source.other_bytes * len(prepared.window) // source.num_frames
+
+
+def _disk_full(prepared: PreparedJob, work: Journal) -> JobError:
+    needed, free = (n / 2**20 for n in (_needed_bytes(prepared, work), shutil.disk_usage(work.folder).free))
+    return JobError(
+        f"disk full: expected {needed:.1f} MiB for the output beside its parts, got {free:.1f} MiB in "
+        f"{prepared.options.output.absolute().parent}; make room and run the same command again: all parts are done "
+        "and kept"
+    )
 
 
 def _delete_unpublished(prepared: PreparedJob, work: Journal) -> None:
@@ -83,29 +109,45 @@ def _delete_unpublished(prepared: PreparedJob, work: Journal) -> None:
     """
     note_path(work.folder, FINISHED).unlink(missing_ok=True)
     atomic.sync(work.folder)
-    prepared.joined_video.unlink(missing_ok=True)
     prepared.options.partial.unlink(missing_ok=True)
 
 
-def _join_parts(prepared: PreparedJob, work: Journal) -> None:
+def _joined(prepared: PreparedJob, work: Journal) -> JoinedVideo:
     timeline, window = prepared.source.timeline, prepared.window
     last = window.stop - 1
-    join_parts(
+    shift = _shift(prepared)
+    return join_parts(
         [work.part(n) for n in range(prepared.manifest.num_parts)],
-        timeline.pts[window.start : window.stop],
+        [pts - shift for pts in timeline.pts[window.start : window.stop]],
         timeline.end_of(last) - timeline.pts[last],
         timeline.time_base,
-        prepared.joined_video,
-        rotation=prepared.source.video.rotation,
+        rotation=0 if writes(prepared.executable) else prepared.source.video.rotation,
         full_range=prepared.encoding.full_range_tagged,
     )
 
 
-def mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | bytes]:
-    """The ffmpeg command that puts the joined video and the source's other streams into the partial output."""
+def _shift(prepared: PreparedJob) -> int:
+    """What is taken from all timestamps, in units of the time base."""
+    source = prepared.source
+    origin = mux.origin(source, None if prepared.whole else prepared.window)
+    return round(origin / source.timeline.time_base)
+
+
+def planned_mux_command(prepared: PreparedJob, covers: Sequence[Path]) -> list[str | bytes]:
+    """As `mux_command`, before there are parts that say by how much decoding goes ahead."""
+    timeline = prepared.source.timeline
+    first_s = (timeline.pts[prepared.window.start] - _shift(prepared)) * timeline.time_base
+    return mux_command(prepared, covers, input_options(prepared.encoding.suffix, first_s))
+
+
+def mux_command(prepared: PreparedJob, covers: Sequence[Path], video: Sequence[str]) -> list[str | bytes]:
+    """The ffmpeg command that puts the joined video, its standard input, and the source's other streams into one file.
+
+    video: the input options of the joined video.
+    """
     return mux.mux_command(
         prepared.executable,
-        prepared.joined_video,
+        video,
         prepared.shown,
         prepared.mapping,
         covers,
@@ -210,13 +252,15 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
             ("subtitle track", len(mapping.subtitles)),
             ("attachment", len(mapping.attachments)),
             ("cover picture", len(mapping.covers)),
+            ("data track", len(mapping.data)),
             ("chapter", source.chapters if prepared.whole else 0),
         )
         if number
     ]
     kept += [*(f"changed: {text}" for text in mapping.changed), *shape]
-    if source.video.rotation:
-        kept.append(f"rotation by {source.video.rotation}°")
+    kept += mapping.side_data
+    if source.video.orientation:
+        kept.append(f"orientation: {source.video.orientation} by players")
     if mux.moves_to_zero(source) or not prepared.whole:
         start_s = float(source.timeline.start) if prepared.whole else source.timeline.time_of(window.start)
         kept.append(f"timestamps, moved to begin at 0 (they began at {start_s:.3f} s)")

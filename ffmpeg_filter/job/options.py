@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ffmpeg_filter.job import paths
 from ffmpeg_filter.job.pool import MAX_PIPELINES
-from ffmpeg_filter.media import images, mux, presets
+from ffmpeg_filter.media import images, mapping, presets
 from ffmpeg_filter.media.container import check_file
 from ffmpeg_filter.media.target_size import TargetSize
 from vs_iconvsr import weights
@@ -73,10 +73,10 @@ class JobOptions:
         if self.container_name is not None:
             return self.container_name
         suffix = self.output.suffix.lower()
-        container = mux.IMAGES if suffix in images.WRITTEN else mux.CONTAINERS.get(suffix)
+        container = mapping.IMAGES if suffix in images.WRITTEN else mapping.CONTAINERS.get(suffix)
         if container is None:
             raise ValueError(
-                f"output: expected a name ending in {', '.join(mux.CONTAINERS)}, or images as in out_%05d.png, "
+                f"output: expected a name ending in {', '.join(mapping.CONTAINERS)}, or images as in out_%05d.png, "
                 f"got {self.output.name}; --container mkv allows any name"
             )
         return container
@@ -84,7 +84,7 @@ class JobOptions:
     @property
     def makes_images(self) -> bool:
         """Whether the output is numbered images instead of a video."""
-        return self.container == mux.IMAGES
+        return self.container == mapping.IMAGES
 
 
 def check_paths(options: JobOptions) -> None:

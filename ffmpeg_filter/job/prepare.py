@@ -1,5 +1,6 @@
 """Everything about a job that is settled before the first frame: plan, encoding, stream mapping, parts, manifest."""
 
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ import av
 from ffmpeg_filter.job.journal import Journal, Manifest
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.source import identity_of
-from ffmpeg_filter.media import images, mux, presets
+from ffmpeg_filter.media import images, mux, presets, trial
 from ffmpeg_filter.media.encode import Encoding, hdr_options, try_out
-from ffmpeg_filter.media.ffmpeg import Executable, find_executable
+from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError, find_executable
+from ffmpeg_filter.media.join import MuxError, join_parts
+from ffmpeg_filter.media.mapping import IMAGES, StreamMapping, stream_mapping
+from ffmpeg_filter.media.orientation import check_orientation, writes
 from ffmpeg_filter.media.source import MediaSource, SourceError
 from ffmpeg_filter.media.target_size import Resize, resize_for
+from ffmpeg_filter.media.trial import Trial
 from ffmpeg_filter.media.zimg import Resizing, format_between, zimg_version
 from vs_iconvsr import weights
 from vs_iconvsr.colorspace import Format, colorimetry_of, output_colorimetry
@@ -40,7 +45,7 @@ class PreparedJob:
     scale: int
     plan: Plan
     encoding: Encoding
-    mapping: mux.StreamMapping
+    mapping: StreamMapping
     manifest: Manifest
     window: range
     notes: tuple[str, ...]
@@ -68,11 +73,6 @@ class PreparedJob:
         """Whether every frame of the source is upscaled, not only those between --start and --duration."""
         return len(self.window) == self.source.num_frames
 
-    @property
-    def joined_video(self) -> Path:
-        """Where the parts are joined into one video, before it is muxed with the source's other streams."""
-        return self.options.work / f"video.{self.encoding.suffix}"
-
 
 def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     """Settles everything as this machine would do it, and tries the encoder with one frame. Writes nothing.
@@ -83,16 +83,18 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     _check_progressive(options, source)
     window = frame_window(source, options.start_s, options.duration_s)
     target = _encoder_target(options, source, executable)
-    mapping = mux.stream_mapping(source, options.container)
+    if not source.images:
+        source = trial.listed(executable, source)
     network = weights.load(options.model)
     plan = plan_for(options.settings, network, source.video.width, source.video.height)
     resize = _resize(options, source, target, network.scale)
     encoding, not_coded = _encoding(options, source, executable, target, network.scale, resize)
     if options.makes_images:
         _check_images(options, source, encoding, window)
-    mux.check_rotation(source, options.container, executable)
-    try_out(executable, encoding)
-    left = [*mapping.left, *(f"video: {text}" for text in (*target.lost, *not_coded))]
+    if not options.makes_images:
+        check_orientation(source.video.orientation, options.container, executable)
+    tried = _tried(executable, encoding, target.preset, source, options.container)
+    left = [*tried.left, *(f"video: {text}" for text in (*target.lost, *not_coded))]
     if source.chapters and len(window) < source.num_frames and not options.makes_images:
         left.append(f"chapters ({source.chapters}): only part of the video is upscaled")
     return PreparedJob(
@@ -102,12 +104,42 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
         scale=network.scale,
         plan=plan,
         encoding=encoding,
-        mapping=replace(mapping, left=tuple(left), tag=target.preset.tag),
+        mapping=replace(tried, left=tuple(left), tag=target.preset.tag),
         manifest=_manifest(options, source, plan, encoding, executable, window, resize),
         window=window,
         notes=(*source.notes, *_size_notes(source, network.scale, resize)),
         resizing=_resizing(options, source, encoding, network.scale, resize),
     )
+
+
+def _tried(
+    executable: Executable, encoding: Encoding, preset: presets.Preset, source: MediaSource, container: str
+) -> StreamMapping:
+    """Encodes one frame, and muxes it with the first packets of the source's other streams as the job will.
+
+    Raises FfmpegError and ValueError for what will not work, before the first frame has taken minutes to be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="iconvsr-") as name:
+        folder = Path(name)
+        part = try_out(executable, encoding, folder)
+        if container == IMAGES:
+            return stream_mapping(source, container)
+        timeline = source.timeline
+        first = timeline.pts[0] - round(mux.origin(source, None) / timeline.time_base)
+        try:
+            video = join_parts(
+                [part],
+                [first],
+                timeline.durations[0],
+                timeline.time_base,
+                rotation=0 if writes(executable) else source.video.rotation,
+                full_range=encoding.full_range_tagged,
+            )
+        except MuxError as error:
+            raise FfmpegError(
+                f"encoder: cannot be used with these options: ffmpeg reported success, but part 0 is not whole: {error}"
+            ) from error
+        return Trial(executable, source, video, folder, preset.containers).settle(container)
 
 
 def _check_progressive(options: JobOptions, source: MediaSource) -> None:
@@ -132,7 +164,7 @@ def frame_window(source: MediaSource, start_s: float | None, duration_s: float |
     """The frames shown from start_s on for duration_s, counted from the first frame. Raises ValueError if none is."""
     origin = source.timeline.time_of(0)
     begin = start_s or 0.0
-    end = float("inf") if duration_s is None else begin + duration_s
+    end = float("inf") if duration_s is None else round(begin + duration_s, 6)  # 0.8 + 0.4 is more than 1.2
     if not 0 <= begin < end:
         raise ValueError(
             f"start, duration: expected at least 0 and more than 0 seconds, got {start_s} and {duration_s}"

@@ -36,7 +36,7 @@ class Progress(Protocol):
         """The fps that each stage has reached so far, not counting the time it waited for the others."""
 
     def stage(self, name: str) -> None:
-        """A step after the last frame begins: joining, muxing, checking."""
+        """A step after the last frame begins: muxing, checking, writing images."""
 
     def end(self) -> None:
         """Nothing more will be reported. Whether the job succeeded is reported elsewhere."""

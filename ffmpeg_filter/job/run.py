@@ -13,7 +13,7 @@ from ffmpeg_filter.job.finalize import (
     finish_earlier_run,
     ignore,
     kept_items,
-    mux_command,
+    planned_mux_command,
     publish,
     write_images,
 )
@@ -69,7 +69,7 @@ def _describe(prepared: PreparedJob, progress: Progress) -> JobSummary:
     progress.note(ffmpeg.describe(prepared.encoding.command(prepared.executable, first_part)))
     if not options.makes_images:
         covers = [mux.cover_path(track, options.work) for track in prepared.mapping.covers]
-        progress.note(ffmpeg.describe(mux_command(prepared, covers)))
+        progress.note(ffmpeg.describe(planned_mux_command(prepared, covers)))
     return JobSummary(options.output, 0, 0, 0.0, 0, kept_items(prepared), prepared.mapping.left, ())
 
 

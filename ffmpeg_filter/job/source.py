@@ -10,6 +10,7 @@ from typing import Any
 from ffmpeg_filter.job.journal import REWRAPPED, Journal
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.media import ffmpeg, images
+from ffmpeg_filter.media.container import data_streams
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import MediaSource
 from ffmpeg_filter.media.timestamps import DiscontinuityError
@@ -34,7 +35,8 @@ def open_source(options: JobOptions, work: Journal) -> MediaSource:
     except DiscontinuityError as error:
         source = probe(_rewrap(options, work, error))
         note = f"{error}: it was rewrapped, so that timestamps continue across the joins"
-        return replace(source, notes=(*source.notes, note))
+        lost = tuple(f"data stream {n} (the source had to be rewrapped)" for n in data_streams(options.input))
+        return replace(source, notes=(*source.notes, note), lost=(*source.lost, *lost))
 
 
 def _rewrap(options: JobOptions, work: Journal, reason: DiscontinuityError) -> Path:

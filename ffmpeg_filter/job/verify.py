@@ -10,7 +10,7 @@ from ffmpeg_filter.job.pipeline import Interrupted
 from ffmpeg_filter.job.prepare import frame_window
 from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.ffmpeg import Child, Executable, FfmpegError
-from ffmpeg_filter.media.mux import IMAGES
+from ffmpeg_filter.media.mapping import IMAGES
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import MediaSource, SourceError
 

@@ -12,6 +12,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from ffmpeg_filter.media.ffmpeg import INPUT_PROTOCOLS, safe_name
 from ffmpeg_filter.media.source import SourceError
+from ffmpeg_filter.media.unreadable import missing_index
 
 # Demuxers that read one file and follow nothing: playlists and concat scripts that call themselves .mp4 are refused.
 # fmt: off
@@ -20,7 +21,7 @@ _DEMUXERS = (
     "nut", "flv", "live_flv", "asf", "ogg", "mxf", "mxf_opatom", "h264", "hevc", "vvc", "m4v", "h263", "ivf", "obu",
     "av1", "yuv4mpegpipe", "gif", "apng", "dv", "rm", "vc1", "vc1test", "wtv", "mjpeg", "mjpeg_2000", "dirac", "gxf",
     "png_pipe", "jpeg_pipe", "jpegls_pipe", "tiff_pipe", "bmp_pipe", "webp_pipe", "exr_pipe", "dpx_pipe", "ppm_pipe",
-    "pgm_pipe", "pam_pipe", "j2k_pipe", "qoi_pipe", "sgi_pipe", "jpegxl_pipe",
+    "pgm_pipe", "pam_pipe", "j2k_pipe", "qoi_pipe", "sgi_pipe", "jpegxl_pipe", "webp_anim",
     "wav", "mp3", "flac", "aac", "ac3", "eac3", "aiff", "dts", "truehd", "w64", "caf", "au", "amr", "srt", "ass",
 )
 # fmt: on
@@ -47,8 +48,9 @@ def open_file(path: Path) -> InputContainer:
     except PermissionError as error:
         raise SourceError(f"input: expected a readable file, got no permission to read {path}") from error
     except (av.FFmpegError, OSError, ValueError) as error:
+        reason = missing_index(path) or reason_of(error)
         raise SourceError(
-            f"input: expected a video file, got one that cannot be read as such: {path} ({reason_of(error)})"
+            f"input: expected a video file, got one that cannot be read as such: {path} ({reason})"
         ) from error
 
 
@@ -80,10 +82,16 @@ def select_video(container: InputContainer, index: int | None = None) -> av.Vide
         return next(s for s in streams if s.index == index)
     if not streams:
         kinds = ", ".join(sorted({kind_of(s) for s in container.streams})) or "nothing"
-        raise SourceError(
-            f"input: expected a file with a video stream, got one with only {kinds}: {container.name[5:]}"
-        )
+        path = container.name[5:]
+        reason = f" ({reason})" if Path(path).is_file() and (reason := missing_index(Path(path))) else ""
+        raise SourceError(f"input: expected a file with a video stream, got one with only {kinds}: {path}{reason}")
     return max(streams, key=lambda s: (bool(s.disposition & Disposition.default), _size(s)[0] * _size(s)[1], -s.index))
+
+
+def data_streams(path: Path) -> list[int]:
+    """The numbers of a file's data streams."""
+    with open_file(path) as container:
+        return [s.index for s in container.streams if s.type == "data"]
 
 
 def is_cover(stream: Stream) -> bool:

@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-from ffmpeg_filter.media import images, linear_light
+from ffmpeg_filter.media import alpha, images, linear_light
 from ffmpeg_filter.media.container import open_file, select_video
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.metadata import color_properties
@@ -184,7 +184,9 @@ def _planes_and_properties(
             f"input: expected progressive video, got an interlaced frame {index} "
             f"({source.timeline.time_of(index):.3f} s); pass --deinterlace, or --ignore-interlaced if the flag is wrong"
         )
-    planes, properties = planes_of(frame), color_properties(frame, video.layout) | {"_FieldBased": 0}
+    alpha.refuse_transparency(frame, index)
+    properties = color_properties(frame, video.layout, video.codec) | {"_FieldBased": 0}
+    planes = planes_of(frame)
     if source.images is None or source.images.peak is None:
         return planes, properties
     peak = source.images.peak

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -106,22 +105,22 @@ def _option(name: str, value: str | None) -> list[str]:
     return [] if value is None else [name, value]
 
 
-def try_out(executable: Executable, encoding: Encoding) -> None:
-    """Encodes one black frame and discards it: ffmpeg checks options only when the first frame arrives.
+def try_out(executable: Executable, encoding: Encoding, folder: Path) -> Path:
+    """Encodes one black frame into a file in the folder: ffmpeg checks options only when the first frame arrives.
 
     Raises FfmpegError with its message, before minutes have gone into the first frame.
     """
     sizes = encoding.format.plane_sizes(encoding.width, encoding.height)
     black = tuple(torch.zeros(height, width, dtype=encoding.format.dtype) for width, height in sizes)
-    with tempfile.TemporaryDirectory(prefix="iconvsr-") as folder:
-        encoder = FrameEncoder(executable, encoding, Path(folder) / f"part_000000.{encoding.suffix}")
-        try:
-            encoder.put(black, 0)
-            encoder.finish(TRIAL_S)
-        except FfmpegError as error:
-            raise FfmpegError(f"encoder: cannot be used with these options: {error}") from error
-        finally:
-            encoder.close()
+    encoder = FrameEncoder(executable, encoding, folder / f"part_000000.{encoding.suffix}")
+    try:
+        encoder.put(black, 0)
+        encoder.finish(TRIAL_S)
+    except FfmpegError as error:
+        raise FfmpegError(f"encoder: cannot be used with these options: {error}") from error
+    finally:
+        encoder.close()
+    return encoder.path
 
 
 class FrameEncoder:

@@ -178,6 +178,14 @@ class Child:
         if self.process.returncode:
             raise FfmpegError(self.failure())
 
+    def ends_within(self, patience_s: float) -> bool:
+        """Waits that long for the end; whether it came."""
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def failure(self) -> str:
         """Why the program ended, as far as is known; waits briefly for it to end."""
         try:

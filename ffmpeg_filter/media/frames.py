@@ -3,13 +3,19 @@
 import torch
 from av.video.frame import VideoFrame
 
-from ffmpeg_filter.media.pixels import layout_of, pixel_format_of, plane_order
+from ffmpeg_filter.media.alpha import is_opaque
+from ffmpeg_filter.media.pixels import alpha_message, layout_of, pixel_format_of, plane_order
 from vs_iconvsr.colorspace import Format, Planes
 
 
 def planes_of(frame: VideoFrame) -> Planes:
-    """Copies of the frame's planes in our order, without the padding behind each line."""
-    layout = layout_of(frame.format.name)
+    """Copies of the frame's planes in our order, without the padding behind each line.
+
+    Raises ValueError for a frame through which something could be seen.
+    """
+    if not is_opaque(frame):
+        raise ValueError(alpha_message(frame.format.name))
+    layout = layout_of(frame.format.name, opaque=True)
     # One thread: swscale's slices race, and the last row of one may spill into the first of the next (seen with p010).
     unpacked = frame.reformat(format=layout.decode_as, threads=1) if layout.decode_as else frame
     sizes = layout.format.plane_sizes(frame.width, frame.height)

@@ -11,10 +11,11 @@ from pathlib import Path
 import av
 from av.video.frame import VideoFrame
 
-from ffmpeg_filter.media import linear_light
+from ffmpeg_filter.media import alpha, linear_light
 from ffmpeg_filter.media.container import exact, open_file, select_video
 from ffmpeg_filter.media.frames import frame_of, planes_of
-from ffmpeg_filter.media.metadata import color_properties, lost_side_data, rotation_of
+from ffmpeg_filter.media.metadata import color_properties, lost_side_data
+from ffmpeg_filter.media.orientation import orientation_of
 from ffmpeg_filter.media.pixels import Layout, layout_of
 from ffmpeg_filter.media.source import ImageSequence, MediaSource, SourceError, Timeline, VideoStream
 from vs_iconvsr.colorspace import Format
@@ -125,9 +126,9 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
         rate = Fraction(1)  # a single picture is shown for as long as one likes
     if rate is None:
         raise ValueError("rate: expected the frames per second of the pictures, got none; pass, for example, --rate 24")
-    first, sample_aspect_ratio = _read_with_aspect(files[0])
-    layout = _layout(first, files[0], path)
-    properties, lost, notes = color_properties(first, layout), set(lost_side_data(first)), []
+    first, sample_aspect_ratio, codec = _read_with_aspect(files[0])
+    layout = _layout(first, codec, files, path)
+    properties, lost, notes = color_properties(first, layout, codec), set(lost_side_data(first)), []
     if files[0].suffix.lower() in _TALKATIVE:
         lost.add("what else the pictures' headers say (time codes, camera, comments)")
     if is_linear(files[0]):
@@ -137,16 +138,18 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
         notes.append(note)
     elif peak is not None:
         raise ValueError(f"peak: expected none for pictures that hold no linear light, got {peak:g}; leave it out")
+    orientation = orientation_of(first)
     video = VideoStream(
         index=0,
-        codec=files[0].suffix[1:],
+        codec=codec,
         width=first.width,
         height=first.height,
         pixel_format=first.format.name,
         layout=layout,
         properties=properties,
         sample_aspect_ratio=sample_aspect_ratio,
-        rotation=rotation_of(first),
+        rotation=orientation.angle,
+        mirrored=orientation.mirrored,
     )
     return MediaSource(
         path=path,
@@ -159,11 +162,12 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
     )
 
 
-def _layout(first: VideoFrame, file: Path, path: Path) -> Layout:
-    """How the series at `path` is read, whose first frame is in `file`. Raises SourceError for one that we cannot."""
-    linear = is_linear(file)
+def _layout(first: VideoFrame, codec: str, files: Sequence[Path], path: Path) -> Layout:
+    """How the series at `path` is read, whose first frame is given. Raises SourceError for one that we cannot."""
+    linear, file = is_linear(files[0]), files[0]
     try:
-        layout = layout_of(first.format.name)
+        alpha.refuse_four_colors(codec, first)
+        layout = layout_of(first.format.name, opaque=_are_opaque(first, files))
     except ValueError as error:
         remedy = f"; remove it first: ffmpeg -i {path} -vf format=gbrpf32le OUT_%05d.exr" if linear else ""
         raise SourceError(f"input: {file}: {error}{remedy}") from error
@@ -182,15 +186,22 @@ def read_images(files: Sequence[Path], first: int) -> Iterator[tuple[int, VideoF
         yield n, read_image(files[n])
 
 
-def _read_with_aspect(path: Path) -> tuple[VideoFrame, Fraction]:
-    """One picture and the aspect ratio of its pixels, 0 where it does not say."""
+def _are_opaque(first: VideoFrame, files: Sequence[Path]) -> bool:
+    """All of them: one in the middle must not end the work. EXR's never, whose light is multiplied by its alpha."""
+    if not alpha.has_place(first):
+        return True
+    return not is_linear(files[0]) and all(alpha.is_opaque(read_image(path)) for path in files)
+
+
+def _read_with_aspect(path: Path) -> tuple[VideoFrame, Fraction, str]:
+    """One picture, the aspect ratio of its pixels, 0 where it does not say, and its codec."""
     with open_file(path) as container:
         stream = select_video(container)
         try:
             frame = next(container.decode(stream))
         except (av.FFmpegError, OSError, StopIteration) as error:
             raise SourceError(f"input: expected a picture, got one that cannot be decoded: {path}") from error
-        return frame, exact(stream.codec_context.sample_aspect_ratio)
+        return frame, exact(stream.codec_context.sample_aspect_ratio), stream.codec_context.name
 
 
 def _resolve_peak(files: Sequence[Path], peak: float | None) -> tuple[float, str]:

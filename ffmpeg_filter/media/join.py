@@ -1,6 +1,9 @@
-"""Parts to one video: their packets copied with exact timestamps."""
+"""Parts as one video: their packets with exact timestamps, written into the pipe of the ffmpeg that muxes them."""
 
+import contextlib
 import itertools
+import math
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,12 +11,16 @@ from pathlib import Path
 
 import av
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ffmpeg_filter.media import ffmpeg
-from ffmpeg_filter.media.encode import container_options
+from ffmpeg_filter.media.ffmpeg import Child, FfmpegError
 
 FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
+
+# A fragment is held in memory, here and by ffmpeg, until it is whole.
+_FRAGMENT_BYTES = 4 << 20
 
 
 class MuxError(Exception):
@@ -46,72 +53,149 @@ def read_packets(path: Path) -> PacketTable:
         raise MuxError(f"{path.name}: cannot be read back: {error}") from error
 
 
+@dataclass(frozen=True)
+class JoinedVideo:
+    """The packets of all parts as one video with the timestamps of a table.
+
+    parts, tables: the files and what their packets say. pts, last_duration: of the frames, in units of time_base; the
+    parts' own timestamps only rank their frames. rotation: degrees counterclockwise, where the ffmpeg that muxes has no
+    option for it. full_range: tag the video so where its encoder could not.
+    """
+
+    parts: tuple[Path, ...]
+    tables: tuple[PacketTable, ...]
+    pts: tuple[int, ...]
+    last_duration: int
+    time_base: Fraction
+    rotation: float = 0
+    full_range: bool = False
+
+    def input_options(self) -> list[str]:
+        """Of the ffmpeg that reads it on its standard input, which then sees the timestamps of the table."""
+        return input_options(self._suffix, self._first_decoding * self.time_base)
+
+    def write(self, descriptor: int) -> None:
+        """All packets, into a pipe. Raises OSError if nobody reads on."""
+        # Matroska on a pipe counts from 0, and MP4 in fragments from its first packet whatever that says.
+        lead = round(_lead(self._first_decoding * self.time_base) / self.time_base) if self._suffix == "mkv" else 0
+        form = {"mkv": "matroska"}.get(self._suffix, self._suffix)
+        with av.open(f"pipe:{descriptor}", "w", format=form, container_options=_container_options(form)) as output:
+            stream = self._add_stream(output)
+            for packet in self._packets(lead):
+                packet.stream = stream
+                output.mux(packet)
+
+    @property
+    def _suffix(self) -> str:
+        return self.parts[0].name.split(".", 1)[1].removesuffix(".part")
+
+    @property
+    def _delay(self) -> int:
+        return max(i - rank for table in self.tables for i, rank in enumerate(table.ranks()))
+
+    @property
+    def _step(self) -> int:
+        """How much earlier the first frames are decoded, each: little, or they would make the video longer."""
+        return min((b - a for a, b in itertools.pairwise(self.pts)), default=self.last_duration)
+
+    @property
+    def _first_decoding(self) -> int:
+        return self.pts[0] - self._delay * self._step
+
+    def _add_stream(self, output: OutputContainer) -> VideoStream:
+        """A stream like the video of a part."""
+        with av.open(ffmpeg.safe_name(self.parts[0])) as first:
+            template = first.streams.video[0]
+            stream = output.add_stream_from_template(template, opaque=True)
+            # ProRes and DNxHR store their profile in the four-character code, which is not copied from the template.
+            stream.codec_context.codec_tag = template.codec_context.codec_tag
+        stream.time_base = self.time_base
+        if self.full_range:
+            stream.codec_context.color_range = FULL_RANGE
+        if self.rotation:
+            stream.set_display_rotation(int(self.rotation))
+        return stream
+
+    def _packets(self, lead: int) -> Iterator["Packet[VideoStream]"]:
+        """In decoding order, with the timestamps of the table; lead: what is added to all of them."""
+        decoding = [self._first_decoding + i * self._step for i in range(self._delay)] + list(self.pts)
+        durations = [b - a for a, b in itertools.pairwise(self.pts)] + [self.last_duration]
+        for position, (packet, frame) in enumerate(self._ranked_packets()):
+            packet.time_base = self.time_base
+            packet.pts, packet.dts = self.pts[frame] + lead, decoding[position] + lead
+            packet.duration = durations[frame]
+            yield packet
+
+    def _ranked_packets(self) -> Iterator[tuple["Packet[VideoStream]", int]]:
+        """The packets of all parts in decoding order, each with the number of its frame."""
+        start = 0
+        for path, table in zip(self.parts, self.tables, strict=True):
+            with av.open(ffmpeg.safe_name(path)) as container:
+                packets = (p for p in container.demux(container.streams.video[0]) if p.size)
+                for packet, rank in zip(packets, table.ranks(), strict=True):
+                    yield packet, start + rank
+            start += len(table.pts)
+
+
 def join_parts(
     parts: Sequence[Path],
     pts: Sequence[int],
     last_duration: int,
     time_base: Fraction,
-    to: Path,
     *,
-    rotation: int = 0,
+    rotation: float = 0,
     full_range: bool = False,
-) -> None:
-    """Copies the packets of all parts into one video with the timestamps of the table, exactly.
-
-    The parts' own timestamps only rank their frames. to: its suffix says the container; written whole or not at all is
-    the caller's care. full_range: tag the video so where its encoder could not. Raises MuxError.
-    """
+) -> JoinedVideo:
+    """The parts as one video, see JoinedVideo. Raises MuxError if they do not fit together."""
     tables = [read_packets(part) for part in parts]
     _check_joinable(parts, tables, len(pts))
-    delay = max(i - rank for table in tables for i, rank in enumerate(table.ranks()))
-    step = pts[1] - pts[0] if len(pts) > 1 else last_duration
-    decoding = [pts[0] - (delay - i) * step for i in range(delay)] + list(pts)
-    durations = [b - a for a, b in itertools.pairwise(pts)] + [last_duration]
-    with _open_output(to, time_base) as output:
-        stream = _add_stream(output, parts[0], time_base, rotation=rotation, full_range=full_range)
-        for position, (packet, frame) in enumerate(_ranked_packets(parts, tables)):
-            packet.time_base = time_base
-            packet.pts, packet.dts, packet.duration = pts[frame], decoding[position], durations[frame]
-            packet.stream = stream
-            output.mux(packet)
+    return JoinedVideo(tuple(parts), tuple(tables), tuple(pts), last_duration, time_base, rotation, full_range)
 
 
-def _open_output(to: Path, time_base: Fraction) -> OutputContainer:
-    # The muxer finds its options by name; the last two words are the container, which `format` says.
-    pairs = container_options(to.suffix[1:], time_base)[2:]
-    options = dict(zip([name[1:] for name in pairs[::2]], pairs[1::2], strict=True)) | {"fflags": "+bitexact"}
-    kind = "matroska" if to.suffix == ".mkv" else to.suffix[1:]
-    return av.open(ffmpeg.safe_name(to), "w", format=kind, container_options=options)
+def input_options(suffix: str, first_s: Fraction) -> list[str]:
+    """The input options for a joined video. first_s: its first decoding timestamp."""
+    offset = -_lead(first_s) if suffix == "mkv" else first_s
+    form = {"mkv": "matroska"}.get(suffix, suffix)
+    return [*(["-itsoffset", f"{float(offset):.6f}"] if offset else []), "-f", form, "-i", "pipe:"]
 
 
-def _add_stream(
-    output: OutputContainer, part: Path, time_base: Fraction, *, rotation: int, full_range: bool
-) -> VideoStream:
-    """A stream like the video of a part."""
-    with av.open(ffmpeg.safe_name(part)) as first:
-        template = first.streams.video[0]
-        stream = output.add_stream_from_template(template, opaque=True)
-        # ProRes and DNxHR store their profile in the four-character code, which is not copied from the template.
-        stream.codec_context.codec_tag = template.codec_context.codec_tag
-    stream.time_base = time_base
-    if full_range:
-        stream.codec_context.color_range = FULL_RANGE
-    if rotation:
-        stream.set_display_rotation(rotation)
-    return stream
+def mux_joined(command: Sequence[str | bytes], video: JoinedVideo, *, patience_s: float | None = None) -> None:
+    """Runs an ffmpeg that reads the video on its standard input. Raises FfmpegError.
+
+    patience_s: after so long it is stopped, and what it has written is good enough.
+    """
+    child = Child(command, stdin=subprocess.PIPE)
+    stdin = child.process.stdin
+    assert stdin is not None
+    try:
+        try:
+            video.write(stdin.fileno())
+            stdin.close()
+        except OSError as error:  # a broken pipe is only the symptom
+            with contextlib.suppress(OSError):
+                stdin.close()
+            raise FfmpegError(child.failure()) from error
+        if patience_s is None or child.ends_within(patience_s):
+            child.finish(ffmpeg.CLOSE_TIMEOUT_S * 100)
+    finally:
+        child.kill(at_once=patience_s is None)
+        with contextlib.suppress(OSError):
+            stdin.close()
 
 
-def _ranked_packets(
-    parts: Sequence[Path], tables: Sequence[PacketTable]
-) -> Iterator[tuple["av.Packet[VideoStream]", int]]:
-    """The packets of all parts in decoding order, each with the number of its frame."""
-    start = 0
-    for path, table in zip(parts, tables, strict=True):
-        with av.open(ffmpeg.safe_name(path)) as container:
-            packets = (p for p in container.demux(container.streams.video[0]) if p.size)
-            for packet, rank in zip(packets, table.ranks(), strict=True):
-                yield packet, start + rank
-        start += len(table.pts)
+def _lead(first_s: Fraction) -> int:
+    """Whole seconds that make a timestamp positive."""
+    return max(0, math.ceil(-first_s))
+
+
+def _container_options(form: str) -> dict[str, str]:
+    if form == "matroska":
+        return {"fflags": "+bitexact"}
+    return {
+        "movflags": "frag_keyframe+empty_moov",
+        "frag_size": str(_FRAGMENT_BYTES),
+        "fflags": "+bitexact",
+    }
 
 
 def _check_joinable(parts: Sequence[Path], tables: Sequence[PacketTable], num_frames: int) -> None:

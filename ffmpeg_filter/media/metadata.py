@@ -1,4 +1,4 @@
-"""What a decoded frame carries beside its planes: color, rotation, HDR10 metadata, and what we cannot keep."""
+"""What a decoded frame carries beside its planes: color, HDR10 metadata, and what we cannot keep."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,16 @@ _METADATA_NOT_CARRIED = {
 }
 
 
-def color_properties(frame: av.VideoFrame, layout: Layout) -> dict[str, int]:
+# Codecs of pictures: their gray is full range, as everybody reads it, though hardly any of them can say so.
+# fmt: off
+_PICTURES = frozenset((
+    "apng", "bmp", "dpx", "gif", "jpeg2000", "jpegls", "jpegxl", "libjxl", "libopenjpeg", "libwebp", "ljpeg", "mjpeg",
+    "mjpegb", "pam", "pfm", "pgm", "png", "ppm", "qoi", "sgi", "targa", "tiff", "webp", "webp_anim",
+))
+# fmt: on
+
+
+def color_properties(frame: av.VideoFrame, layout: Layout, codec: str) -> dict[str, int]:
     """The frame's color under VapourSynth's property names; what the frame does not declare is absent."""
     properties: dict[str, int] = {}
     if layout.format.family == "RGB":
@@ -33,14 +42,11 @@ def color_properties(frame: av.VideoFrame, layout: Layout) -> dict[str, int]:
         properties["_Primaries"] = int(frame.color_primaries)
     if layout.format.family != "RGB" and (int(frame.color_range) in (1, 2) or layout.full_range):
         properties["_Range"] = int(int(frame.color_range) == 2 or layout.full_range)
+    elif layout.format.family == "GRAY" and codec in _PICTURES:
+        properties["_Range"] = 1
     if int(frame.chroma_location) > 0:
         properties["_ChromaLocation"] = int(frame.chroma_location) - 1
     return properties
-
-
-def rotation_of(frame: av.VideoFrame) -> int:
-    """Degrees counterclockwise, from 0 to 359."""
-    return int(frame.rotation) % 360
 
 
 def mastering_display_of(frame: av.VideoFrame) -> str | None:

@@ -1,8 +1,6 @@
 """The joined video with everything else of the source in one file."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,13 +12,10 @@ from ffmpeg_filter.media.container import exact, open_file
 from ffmpeg_filter.media.encode import container_options
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.join import MuxError
+from ffmpeg_filter.media.mapping import StreamMapping
+from ffmpeg_filter.media.metadata import lost_side_data
+from ffmpeg_filter.media.orientation import display_options
 from ffmpeg_filter.media.source import MediaSource, Track
-
-logger = logging.getLogger(__name__)
-
-CONTAINERS = {".mkv": "mkv", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
-IMAGES = "images"  # in the place of a container's name: numbered pictures
-TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
 
 # What a timestamp may be off by after muxing: Matroska from ffmpeg counts milliseconds.
 TOLERANCE_S = {"mkv": Fraction(1, 2000), "mp4": Fraction(0), "mov": Fraction(0)}
@@ -41,110 +36,9 @@ _QUICKTIME_LANGUAGES = {
 _BITMAP_SUFFIX = {"png": "png", "mjpeg": "jpg", "bmp": "bmp", "gif": "gif", "webp": "webp", "tiff": "tif"}
 
 
-@dataclass(frozen=True)
-class StreamMapping:
-    """What of the source goes with the video into a container, what changes its form, and what stays behind.
-
-    subtitles: for each subtitle stream that is kept, (its track, the codec to convert to or None). covers: pictures.
-    left: one line for each thing that is not kept, with the reason. tag: the video's four characters in mp4 and mov.
-    """
-
-    audio: tuple[Track, ...]
-    subtitles: tuple[tuple[Track, str | None], ...]
-    attachments: tuple[Track, ...]
-    covers: tuple[Track, ...]
-    left: tuple[str, ...]
-    changed: tuple[str, ...]
-    tag: str | None = None
-
-
-def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
-    """Sorts the tracks of the source for a container: mkv, mp4 or mov. Raises ValueError for sound it cannot hold."""
-    if container == IMAGES:
-        return _image_mapping(source)
-    holds = _codecs_of(container)
-    audio = [t for t in source.tracks if t.kind == "audio"]
-    for track in audio:
-        if track.codec not in holds and not (container == "mp4" and track.codec == "flac"):
-            raise ValueError(
-                f"output: .{container} cannot hold the sound {track}; name the output .mkv, or convert the sound first"
-            )
-    subtitles: list[tuple[Track, str | None]] = []
-    attachments, covers, left, changed = [], [], [], []
-    for track in source.tracks:
-        if track.kind == "subtitle":
-            codec = _subtitle_codec(track.codec, container)
-            if codec is None:
-                left.append(f"{track}: .{container} holds text subtitles only; .mkv keeps it")
-                continue
-            subtitles.append((track, None if codec == track.codec else codec))
-            if codec != track.codec:
-                changed.append(
-                    f"{track}: stored as {codec}" + (", styles are lost" if track.codec in ("ass", "ssa") else "")
-                )
-        elif track.kind == "attachment":
-            if container == "mkv":
-                attachments.append(track)
-            else:
-                left.append(f"{track}: .{container} holds no attachments; .mkv keeps it")
-        elif track.kind == "cover":
-            if container == "mov":
-                left.append(f"{track}: .mov holds no cover picture; .mkv and .mp4 keep it")
-            else:
-                covers.append(track)
-        elif track.kind == "video":
-            left.append(f"{track}: only one video stream is upscaled")
-        elif track.kind == "data" and not _is_made_by_muxer(track):
-            left.append(f"{track}: a data stream, which ffmpeg cannot copy into .{container}")
-    left += _lost_metadata(source)
-    return StreamMapping(tuple(audio), tuple(subtitles), tuple(attachments), tuple(covers), tuple(left), tuple(changed))
-
-
-def check_rotation(source: MediaSource, container: str, executable: Executable) -> None:
-    """Raises ValueError where the video would lie on its side: ffmpeg before 6 writes no rotation into Matroska."""
-    if source.video.rotation and container == "mkv" and "display_rotation" not in executable.options:
-        raise ValueError(
-            f"output: ffmpeg {executable.version} cannot say in .mkv that the video is turned by "
-            f"{source.video.rotation}°; name the output .mp4 or .mov, or pass --ffmpeg with version 6 or newer"
-        )
-
-
-def _subtitle_codec(codec: str, container: str) -> str | None:
-    """The codec that the container stores this subtitle in, or None if it cannot."""
-    text = codec in TEXT_SUBTITLES
-    if container == "mkv":
-        return "srt" if codec in ("mov_text", "text") else codec
-    return "mov_text" if text else None
-
-
-def _is_made_by_muxer(track: Track) -> bool:
-    """Chapter titles of mp4 (bin_data) and time codes (tmcd), which the muxer makes from chapters and tags."""
-    return track.codec in ("bin_data", "none", "unknown", "tmcd", "")
-
-
-def _image_mapping(source: MediaSource) -> StreamMapping:
-    left = [f"{track}: pictures hold nothing else" for track in source.tracks]
-    left += ["timestamps: pictures hold none"] if not source.images else []
-    left += [f"{source.chapters} chapters: pictures hold none"] if source.chapters else []
-    rotation = source.video.rotation
-    left += [f"rotation by {rotation}°: pictures are written as they are stored"] if rotation else []
-    if source.video.mastering_display or source.video.content_light:
-        left.append("HDR10 mastering metadata: pictures hold none")
-    return StreamMapping((), (), (), (), (*left, *_lost_metadata(source)), ())
-
-
-def _lost_metadata(source: MediaSource) -> list[str]:
-    return [f"{text}: made for the small picture, and not carried to the large one" for text in source.lost]
-
-
-def _codecs_of(container: str) -> frozenset[str]:
-    with av.open("/dev/null", "w", format={"mkv": "matroska"}.get(container, container)) as output:
-        return frozenset(output.supported_codecs) | ({"adpcm_ima_qt"} if container == "mov" else frozenset())
-
-
 def mux_command(
     executable: Executable,
-    video: Path,
+    video: Sequence[str],
     source: MediaSource,
     keep: StreamMapping,
     pictures: Sequence[Path],
@@ -152,48 +46,71 @@ def mux_command(
     to: Path,
     *,
     window: range | None = None,
+    seek: Fraction | None = None,
+    stop: Fraction | None = None,
 ) -> list[str | bytes]:
-    """The ffmpeg command that puts the joined video and the source's stream_mapping into one file, copying packets.
+    """The ffmpeg command that puts the joined video and the source's streams of `keep` into one file, copying packets.
 
-    window: the frames of a preview, whose sound is cut to fit and whose timestamps begin at 0; None for the whole.
+    video: the input options of the joined video, whose timestamps begin at the `origin`. window: the frames of a
+    preview, whose sound is cut to fit; None for the whole. seek, stop: from where a trial reads the source, and when
+    it ends, in seconds on the source's and on the output's clock.
     """
-    shift = origin(source, window)
-    video_input: list[str | bytes] = [*ffmpeg.command_prefix(executable), "-copyts", "-i", ffmpeg.safe_url(video)]
-    options = [*_stream_options(keep, pictures, container), *_video_options(source, keep, container)]
-    output: list[str | bytes] = [
-        *(["-output_ts_offset", _seconds(-shift)] if shift else []),
-        *container_options(container, source.timeline.time_base),
-        ffmpeg.safe_url(to),
+    video_input: list[str | bytes] = [
+        *ffmpeg.command_prefix(executable),
+        "-copyts",
+        *display_options(source.video.orientation, executable),
+        *video,
     ]
+    options = [*_stream_options(keep, pictures, container), *_video_options(source, keep, container)]
+    output: list[str | bytes] = [*container_options(container, source.timeline.time_base), ffmpeg.safe_url(to)]
     if source.images:
         return [*video_input, "-map", "0:v:0", "-c", "copy", *options, "-fflags", "+bitexact", *output]
     return [
         *video_input,
-        *_cut_options(source, window),
-        *("-protocol_whitelist", ffmpeg.INPUT_PROTOCOLS, "-i", ffmpeg.safe_url(source.path)),
+        *_source_input(source, window, seek),
         *_map_options(keep, container),
         *("-map_metadata", "1", "-map_chapters", "1" if window is None else "-1", "-c", "copy"),
         *options,
         *("-disposition:v:0", "+".join(source.video.disposition) or "0"),
+        *_cut_options(source, window),
+        *(["-to", _seconds(stop)] if stop is not None else []),
         *("-max_interleave_delta", "0", "-fflags", "+bitexact"),
         *output,
     ]
 
 
+def mapped_tracks(keep: StreamMapping) -> tuple[Track, ...]:
+    """The source's streams behind the video, in the order in which they are written; covers come after them."""
+    return (*keep.audio, *(track for track, _ in keep.subtitles), *keep.attachments, *keep.data)
+
+
 def _map_options(keep: StreamMapping, container: str) -> list[str]:
     """The joined video is input 0, the source input 1. Matroska's covers are files, see `_cover_options`."""
-    tracks = [*keep.audio, *(track for track, _ in keep.subtitles), *keep.attachments]
-    if container == "mp4":
-        tracks += keep.covers
+    tracks = [*mapped_tracks(keep), *(keep.covers if container == "mp4" else ())]
     return ["-map", "0:v:0", *(word for track in tracks for word in ("-map", f"1:{track.index}"))]
 
 
+def _source_input(source: MediaSource, window: range | None, seek: Fraction | None) -> list[str | bytes]:
+    """The source, whose clock is moved so that its origin becomes 0."""
+    shift = origin(source, window)
+    start = shift if window is not None else seek
+    return [
+        *(["-ss", _seconds(start), "-seek_timestamp", "1"] if start is not None else []),
+        *(["-itsoffset", _seconds(-shift)] if shift else []),
+        *("-protocol_whitelist", ffmpeg.INPUT_PROTOCOLS, "-i", ffmpeg.safe_url(source.path)),
+    ]
+
+
 def _cut_options(source: MediaSource, window: range | None) -> list[str]:
-    """Before the source's input: -copyts keeps its clock, so -to is a time of the source as well."""
+    """A preview's other streams begin with the video and end with it, to one packet.
+
+    Seeking lands earlier than asked for, and an input's own end is counted from there in some containers.
+    """
     if window is None:
         return []
-    stop = source.timeline.end_of(window.stop - 1) * source.timeline.time_base
-    return ["-ss", _seconds(origin(source, window)), "-to", _seconds(stop), "-seek_timestamp", "1"]
+    length = source.timeline.end_of(window.stop - 1) - source.timeline.pts[window.start]
+    kinds = (word for kind in "asd" for word in (f"-copypriorss:{kind}", "0"))
+    return [*kinds, "-to", _seconds(length * source.timeline.time_base)]
 
 
 def _stream_options(keep: StreamMapping, pictures: Sequence[Path], container: str) -> list[str | bytes]:
@@ -201,6 +118,7 @@ def _stream_options(keep: StreamMapping, pictures: Sequence[Path], container: st
     options = _cover_options(keep, pictures, container)
     for number, (_, codec) in enumerate(keep.subtitles):
         options += [f"-c:s:{number}", codec] if codec else []
+    options += ["-copy_unknown"] if keep.data else []
     if container == "mov":
         for kind, tracks in (("a", keep.audio), ("s", [track for track, _ in keep.subtitles])):
             for number, track in enumerate(tracks):
@@ -241,10 +159,11 @@ def moves_to_zero(source: MediaSource) -> bool:
 
 
 def origin(source: MediaSource, window: range | None) -> Fraction:
-    """The source's time in seconds that becomes 0 in the output; 0 where its clock is kept."""
+    """The source's time in seconds that becomes 0 in the output, a whole number of ticks; 0 where its clock is kept."""
+    time_base = source.timeline.time_base
     if window is not None:
-        return source.timeline.pts[window.start] * source.timeline.time_base
-    return source.timeline.start if moves_to_zero(source) else Fraction(0)
+        return source.timeline.pts[window.start] * time_base
+    return round(source.timeline.start / time_base) * time_base if moves_to_zero(source) else Fraction(0)
 
 
 def _seconds(value: Fraction) -> str:
@@ -278,8 +197,19 @@ def check_output(
     """
     try:
         with av.open(ffmpeg.safe_name(path)) as output:
-            return _differences(output, source, keep, container, window, width, height)
+            differences = _differences(output, source, keep, container, window, width, height)
     except (av.FFmpegError, OSError) as error:
+        raise MuxError(f"{path.name}: cannot be read back: {error}") from error
+    missing = set(keep.side_data) - set(side_data_of(path) if keep.side_data else ())
+    return [*differences, *(f"output: expected it to say {text}, as its trial did, got nothing" for text in missing)]
+
+
+def side_data_of(path: Path) -> tuple[str, ...]:
+    """What the first frame of a finished file carries beside its picture, in words. Raises MuxError."""
+    try:
+        with av.open(ffmpeg.safe_name(path)) as output:
+            return tuple(sorted(set(lost_side_data(next(output.decode(video=0))))))
+    except (av.FFmpegError, OSError, StopIteration) as error:
         raise MuxError(f"{path.name}: cannot be read back: {error}") from error
 
 

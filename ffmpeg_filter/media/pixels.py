@@ -46,6 +46,25 @@ _UNPACKED = {
     "monob": "gray",
 }
 
+# The same for layouts with alpha, which is left out.
+_PACKED_WITH_ALPHA = {
+    "rgba": "gbrp",
+    "bgra": "gbrp",
+    "argb": "gbrp",
+    "abgr": "gbrp",
+    "rgba64le": "gbrp16le",
+    "rgba64be": "gbrp16le",
+    "bgra64le": "gbrp16le",
+    "bgra64be": "gbrp16le",
+    "ya8": "gray",
+    "ya16le": "gray16le",
+    "ya16be": "gray16le",
+    "ayuv64le": "yuv444p16le",
+    "ayuv": "yuv444p",
+    "vuya": "yuv444p",
+    "uyva": "yuv444p",
+}
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -61,29 +80,41 @@ class Layout:
     full_range: bool = False
 
 
-def layout_of(pixel_format: str) -> Layout:
-    """Raises ValueError for alpha and for what has no planar form of 8 to 16 bits or float."""
-    if has_alpha(pixel_format):
-        raise ValueError(
-            f"pixel format: expected one without alpha, got {pixel_format}; "
-            "take it off first, for example with ffmpeg -i IN -vf format=yuv444p10le -c:v ffv1 OUT.mkv"
-        )
-    unpacked = _UNPACKED.get(pixel_format)
-    planar = unpacked or _little_endian(pixel_format)
+def layout_of(pixel_format: str, *, opaque: bool = False) -> Layout:
+    """opaque: nothing shows through the frames, so that their alpha may be left out (see media.alpha).
+
+    Raises ValueError for other alpha and for what has no planar form of 8 to 16 bits or float.
+    """
+    if has_alpha(pixel_format) and not opaque:
+        raise ValueError(alpha_message(pixel_format))
+    packed = _UNPACKED | _PACKED_WITH_ALPHA
+    planar = packed.get(pixel_format) or _little_endian(_without_alpha(pixel_format))
     found = _planar_formats().get(planar)
     if found is None:
         raise ValueError(f"pixel format: expected YUV, RGB or GRAY of 8 to 16 bits, got {pixel_format}")
     order = _RGB_ORDER if found.family == "RGB" else tuple(range(1 if found.family == "GRAY" else 3))
-    decode_as = planar if planar != pixel_format else None
-    if pixel_format.startswith("yuvj"):
-        decode_as = None
-    return Layout(found, decode_as, order, pixel_format.startswith("yuvj"))
+    in_place = pixel_format.startswith("yuvj") or planar == _without_alpha(pixel_format)
+    return Layout(found, None if in_place else planar, order, pixel_format.startswith("yuvj"))
+
+
+def alpha_message(pixel_format: str) -> str:
+    """What is said of frames through which something could be seen."""
+    return (
+        f"pixel format: expected one without alpha, got {pixel_format}; "
+        "take it off first, for example with ffmpeg -i IN -vf format=yuv444p10le -c:v ffv1 OUT.mkv"
+    )
 
 
 def has_alpha(pixel_format: str) -> bool:
-    """Whether the format carries transparency that we would have to throw away."""
-    packed = ("rgba", "bgra", "argb", "abgr", "ya8", "ya16", "ayuv", "vuya", "uyva")
-    return pixel_format.startswith(("yuva", "gbrap", *packed))
+    """Whether the format has a place for transparency."""
+    return pixel_format.startswith(("yuva", "gbrap", *_PACKED_WITH_ALPHA))
+
+
+def _without_alpha(pixel_format: str) -> str:
+    """The planar format whose planes are the first ones of a planar format with alpha."""
+    if pixel_format.startswith("yuva"):
+        return "yuv" + pixel_format[4:]
+    return "gbrp" + pixel_format[5:] if pixel_format.startswith("gbrap") else pixel_format
 
 
 def pixel_format_of(wanted: Format) -> str:

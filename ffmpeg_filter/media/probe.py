@@ -7,19 +7,21 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import DataStream, Disposition, Stream
 
+from ffmpeg_filter.media import alpha
 from ffmpeg_filter.media.container import exact, kind_of, open_file, reason_of, select_video
 from ffmpeg_filter.media.metadata import (
     color_properties,
     content_light_of,
     lost_side_data,
     mastering_display_of,
-    rotation_of,
 )
+from ffmpeg_filter.media.orientation import orientation_of
 from ffmpeg_filter.media.pixels import Layout, layout_of
 from ffmpeg_filter.media.source import MediaSource, SourceError, Track, VideoStream
-from ffmpeg_filter.media.timestamps import PacketTimes, build_timeline, read_packet_times
+from ffmpeg_filter.media.timestamps import PacketScan, PacketTimes, build_timeline, scan_packets
+from ffmpeg_filter.media.unreadable import encryption_message, is_scrambled, missing_index
 
 logger = logging.getLogger(__name__)
 
@@ -37,38 +39,55 @@ def probe(path: Path) -> MediaSource:
     """Reads headers, every packet's timestamps and a few frames. Raises SourceError for what cannot be upscaled."""
     with open_file(path) as container:
         try:
-            packets = read_packet_times(container, select_video(container))
+            scan = scan_packets(container, select_video(container))
         except av.FFmpegError as error:
             raise SourceError(f"input: cannot be read: {path} ({reason_of(error)})") from error
+        _refuse_encrypted(path, container, scan)
     with open_file(path) as container:
-        return _inspect(path, container, packets)
+        return _inspect(path, container, scan)
 
 
-def _inspect(path: Path, container: InputContainer, packets: Sequence[PacketTimes]) -> MediaSource:
-    stream = select_video(container)
+def _refuse_encrypted(path: Path, container: InputContainer, scan: PacketScan) -> None:
+    """Before anything is decoded: noise decodes, too, now and then."""
+    name = container.format.name
+    if scan.encrypted:
+        tracks = ", ".join(str(_track_of(container.streams[n], scan)) for n in sorted(scan.encrypted))
+        raise SourceError(encryption_message(name, path, tracks))
+    if is_scrambled(path, name):
+        raise SourceError(encryption_message(name, path, "video"))
+
+
+def _inspect(path: Path, container: InputContainer, scan: PacketScan) -> MediaSource:
+    stream, packets = select_video(container), scan.video
     frames = _sample_frames(container, stream, packets)
     if not frames:
-        raise SourceError(f"input: expected a video with frames, got one of which no frame can be decoded: {path}")
+        reason = f" ({reason})" if (reason := missing_index(path)) else ""
+        raise SourceError(
+            f"input: expected a video with frames, got one of which no frame can be decoded: {path}{reason}"
+        )
     try:
-        layout = layout_of(frames[0].format.name)
+        alpha.refuse_four_colors(stream.codec_context.name, frames[0])
+        layout = layout_of(frames[0].format.name, opaque=True)
     except ValueError as error:
         raise SourceError(f"input: {path}: {error}") from error
+    alpha.refuse_transparent_frames(path, stream, frames[0])
     _check_constant_size(path, frames)
-    timeline, notes = build_timeline(packets, container, stream, frames[0])
+    timeline, notes = build_timeline(scan, container, stream, frames[0])
     return MediaSource(
         path=path,
         container=container.format.name,
         video=_video_of(stream, frames, layout),
         timeline=timeline,
-        tracks=tuple(_track_of(s) for s in container.streams if s.index != stream.index),
+        tracks=tuple(_track_of(s, scan) for s in container.streams if s.index != stream.index),
         chapters=len(container.chapters()),
         lost=tuple(sorted({text for f in frames for text in lost_side_data(f)})),
         notes=notes,
+        other_bytes=scan.other_bytes,
     )
 
 
 def _video_of(stream: av.VideoStream, frames: Sequence[av.VideoFrame], layout: Layout) -> VideoStream:
-    first = frames[0]
+    first, orientation = frames[0], orientation_of(frames[0])
     return VideoStream(
         index=stream.index,
         codec=stream.codec_context.name,
@@ -76,9 +95,10 @@ def _video_of(stream: av.VideoStream, frames: Sequence[av.VideoFrame], layout: L
         height=first.height,
         pixel_format=first.format.name,
         layout=layout,
-        properties=color_properties(first, layout),
+        properties=color_properties(first, layout, stream.codec_context.name),
         sample_aspect_ratio=exact(stream.sample_aspect_ratio),
-        rotation=rotation_of(first),
+        rotation=orientation.angle,
+        mirrored=orientation.mirrored,
         interlaced=any(f.interlaced_frame for f in frames),
         tags={k: v for k, v in stream.metadata.items() if k.lower().split("-")[0] not in _STALE_TAGS and k[0] != "_"},
         disposition=tuple(d.name for d in Disposition if d.name and stream.disposition & d),
@@ -87,13 +107,15 @@ def _video_of(stream: av.VideoStream, frames: Sequence[av.VideoFrame], layout: L
     )
 
 
-def _track_of(stream: Stream) -> Track:
+def _track_of(stream: Stream, scan: PacketScan) -> Track:
     context = getattr(stream, "codec_context", None)
     tags = stream.metadata
+    named = context or (stream if isinstance(stream, DataStream) else None)
     return Track(
         index=stream.index,
         kind=kind_of(stream),
-        codec=context.name if context is not None else tags.get("mimetype", "unknown"),
+        codec=(named.name if named is not None else tags.get("mimetype")) or "unknown",
+        first=scan.first.get(stream.index),
         language=tags.get("language", ""),
         title=tags.get("title", "") or tags.get("filename", ""),
     )

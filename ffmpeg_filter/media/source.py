@@ -13,12 +13,27 @@ class SourceError(Exception):
 
 
 @dataclass(frozen=True)
+class Orientation:
+    """How players turn a picture: by `angle` degrees counterclockwise; then, if `mirrored`, left and right change."""
+
+    angle: float = 0
+    mirrored: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.angle) or self.mirrored
+
+    def __str__(self) -> str:
+        turned = [f"turned by {self.angle:g}°"] if self.angle else []
+        return " and ".join([*turned, *(["mirrored"] if self.mirrored else [])]) or "upright"
+
+
+@dataclass(frozen=True)
 class VideoStream:
     """The stream to upscale: how its frames are stored, and what describes them.
 
-    index: its number in the file. properties: color of the first frame under VapourSynth's names. rotation: degrees
-    counterclockwise by which players turn it. sample_aspect_ratio: 0 where unknown. tags: metadata that still holds for
-    the upscaled video. mastering_display, content_light: HDR10 metadata as x265 writes it.
+    index: its number in the file. properties: color of the first frame under VapourSynth's names. rotation, mirrored:
+    see Orientation. sample_aspect_ratio: 0 where unknown. tags: metadata that still holds for the upscaled video.
+    mastering_display, content_light: HDR10 metadata as x265 writes it.
     """
 
     index: int
@@ -29,12 +44,17 @@ class VideoStream:
     layout: Layout
     properties: dict[str, int]
     sample_aspect_ratio: Fraction = Fraction(0)
-    rotation: int = 0
+    rotation: float = 0
+    mirrored: bool = False
     interlaced: bool = False
     tags: dict[str, str] = field(default_factory=dict)
     disposition: tuple[str, ...] = ()
     mastering_display: str | None = None
     content_light: str | None = None
+
+    @property
+    def orientation(self) -> Orientation:
+        return Orientation(self.rotation, self.mirrored)
 
 
 @dataclass(frozen=True)
@@ -91,13 +111,19 @@ class ImageSequence:
 
 @dataclass(frozen=True)
 class Track:
-    """One stream beside the video. kind: audio, subtitle, attachment, data, video or cover."""
+    """One stream beside the video.
+
+    kind: audio, subtitle, attachment, data, video or cover. first: the time of its first packet in seconds; None if
+    there is none. tag: the four characters of its codec in mp4 and mov, once ffmpeg has listed the file.
+    """
 
     index: int
     kind: str
     codec: str
     language: str = ""
     title: str = ""
+    first: Fraction | None = None
+    tag: str = ""
 
     def __str__(self) -> str:
         words = [self.kind, str(self.index), self.codec, self.language, f'"{self.title}"' if self.title else ""]
@@ -109,7 +135,7 @@ class MediaSource:
     """A source as one job sees it: a video file, or a sequence of images (then `images` is set).
 
     container: FFmpeg's name of the demuxer, or "images". lost: what the frames carry and the output will not. notes:
-    what was repaired, for the user.
+    what was repaired, for the user. other_bytes: the size of all streams but the video.
     """
 
     path: Path
@@ -121,6 +147,7 @@ class MediaSource:
     chapters: int = 0
     lost: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    other_bytes: int = 0
 
     @property
     def num_frames(self) -> int:

@@ -60,7 +60,7 @@ def test_json_lines_report_every_stage(clip: Make, command: Command, tmp_path: P
     code, out, _ = command(clip("in.mkv", "-c:v", "libx264"), tmp_path / "out.mkv", "--progress", "json")
     events = [json.loads(line) for line in out.splitlines()]
     assert code == 0
-    assert [e["name"] for e in events if e["event"] == "stage"] == ["joining", "muxing", "checking"]
+    assert [e["name"] for e in events if e["event"] == "stage"] == ["muxing", "checking"]
     assert [e["frames"] for e in events if e["event"] == "progress"][-1] == 12
     summary = events[-1]
     assert summary["event"] == "summary"

@@ -7,6 +7,7 @@ import pytest
 
 from ffmpeg_filter import cli
 from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import Orientation
 from vs_iconvsr import weights
 from vs_iconvsr.networks.light import LightVSR
 
@@ -67,6 +68,16 @@ def test_a_model_of_another_scale_names_the_output_by_it(
     assert done.returncode == 0, done.stderr
     after = probe(tmp_path / f"in.x{scale}.mkv")
     assert (after.video.width, after.video.height, after.num_frames) == (48 * scale, 32 * scale, 12)
+
+
+def test_the_command_writes_the_orientation(clip: Make, ffmpeg: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    flat = clip("flat.mp4", "-c:v", "libx264", frames=3)
+    source = ffmpeg("in.mp4", "-display_rotation", "90", "-display_hflip", "-i", flat, "-c", "copy")
+    assert cli.main(["vpy", str(source)]) == 0
+    done = subprocess.run(["sh", "-c", capsys.readouterr().out], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    after = probe(source.with_name("in.x4.mkv")).video
+    assert (after.width, after.height, after.orientation) == (192, 128, Orientation(90, mirrored=True))
 
 
 def test_an_unknown_model_is_refused_before_the_script_is_written(

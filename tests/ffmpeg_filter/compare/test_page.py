@@ -215,10 +215,14 @@ def test_bicubic_alone_takes_the_scale_of_the_default_model(clip: Make) -> None:
     assert f"→ ×{weights.scale_of(weights.DEFAULT_MODEL)}," in text
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("angle", [0, 90, 180, 270])
-def test_a_turned_video_is_shown_upright(clip: Make, ffmpeg: Make, tiny_model: Path, angle: int) -> None:
+def test_a_turned_video_is_shown_upright(
+    clip: Make, ffmpeg: Make, tiny_model: Path, angle: int, mirrored: bool
+) -> None:
     flat = clip("flat.mp4", "-c:v", "libx264", "-qp", "0", "-vf", "setsar=2", frames=2)
-    source = ffmpeg("in.mp4", "-display_rotation", str(angle), "-i", flat, "-c", "copy")
+    turn = ("-display_rotation", str(angle), *(("-display_hflip",) if mirrored else ()))
+    source = ffmpeg("in.mp4", *turn, "-i", flat, "-c", "copy")
     shown = ffmpeg("shown.png", "-i", source, "-frames:v", "1")  # ffmpeg turns by itself, as players do
     text = compare(probe(source), ["bicubic", str(tiny_model)], Settings(device="cpu"), PlainProgress(io.StringIO()))
     wanted = mean_of(probe_image(shown.read_bytes()))

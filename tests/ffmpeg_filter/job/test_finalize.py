@@ -1,17 +1,23 @@
 """What goes along with the upscaled video: sound, subtitles, chapters, covers, rotation, HDR metadata."""
 
 import re
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import pytest
 from av.stream import Disposition
 
 from ffmpeg_filter.job.finalize import JobSummary
+from ffmpeg_filter.job.options import JobError
+from ffmpeg_filter.media import mux
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.probe import probe
+from ffmpeg_filter.media.source import Orientation
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -145,17 +151,28 @@ def test_the_text_of_subtitles_survives_the_change_of_container(
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
-@pytest.mark.parametrize("angle", [90, 180, 270])
-def test_rotation_is_written_back(
-    clip: Make, ffmpeg: Make, executable: Executable, upscaled: Upscaled, tmp_path: Path, suffix: str, angle: int
+@pytest.mark.parametrize(
+    ("angle", "mirrored"), [(90, False), (180, False), (270, False), (0, True), (90, True), (180, True), (270, True)]
+)
+def test_orientation_is_written_back(
+    clip: Make,
+    ffmpeg: Make,
+    executable: Executable,
+    upscaled: Upscaled,
+    tmp_path: Path,
+    suffix: str,
+    angle: int,
+    mirrored: bool,
 ) -> None:
     if "display_rotation" not in executable.options:
         pytest.skip("wants an ffmpeg that can make a turned video")
     flat = clip("flat.mp4", "-c:v", "libx264", frames=3)
-    source = ffmpeg("in.mp4", "-display_rotation", str(angle), "-i", flat, "-c", "copy")
-    assert probe(source).video.rotation == angle
-    upscaled(source, tmp_path / f"out.{suffix}")
-    assert probe(tmp_path / f"out.{suffix}").video.rotation == angle
+    turn = ("-display_rotation", str(angle), *(("-display_hflip",) if mirrored else ()))
+    source = ffmpeg("in.mp4", *turn, "-i", flat, "-c", "copy")
+    assert probe(source).video.orientation == Orientation(angle, mirrored)
+    summary = upscaled(source, tmp_path / f"out.{suffix}")
+    assert probe(tmp_path / f"out.{suffix}").video.orientation == Orientation(angle, mirrored)
+    assert f"orientation: {Orientation(angle, mirrored)} by players" in summary.kept
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
@@ -203,3 +220,41 @@ def test_dynamic_hdr_metadata_is_named(clip: Make, ffmpeg: Make, upscaled: Upsca
     dynamic = ("HDR10+ dynamic metadata: made for the small picture, and not carried to the large one",)
     assert upscaled(source, tmp_path / "out.mkv", encoder="x265").left == dynamic
     assert set(dynamic) <= set(upscaled(source, tmp_path / "out_%d.png", speed=None).left)
+
+
+def test_a_disk_without_room_for_the_output_ends_the_job_before_it_is_joined_and_keeps_the_parts(
+    clip: Make, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = clip("in.mkv", "-c:v", "ffv1"), tmp_path / "out.mkv"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        with pytest.raises(JobError, match=r"disk full: expected \d+\.\d MiB for .* got 0\.0 MiB .*; make room"):
+            upscaled(source, output)
+    assert not (tmp_path / "out.mkv.part").exists()
+    assert upscaled(source, output).upscaled == 0
+
+
+def test_the_room_for_other_streams_is_counted(clip: Make, ffmpeg: Make) -> None:
+    silent = clip("silent.mkv", "-c:v", "libx264", frames=12)
+    loud = ffmpeg(
+        "in.mkv", "-i", silent, "-f", "lavfi", "-i", "sine=d=0.48:r=48000", "-c:v", "copy", "-c:a", "pcm_s16le"
+    )
+    assert probe(silent).other_bytes == 0
+    assert probe(loud).other_bytes == 48 * 480 * 2
+
+
+def test_no_copy_of_the_video_lies_beside_the_parts_and_the_output(
+    clip: Make, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    check = mux.check_output
+
+    def measured(*arguments: Any) -> list[str]:
+        sizes.append(sum(path.stat().st_size for path in tmp_path.glob("out.mkv*/**/*") if path.is_file()))
+        sizes.append((tmp_path / "out.mkv.part").stat().st_size)
+        return check(*arguments)
+
+    monkeypatch.setattr(mux, "check_output", measured)
+    upscaled(clip("in.mkv", "-c:v", "ffv1", size="96x64", frames=24), tmp_path / "out.mkv", encoder="ffv1", speed=None)
+    work, output = sizes
+    assert work < 1.2 * output

@@ -210,12 +210,9 @@ def test_images_of_a_run_killed_before_it_cleaned_up_are_not_written_again(
 def test_an_ffmpeg_that_outlived_a_killed_run_does_not_write_to_our_output(
     undisturbed: str, interrupted: Path, source: Path, upscaled: Upscaled
 ) -> None:
-    work, partial = interrupted.with_name("out.mp4.iconvsr"), interrupted.with_name("out.mp4.part")
-    open_files = [(work / "video.mov").open("wb"), partial.open("wb")]
-    upscaled(source, interrupted)
-    for file in open_files:
-        file.write(b"late")
-        file.close()
+    with interrupted.with_name("out.mp4.part").open("wb") as late:
+        upscaled(source, interrupted)
+        late.write(b"late")
     assert sha(interrupted) == undisturbed
 
 

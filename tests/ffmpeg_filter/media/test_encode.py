@@ -229,12 +229,12 @@ def put_many(encoder: FrameEncoder, planes: Planes) -> None:
     [(("-preset", "snail"), "snail"), (("-tune", "nonsense"), "nonsense"), (("-pix_fmt", "+gbrp16le"), "format")],
 )
 def test_options_that_the_encoder_refuses_are_found_by_a_trial(
-    executable: Executable, arguments: tuple[str, ...], said: str
+    executable: Executable, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     chosen = Format("YUV", "integer", 8, 1, 1)
-    try_out(executable, encoding(chosen, ("-c:v", "libx264", "-preset", "ultrafast")))
+    try_out(executable, encoding(chosen, ("-c:v", "libx264", "-preset", "ultrafast")), tmp_path)
     with pytest.raises(FfmpegError, match=rf"encoder: cannot be used with these options: ffmpeg .*{said}"):
-        try_out(executable, encoding(chosen, ("-c:v", "libx264", *arguments)))
+        try_out(executable, encoding(chosen, ("-c:v", "libx264", *arguments)), tmp_path)
 
 
 def test_hdr_metadata_goes_to_x265_itself_where_ffmpeg_is_old(executable: Executable) -> None:
