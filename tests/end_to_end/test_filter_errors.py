@@ -4,6 +4,8 @@ import contextlib
 import gc
 import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -27,6 +29,22 @@ from vs_iconvsr import weights
 from vs_iconvsr.networks.light import LightVSR
 
 pytestmark = [pytest.mark.needs_vapoursynth, pytest.mark.usefixtures("two_threads")]
+
+
+FORKED = """
+import os, sys
+import vapoursynth as vs
+clip = vs.core.std.BlankClip(format=vs.GRAY8, width=16, height=16, length=4)
+clip = vs.core.iconvsr.Upscale(clip, model=sys.argv[1])
+child = os.fork()
+if child == 0:
+    clip.get_frame(1)
+    print("the child has a frame", flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+clip.get_frame(1)
+print("the parent goes on")
+"""
 
 
 UNUSABLE_MEMORY = (0.01, 0.0, -1.0, float("nan"), float("inf"), 1e300)
@@ -164,6 +182,13 @@ def test_which_frames_can_be_had_around_one_that_cannot_does_not_depend_on_the_o
     orders.append(random.Random(0).sample(orders[0], NUM_FRAMES))
     found = [had(core.iconvsr.Upscale(source, model=str(tiny_model), **ARGUMENTS), order) for order in orders]
     assert found == [set(range(NUM_FRAMES)) - set(range(CUT, 32))] * 3
+
+
+def test_a_filter_without_a_frame_yet_works_in_a_forked_child_and_in_its_parent(tiny_model: Path) -> None:
+    """Later nothing does: VapourSynth's own threads are missing in the child."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tiny_model)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["the child has a frame", "the parent goes on"]
 
 
 def engine_threads() -> list[str]:

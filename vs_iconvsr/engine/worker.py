@@ -1,6 +1,7 @@
 """The one thread on which all torch work of a device runs."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -36,13 +37,9 @@ class Worker:
         self._running: StepProvider | None = None
 
     def attach(self, provider: StepProvider) -> None:
+        """The provider's steps run from the first `wake` on: nothing that a forked child would lack exists before."""
         with self._changed:
             self._providers.append(provider)
-            if self._thread is None:
-                # A daemon: an interpreter that exits must not wait for a filter that VapourSynth frees only later.
-                self._thread = threading.Thread(target=self._run, name=f"iconvsr-{self.device}", daemon=True)
-                self._thread.start()
-        self.wake()
 
     def detach(self, provider: StepProvider) -> None:
         """Returns when no step of this provider runs any more and none will."""
@@ -57,6 +54,10 @@ class Worker:
     def wake(self) -> None:
         """A provider may have work now."""
         with self._changed:
+            if self._thread is None and self._providers:
+                # A daemon: an interpreter that exits must not wait for a filter that VapourSynth frees only later.
+                self._thread = threading.Thread(target=self._run, name=f"iconvsr-{self.device}", daemon=True)
+                self._thread.start()
             self._woken = True
             self._changed.notify_all()
 
@@ -103,11 +104,11 @@ class Worker:
                 self._changed.wait_for(lambda: self._woken or not self._providers)
 
 
-_workers: dict[tuple[str, int], Worker] = {}
+_workers: dict[tuple[int, str, int], Worker] = {}  # the process first: a forked child has none of its parent's threads
 _workers_lock = threading.Lock()
 
 
 def worker_for(device: torch.device, *, nth: int = 0) -> Worker:
     """The worker of a device, the same one for every caller; nth tells several workers of one device apart."""
     with _workers_lock:
-        return _workers.setdefault((str(device), nth), Worker(device))
+        return _workers.setdefault((os.getpid(), str(device), nth), Worker(device))
