@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def hold(path: Path, refusal: Exception | None = None) -> Iterator[None]:
+def hold(path: Path, refusal: Exception | None = None, *, wait: bool = False) -> Iterator[None]:
     """Creates the file and locks it for this block. Raises `refusal` if another process holds it, or shares it.
 
-    refusal: BlockingIOError without one.
+    refusal: BlockingIOError without one. wait: until nobody else holds it, instead.
 
     The file stays: deleting it would let a third process lock a new one while the second still waits for the old.
     """
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             if refusal is None:
                 raise

@@ -27,6 +27,7 @@ from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from ffmpeg_filter.media.source import MediaSource
+from vs_iconvsr import locks
 
 REPORT_EVERY_S = 1.0
 PIECE_BYTES = 32 << 20  # so that neither side holds a whole part in memory
@@ -173,25 +174,29 @@ def _prepare(spec: JobSpec, weight_file: bytes) -> Iterator[tuple[PreparedJob, P
             raise UnsuitableNode(f"it does not see {path}; {remedy}")
     for what, here, there in differences(spec.identity, identity_of(options, source)):
         raise UnsuitableNode(f"its {options.input} is another file ({what}: expected {here}, got {there}); {remedy}")
-    with _node_folder() as folder:
+    with node_folder() as folder:
         model = folder / spec.weights_name
         model.write_bytes(weight_file)
         yield prepare_job(replace(options, model=str(model)), source), folder
 
 
 @contextlib.contextmanager
-def _node_folder() -> Iterator[Path]:
+def node_folder() -> Iterator[Path]:
     """What a killed process cannot delete is deleted by the next task on the node: nobody holds its lock."""
     root = Path(tempfile.gettempdir()) / f"iconvsr-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
-    for folder in root.iterdir():
-        with contextlib.suppress(JournalError, OSError), Journal(folder, "").hold() as abandoned:
-            abandoned.remove()
-    with Journal(root / uuid.uuid4().hex, "").hold() as own:
+    alone = root / "lock"  # or a folder looks abandoned before its owner has locked it, and while it is deleted
+    with contextlib.ExitStack() as held:
+        with locks.hold(alone, wait=True):
+            for folder in filter(Path.is_dir, root.iterdir()):
+                with contextlib.suppress(JournalError, OSError), Journal(folder, "").hold() as abandoned:
+                    abandoned.remove()
+            own = held.enter_context(Journal(root / uuid.uuid4().hex, "").hold())
         try:
             yield own.folder
         finally:
-            own.remove()
+            with locks.hold(alone, wait=True):
+                own.remove()
 
 
 def _pieces(path: Path) -> Iterator[Any]:

@@ -122,7 +122,6 @@ def _joined(prepared: PreparedJob, work: Journal) -> JoinedVideo:
         timeline.end_of(last) - timeline.pts[last],
         timeline.time_base,
         rotation=0 if writes(prepared.executable) else prepared.source.video.rotation,
-        full_range=prepared.encoding.full_range_tagged,
     )
 
 
@@ -154,6 +153,7 @@ def mux_command(prepared: PreparedJob, covers: Sequence[Path], video: Sequence[s
         prepared.options.container,
         prepared.options.partial,
         window=None if prepared.whole else prepared.window,
+        full_range=prepared.encoding.full_range_tagged,
     )
 
 

@@ -133,12 +133,10 @@ def _tried(
                 timeline.durations[0],
                 timeline.time_base,
                 rotation=0 if writes(executable) else source.video.rotation,
-                full_range=encoding.full_range_tagged,
             )
         except MuxError as error:
-            raise FfmpegError(
-                f"encoder: cannot be used with these options: ffmpeg reported success, but part 0 is not whole: {error}"
-            ) from error
+            problem = f"ffmpeg reported success, but the trial is not complete: {error}"
+            raise FfmpegError(f"encoder: cannot be used with these options: {problem}") from error
         return Trial(executable, source, video, folder, preset.containers).settle(container)
 
 

@@ -17,8 +17,6 @@ from av.video.stream import VideoStream
 from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.ffmpeg import Child, FfmpegError
 
-FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
-
 # A fragment is held in memory, here and by ffmpeg, until it is whole.
 _FRAGMENT_BYTES = 4 << 20
 
@@ -59,7 +57,7 @@ class JoinedVideo:
 
     parts, tables: the files and what their packets say. pts, last_duration: of the frames, in units of time_base; the
     parts' own timestamps only rank their frames. rotation: degrees counterclockwise, where the ffmpeg that muxes has no
-    option for it. full_range: tag the video so where its encoder could not.
+    option for it.
     """
 
     parts: tuple[Path, ...]
@@ -68,7 +66,6 @@ class JoinedVideo:
     last_duration: int
     time_base: Fraction
     rotation: float = 0
-    full_range: bool = False
 
     def input_options(self) -> list[str]:
         """Of the ffmpeg that reads it on its standard input, which then sees the timestamps of the table."""
@@ -110,8 +107,6 @@ class JoinedVideo:
             # ProRes and DNxHR store their profile in the four-character code, which is not copied from the template.
             stream.codec_context.codec_tag = template.codec_context.codec_tag
         stream.time_base = self.time_base
-        if self.full_range:
-            stream.codec_context.color_range = FULL_RANGE
         if self.rotation:
             stream.set_display_rotation(int(self.rotation))
         return stream
@@ -144,12 +139,11 @@ def join_parts(
     time_base: Fraction,
     *,
     rotation: float = 0,
-    full_range: bool = False,
 ) -> JoinedVideo:
     """The parts as one video, see JoinedVideo. Raises MuxError if they do not fit together."""
     tables = [read_packets(part) for part in parts]
     _check_joinable(parts, tables, len(pts))
-    return JoinedVideo(tuple(parts), tuple(tables), tuple(pts), last_duration, time_base, rotation, full_range)
+    return JoinedVideo(tuple(parts), tuple(tables), tuple(pts), last_duration, time_base, rotation)
 
 
 def input_options(suffix: str, first_s: Fraction) -> list[str]:

@@ -46,13 +46,15 @@ def mux_command(
     to: Path,
     *,
     window: range | None = None,
+    full_range: bool = False,
     seek: Fraction | None = None,
     stop: Fraction | None = None,
 ) -> list[str | bytes]:
     """The ffmpeg command that puts the joined video and the source's streams of `keep` into one file, copying packets.
 
     video: the input options of the joined video, whose timestamps begin at the `origin`. window: the frames of a
-    preview, whose sound is cut to fit; None for the whole. seek, stop: from where a trial reads the source, and when
+    preview, whose sound is cut to fit; None for the whole. full_range: tag the video so where its encoder could not.
+    seek, stop: from where a trial reads the source, and when
     it ends, in seconds on the source's and on the output's clock.
     """
     video_input: list[str | bytes] = [
@@ -62,6 +64,7 @@ def mux_command(
         *video,
     ]
     options = [*_stream_options(keep, pictures, container), *_video_options(source, keep, container)]
+    options += ["-color_range:v:0", "pc"] if full_range else []
     output: list[str | bytes] = [*container_options(container, source.timeline.time_base), ffmpeg.safe_url(to)]
     if source.images:
         return [*video_input, "-map", "0:v:0", "-c", "copy", *options, "-fflags", "+bitexact", *output]

@@ -1,6 +1,7 @@
 """What runs on a node, without a cluster: which nodes are unsuitable, and what they clean up."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,4 +47,19 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_task(
         (root / "killed" / "part_000000.mkv.part").write_bytes(b"half")
         with Journal(root / "alive", "").hold():
             cluster_node.check_node(spec, tiny_model.read_bytes())
-            assert [path.name for path in root.iterdir()] == ["alive"]
+            assert sorted(path.name for path in root.iterdir()) == ["alive", "lock"]
+
+
+def test_tasks_that_begin_and_end_together_do_not_delete_each_others_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+
+    def work(task: int) -> None:
+        for _ in range(50):
+            with cluster_node.node_folder() as folder:
+                (folder / "part").write_bytes(b"whole")
+                assert (folder / "part").read_bytes() == b"whole", task
+
+    with ThreadPoolExecutor(4) as tasks:
+        list(tasks.map(work, range(4)))
