@@ -39,6 +39,7 @@ class Counting:
 def run(worker: Worker, *providers: Counting) -> None:
     for provider in providers:
         worker.attach(provider)
+    worker.wake()
     assert all(provider.done.wait(10) for provider in providers)
     for provider in providers:
         worker.detach(provider)
@@ -69,6 +70,15 @@ def test_the_thread_ends_with_its_last_provider_and_starts_again() -> None:
         assert worker._thread is None
 
 
+def test_there_is_no_thread_before_there_is_work() -> None:
+    worker, provider = Worker(CPU), Counting(1)
+    worker.attach(provider)
+    assert worker._thread is None
+    worker.wake()
+    assert provider.done.wait(10)
+    worker.detach(provider)
+
+
 def test_a_failing_step_does_not_end_the_work_of_others() -> None:
     run(Worker(CPU), Counting(3, fails=True), Counting(3))
 
@@ -85,6 +95,7 @@ def test_detaching_waits_for_the_step_that_runs() -> None:
 
     provider = Slow(1)
     worker.attach(provider)
+    worker.wake()
     assert begun.wait(10)
     detaching = threading.Thread(target=worker.detach, args=(provider,))
     detaching.start()
