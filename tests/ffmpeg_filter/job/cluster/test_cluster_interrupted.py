@@ -69,6 +69,7 @@ def run_interrupted(nodes: Any, job: JobOptions, folder: Path, *signals: signal.
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        print(printed.getvalue())  # which pytest shows with a failure
     under_way.join()
     return Ended(code, printed.getvalue(), folder)
 
