@@ -91,7 +91,7 @@ def check_paths(options: JobOptions) -> None:
     """Raises ValueError or SourceError for paths that cannot work, before anything is written."""
     if not options.output.is_dir():
         _ = options.container
-    if not images.is_series(options.input):
+    if not images.is_image_sequence(options.input):
         check_file(options.input)
         if options.rate is not None or options.peak is not None:
             raise ValueError("rate, peak: expected for numbered images only, got a video file; leave them out")

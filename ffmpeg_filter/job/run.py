@@ -120,7 +120,7 @@ def _announce(prepared: PreparedJob, todo: Sequence[int], progress: Progress) ->
     total = len(prepared.window)
     done = total - sum(len(prepared.manifest.frames_of(n)) for n in todo)
     if done:
-        progress.note(f"resuming: {done} of {total} frames are there from an earlier run")
+        progress.note(f"resuming: {done} of {total} frames are done from an earlier run")
     progress.note(prepared.plan.describe())
     progress.begin(total, done)
 

@@ -28,7 +28,7 @@ def open_source(options: JobOptions, work: Journal) -> MediaSource:
 
     Raises SourceError, and FfmpegError if the rewrapping fails.
     """
-    if images.is_series(options.input):
+    if images.is_image_sequence(options.input):
         return images.probe_images(options.input, options.rate, options.peak)
     try:
         return probe(options.input)

@@ -15,10 +15,10 @@ from ffmpeg_filter.media.container import open_file
 from ffmpeg_filter.media.pixels import alpha_message, has_alpha
 from ffmpeg_filter.media.source import SourceError
 
-# Matroska keeps the alpha of these beside their packets. Only libvpx reads it; other decoders leave it out unsaid.
+# Matroska keeps the alpha of these beside their packets. Only libvpx reads it; other decoders drop it silently.
 _HIDING = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
-_HIDDEN_REMEDY = "take it off first: ffmpeg -i IN -map 0 -c copy -c:v ffv1 OUT.mkv"
+_HIDDEN_REMEDY = "remove it first: ffmpeg -i IN -map 0 -c copy -c:v ffv1 OUT.mkv"
 
 
 def refuse_transparency(frame: VideoFrame, index: int) -> None:

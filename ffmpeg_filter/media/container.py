@@ -1,4 +1,4 @@
-"""Opens local media files, and nothing that they may point at, and finds the video in them."""
+"""Opens local media files, but nothing that they refer to, and finds the video in them."""
 
 import re
 from fractions import Fraction
@@ -30,7 +30,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")  # Path has made one slash of two
 
 
 class Ratio(Protocol):
-    """PyAV's ratios: Fraction in some versions, a type of its own in others."""
+    """PyAV's ratios: Fraction in some versions, its own type in others."""
 
     @property
     def numerator(self) -> int: ...
@@ -40,7 +40,7 @@ class Ratio(Protocol):
 
 
 def open_file(path: Path) -> InputContainer:
-    """Opens a local video and nothing that it may point at. Raises SourceError with the reason."""
+    """Opens a local video, but nothing that it refers to. Raises SourceError with the reason."""
     check_file(path)
     options = {"protocol_whitelist": INPUT_PROTOCOLS, "format_whitelist": ",".join(_DEMUXERS)}
     try:
@@ -55,7 +55,7 @@ def open_file(path: Path) -> InputContainer:
 
 
 def check_file(path: Path) -> None:
-    """Raises SourceError, with the remedy, for a name that means no file with something in it."""
+    """Raises SourceError, with the remedy, for a path that is not a file with content."""
     if str(path) == "-":
         raise SourceError("input: expected a file, got standard input; upscale a stream with iconvsr pipe")
     if _ADDRESS.match(str(path)) and not path.exists():
@@ -116,6 +116,6 @@ def reason_of(error: Exception) -> str:
 
 
 def _size(stream: av.VideoStream) -> tuple[int, int]:
-    """(0, 0) also for a codec that nobody knows, which PyAV gives no context."""
+    """(0, 0) also for an unknown codec, for which PyAV has no context."""
     context: VideoCodecContext | None = stream.codec_context
     return (context.width, context.height) if context is not None else (0, 0)

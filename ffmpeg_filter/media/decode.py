@@ -1,4 +1,4 @@
-"""Frames of a source as planes of numbers with their color, each under its place in the table of timestamps."""
+"""Frames of a source as planes with their color, each under its index in the table of timestamps."""
 
 import logging
 from collections import deque
@@ -19,7 +19,7 @@ from vs_iconvsr.colorspace import Planes
 
 logger = logging.getLogger(__name__)
 
-# Pinned: the pictures that a decoder makes up for damaged frames depend on how it is threaded.
+# Fixed: how a decoder conceals damage depends on how it is threaded.
 THREAD_TYPE = "AUTO"
 THREADS = 4
 
@@ -38,7 +38,7 @@ class DecodedFrame:
 
 @dataclass
 class Damage:
-    """Frames that the decoder marked as damaged, and frames it did not give: shown as a repetition of a neighbour."""
+    """Frames that the decoder marked as damaged, and frames it did not return, which repeat a neighbor."""
 
     damaged: list[int] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
@@ -52,7 +52,7 @@ def decode_frames(
 ) -> Iterator[DecodedFrame]:
     """Every frame from `first` to the last, in order, exactly one for each entry of the table of timestamps.
 
-    Frames that the decoder does not give are repetitions of the one before, and are entered in `damage` as is what
+    A frame that the decoder does not return repeats the one before and is recorded in `damage`, as is every frame that
     the decoder itself marks. Raises SourceError where nothing can be decoded or a frame has another size or format.
     """
     expected = first
@@ -81,7 +81,7 @@ def decode_frames(
 
 
 def _indexed_frames(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
-    """Decoded frames with their place in the table; may begin before `first`, but never after it."""
+    """Decoded frames with their index in the table; may begin before `first`, but never after it."""
     if source.images:
         yield from images.read_images(source.images.files, first)
         return
@@ -117,7 +117,7 @@ def _decode_from(source: MediaSource, first: int, *, deinterlace: bool) -> Itera
 
 
 def _decode(container: InputContainer, stream: av.VideoStream) -> Iterator[VideoFrame]:
-    """Decodes on after errors, as players do; what is then missing shows in the numbering."""
+    """Decodes on after errors, as players do; what is missing then shows in the indices."""
     packets = container.demux(stream)
     while True:
         try:

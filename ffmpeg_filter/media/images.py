@@ -1,4 +1,4 @@
-"""Numbered pictures in place of a video file: as a source, and as an output."""
+"""Image sequences instead of a video file: as a source, and as an output."""
 
 import itertools
 import math
@@ -31,15 +31,15 @@ WRITTEN: Mapping[str, tuple[str, Mapping[int, str]]] = {
     ".exr": ("exr", {16: "gbrpf32le"}),
 }
 _OPTIONS = {"exr": {"compression": "zip16", "format": "half"}}
-_TALKATIVE = (".dpx", ".exr", ".tif", ".tiff")
+_WITH_METADATA = (".dpx", ".exr", ".tif", ".tiff")
 LARGEST_HALF = 65504.0
 _FLOAT_RGB = Format("RGB", "float", 32)
 
 _PLACE = re.compile(r"(?<!%)%(0\d+)?d")  # as in ffmpeg, where %% stands for %
 
 
-def is_series(path: Path) -> bool:
-    """Whether a path means pictures: a folder, a name with %d or %05d in it that is no file, or a single .exr."""
+def is_image_sequence(path: Path) -> bool:
+    """Whether a path means images: a folder, a name with %d or %05d in it that is no file, or a single .exr."""
     return (
         path.is_dir()
         or (is_linear(path) and path.is_file())
@@ -48,7 +48,7 @@ def is_series(path: Path) -> bool:
 
 
 def is_linear(path: Path) -> bool:
-    """Whether pictures of that name hold linear light."""
+    """Whether images of that name hold linear light."""
     return path.suffix.lower() == ".exr"
 
 
@@ -65,9 +65,9 @@ def name_of(pattern: Path, number: int) -> Path:
 
 
 def find_images(path: Path) -> dict[int, Path]:
-    """The pictures by their numbers, ascending.
+    """The images by their numbers, ascending.
 
-    Raises SourceError for a gap, for two of one number, for several series in one folder, and if there is none.
+    Raises SourceError for a gap, for two of one number, for several sequences in one folder, and if there is none.
     """
     if path.is_file():
         return {0: path}
@@ -83,16 +83,14 @@ def find_images(path: Path) -> dict[int, Path]:
             if (m := re.fullmatch(f"({before})(\\d+)({after})", p.name))
         ]
     if not numbered:
-        raise SourceError(f"input: expected numbered pictures ({', '.join(READ)}), got none: {path}")
+        raise SourceError(f"input: expected numbered images ({', '.join(READ)}), got none: {path}")
     if len({(m.group(1), m.group(3)) for m, _ in numbered}) > 1:
-        raise SourceError(
-            f"input: expected one series of pictures, got several in {path}; name one: {path}/NAME_%05d.png"
-        )
+        raise SourceError(f"input: expected one image sequence, got several in {path}; name one: {path}/NAME_%05d.png")
     by_number: dict[int, Path] = {}
     for match, picture in numbered:
         other = by_number.setdefault(int(match.group(2)), picture)
         if other != picture:
-            raise SourceError(f"input: expected one picture of each number, got {other.name} and {picture.name}")
+            raise SourceError(f"input: expected one image for each number, got {other.name} and {picture.name}")
     _check_gaps(by_number)
     return dict(sorted(by_number.items()))
 
@@ -109,35 +107,39 @@ def _check_gaps(by_number: Mapping[int, Path]) -> None:
     for before, after in itertools.pairwise(sorted(by_number)):
         if after != before + 1:
             raise SourceError(
-                f"input: expected pictures without gaps, got none between {by_number[before].name} "
+                f"input: expected an image sequence without gaps, got no image between {by_number[before].name} "
                 f"and {by_number[after].name} in {by_number[before].parent}"
             )
 
 
 def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -> MediaSource:
-    """The series as a source of constant rate.
+    """The sequence as a source of constant rate.
 
-    peak: the linear light that is white for the models, for EXR; what is brighter is clipped. None: 1, and pictures
+    peak: the linear light that is white for the models, for EXR; what is brighter is clipped. None: 1, and images
     with light outside 0 to 1 are refused. Raises SourceError, and ValueError without a rate.
     """
     by_number = find_images(path)
     files = tuple(by_number.values())
     if rate is None and len(files) == 1:
-        rate = Fraction(1)  # a single picture is shown for as long as one likes
+        rate = Fraction(1)  # a single image may be shown for any time
     if rate is None:
-        raise ValueError("rate: expected the frames per second of the pictures, got none; pass, for example, --rate 24")
+        raise ValueError(
+            "rate: expected the frames per second of the image sequence, got none; pass, for example, --rate 24"
+        )
     first, sample_aspect_ratio, codec = _read_with_aspect(files[0])
     layout = _layout(first, codec, files, path)
     properties, lost, notes = color_properties(first, layout, codec), set(lost_side_data(first)), []
-    if files[0].suffix.lower() in _TALKATIVE:
-        lost.add("what else the pictures' headers say (time codes, camera, comments)")
+    if files[0].suffix.lower() in _WITH_METADATA:
+        lost.add("other metadata in the image headers (time codes, camera, comments)")
     if is_linear(files[0]):
         properties["_Transfer"] = linear_light.SRGB
         lost |= unread_channels(files[0])
         peak, note = _resolve_peak(files, peak)
         notes.append(note)
     elif peak is not None:
-        raise ValueError(f"peak: expected none for pictures that hold no linear light, got {peak:g}; leave it out")
+        raise ValueError(
+            f"peak: expected no value for images that do not hold linear light, got {peak:g}; leave it out"
+        )
     orientation = orientation_of(first)
     video = VideoStream(
         index=0,
@@ -163,7 +165,7 @@ def probe_images(path: Path, rate: Fraction | None, peak: float | None = None) -
 
 
 def _layout(first: VideoFrame, codec: str, files: Sequence[Path], path: Path) -> Layout:
-    """How the series at `path` is read, whose first frame is given. Raises SourceError for one that we cannot."""
+    """How the sequence at `path`, whose first frame is given, is read. Raises SourceError for one that cannot be."""
     linear, file = is_linear(files[0]), files[0]
     try:
         alpha.refuse_four_colors(codec, first)
@@ -176,12 +178,12 @@ def _layout(first: VideoFrame, codec: str, files: Sequence[Path], path: Path) ->
 
 
 def read_image(path: Path) -> VideoFrame:
-    """One picture. Raises SourceError if it cannot be decoded: a series has no neighbour to mend it with."""
+    """One image. Raises SourceError if it cannot be decoded: unlike a damaged frame of a video, it is not replaced."""
     return _read_with_aspect(path)[0]
 
 
 def read_images(files: Sequence[Path], first: int) -> Iterator[tuple[int, VideoFrame]]:
-    """(number, picture) from `first` on."""
+    """(number, image) from `first` on."""
     for n in range(first, len(files)):
         yield n, read_image(files[n])
 
@@ -194,28 +196,31 @@ def _are_opaque(first: VideoFrame, files: Sequence[Path]) -> bool:
 
 
 def _read_with_aspect(path: Path) -> tuple[VideoFrame, Fraction, str]:
-    """One picture, the aspect ratio of its pixels, 0 where it does not say, and its codec."""
+    """One image, the aspect ratio of its pixels (0 where it has none), and its codec."""
     with open_file(path) as container:
         stream = select_video(container)
         try:
             frame = next(container.decode(stream))
         except (av.FFmpegError, OSError, StopIteration) as error:
-            raise SourceError(f"input: expected a picture, got one that cannot be decoded: {path}") from error
+            raise SourceError(f"input: expected an image, got a file that cannot be decoded: {path}") from error
         return frame, exact(stream.codec_context.sample_aspect_ratio), stream.codec_context.name
 
 
 def _resolve_peak(files: Sequence[Path], peak: float | None) -> tuple[float, str]:
-    """The light that is white for the models, and what the user should be told of it."""
+    """The linear light that is white for the model, and a note for the user."""
     if peak is None:
         _check_light(files)
         peak = 1.0
     elif not 0 < peak <= LARGEST_HALF:
         raise ValueError(f"peak: expected more than 0 and at most {LARGEST_HALF:g}, got {peak:g}")
-    return peak, f"light from 0 to {peak:g} goes to the models on the sRGB curve, and comes back linear in .exr alone"
+    return (
+        peak,
+        f"light from 0 to {peak:g} is encoded with the sRGB curve for the model; only .exr output is linear again",
+    )
 
 
 def _check_light(files: Sequence[Path]) -> None:
-    """All of them before the work: a bright picture in the middle must not end it after hours."""
+    """All of them before the work: a bright image in the middle must not end the work after hours."""
     lowest, highest, where = 0.0, 1.0, files[0]
     for path in files:
         for plane in planes_of(read_image(path)):
@@ -225,18 +230,20 @@ def _check_light(files: Sequence[Path]) -> None:
                 highest, where = float(values.max()), path
     if highest > 1:
         raise SourceError(
-            f"input: expected light from 0 to 1, got up to {highest:g} in {where.name}; pass --peak "
-            f"{math.ceil(highest * 100) / 100:g} to keep it all, or --peak 1 to clip what is brighter than 1"
+            f"input: expected linear light from 0 to 1, got up to {highest:g} in {where.name}; pass --peak "
+            f"{math.ceil(highest * 100) / 100:g} to keep all of it, or --peak 1 to clip what is brighter than 1"
         )
     if lowest < 0:
-        raise SourceError(f"input: expected light from 0 to 1, got as low as {lowest:g}; pass --peak 1 to clip it at 0")
+        raise SourceError(
+            f"input: expected linear light from 0 to 1, got as low as {lowest:g}; pass --peak 1 to clip it at 0"
+        )
 
 
 def unread_channels(path: Path) -> set[str]:
-    """What an EXR holds besides one picture: the decoder reads R, G, B or Y of its first part alone."""
+    """What an EXR holds besides one image: the decoder reads only R, G, B or Y of its first part."""
     with path.open("rb") as file:
         head = file.read(1 << 16)
-    lost = {"further parts of the EXR"} if struct.unpack_from("<I", head, 4)[0] & 0x1000 else set()
+    lost = {"additional parts of the EXR"} if struct.unpack_from("<I", head, 4)[0] & 0x1000 else set()
     at = head.find(b"channels\0chlist\0") + 20  # after the two names and the size
     while at >= 20 and (end := head.find(b"\0", at)) > at:
         channel = head[at:end].decode(errors="replace")
@@ -247,11 +254,12 @@ def unread_channels(path: Path) -> set[str]:
 
 
 def check_not_taken(output: Path, frames: Sequence[int], source: MediaSource, *, overwrite: bool) -> None:
-    """Raises ValueError if a picture that is to be written is there already, or is one of the source's own."""
+    """Raises ValueError if an image to be written already exists, or is one of the source's own."""
     names = [name_of(output, source.image_number(n)) for n in frames]
     if len(set(names)) < len(names):
         raise ValueError(
-            f"output: expected a place for the number of {len(names)} pictures, as in out_%05d.png, got {output}"
+            f"output: expected a name with a number placeholder for {len(names)} images, such as out_%05d.png, "
+            f"got {output}"
         )
     own = {path.resolve() for path in (source.images.files if source.images else ())}
     for path in names:
@@ -264,10 +272,10 @@ def check_not_taken(output: Path, frames: Sequence[int], source: MediaSource, *,
 
 
 def check_format(output: Path, bits: int, transfer: int) -> None:
-    """Raises ValueError for a depth or a transfer that pictures of that name cannot hold."""
+    """Raises ValueError for a depth or a transfer that images of that name cannot hold."""
     depths = WRITTEN[output.suffix.lower()][1]
     if bits not in depths:
-        raise ValueError(f"bits: expected {' or '.join(map(str, depths))} for {output.suffix} pictures, got {bits}")
+        raise ValueError(f"bits: expected {' or '.join(map(str, depths))} for {output.suffix} images, got {bits}")
     if is_linear(output):
         linear_light.check_transfer(transfer)
 

@@ -1,4 +1,4 @@
-"""What of a source goes with the upscaled video into a container: the plan, before ffmpeg's muxer has been asked."""
+"""Which streams of a source go into a container with the upscaled video: the plan, before ffmpeg's muxer is tried."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from ffmpeg_filter.media.source import MediaSource, Track
 
 CONTAINERS = {".mkv": "mkv", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
-IMAGES = "images"  # in the place of a container's name: numbered pictures
+IMAGES = "images"  # in the place of a container's name: numbered images
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
 
 
 @dataclass(frozen=True)
 class StreamMapping:
-    """What of the source goes with the video into a container, what changes its form, and what stays behind.
+    """What of the source goes into a container with the video, what is converted for it, and what is left out.
 
     subtitles: for each subtitle stream that is kept, (its track, the codec to convert to or None). covers: pictures.
-    left: one line for each thing that is not kept, with the reason. changed: one for each that is converted. tag: the
-    video's four characters in mp4 and mov. data: telemetry and the like. side_data: what the frames of the finished
-    file say that was to be expected lost.
+    left: one line for each item that is not kept, with the reason. changed: one for each that is converted. tag: the
+    video's four characters in mp4 and mov. data: telemetry and the like. side_data: metadata in the frames of
+    the finished file that was expected to be lost.
     """
 
     audio: tuple[Track, ...] = ()
@@ -32,7 +32,7 @@ class StreamMapping:
 
 
 def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
-    """Sorts the tracks of the source for a container: mkv, mp4 or mov. What its muxer says is found by trial."""
+    """Sorts the tracks of the source for a container: mkv, mp4 or mov. What its muxer refuses is found by trial."""
     if container == IMAGES:
         return _image_mapping(source)
     subtitles = [(t, subtitle_codecs(t, container)[0]) for t in source.tracks if t.kind == "subtitle"]
@@ -69,23 +69,23 @@ def is_rewritten(track: Track) -> bool:
 def _left(source: MediaSource, container: str) -> Iterator[str]:
     for track in source.tracks:
         if track.kind == "attachment" and container != "mkv":
-            yield f"{track}: .{container} holds no attachments; .mkv keeps it"
+            yield f"{track}: .{container} cannot hold attachments; .mkv keeps it"
         elif track.kind == "cover" and container == "mov":
-            yield f"{track}: .mov holds no cover picture; .mkv and .mp4 keep it"
+            yield f"{track}: .mov cannot hold a cover picture; .mkv and .mp4 keep it"
         elif track.kind == "video":
             yield f"{track}: only one video stream is upscaled"
         elif track.kind not in ("audio", "subtitle", "attachment", "cover", "data"):
-            yield f"{track}: ffmpeg does not know what it is"
+            yield f"{track}: ffmpeg does not recognize it"
 
 
 def _image_mapping(source: MediaSource) -> StreamMapping:
-    left = [f"{track}: pictures hold nothing else" for track in source.tracks]
-    left += ["timestamps: pictures hold none"] if not source.images else []
-    left += [f"{source.chapters} chapters: pictures hold none"] if source.chapters else []
+    left = [f"{track}: images hold nothing else" for track in source.tracks]
+    left += ["timestamps: images hold none"] if not source.images else []
+    left += [f"{source.chapters} chapters: images hold none"] if source.chapters else []
     orientation = source.video.orientation
-    left += [f"orientation ({orientation}): pictures are written as they are stored"] if orientation else []
+    left += [f"orientation ({orientation}): images are written as they are stored"] if orientation else []
     if source.video.mastering_display or source.video.content_light:
-        left.append("HDR10 mastering metadata: pictures hold none")
+        left.append("HDR10 mastering metadata: images hold none")
     return StreamMapping(left=(*left, *_lost_metadata(source)))
 
 
@@ -97,4 +97,4 @@ def lost_text(text: str) -> str:
     """How the summary says that something is not in the output."""
     if text.startswith("data stream"):
         return f"{text}: not carried"
-    return f"{text}: made for the small picture, and not carried to the large one"
+    return f"{text}: describes the source's pixels, so it is not copied to the upscaled video"

@@ -20,9 +20,9 @@ _METADATA_NOT_CARRIED = {
 }
 
 
-# Codecs of pictures: their gray is full range, as everybody reads it, though hardly any of them can say so.
+# Image codecs: their gray is full range by convention, although few of them can say so.
 # fmt: off
-_PICTURES = frozenset((
+_IMAGE_CODECS = frozenset((
     "apng", "bmp", "dpx", "gif", "jpeg2000", "jpegls", "jpegxl", "libjxl", "libopenjpeg", "libwebp", "ljpeg", "mjpeg",
     "mjpegb", "pam", "pfm", "pgm", "png", "ppm", "qoi", "sgi", "targa", "tiff", "webp", "webp_anim",
 ))
@@ -42,7 +42,7 @@ def color_properties(frame: av.VideoFrame, layout: Layout, codec: str) -> dict[s
         properties["_Primaries"] = int(frame.color_primaries)
     if layout.format.family != "RGB" and (int(frame.color_range) in (1, 2) or layout.full_range):
         properties["_Range"] = int(int(frame.color_range) == 2 or layout.full_range)
-    elif layout.format.family == "GRAY" and codec in _PICTURES:
+    elif layout.format.family == "GRAY" and codec in _IMAGE_CODECS:
         properties["_Range"] = 1
     if int(frame.chroma_location) > 0:
         properties["_ChromaLocation"] = int(frame.chroma_location) - 1

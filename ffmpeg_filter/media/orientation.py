@@ -26,8 +26,8 @@ def of_matrix(matrix: tuple[int, ...]) -> Orientation:
     across, down = math.hypot(a, b), math.hypot(c, d)
     if not across or not down or abs(a * c + b * d) > _SHEAR_LIMIT * across * down:
         raise SourceError(
-            f"input: expected a video that is turned or mirrored at most, got one that is sheared ({matrix}); "
-            "take that off: ffmpeg -display_rotation 0 -i IN -c copy OUT.mp4"
+            f"input: expected a video that is rotated or mirrored at most, got one that is sheared ({matrix}); "
+            "remove that: ffmpeg -display_rotation 0 -i IN -c copy OUT.mp4"
         )
     mirrored = a * d < b * c
     angle = round(math.degrees(-math.atan2(b, -a if mirrored else a)), 3) % 360

@@ -101,7 +101,7 @@ def alpha_message(pixel_format: str) -> str:
     """What is said of frames through which something could be seen."""
     return (
         f"pixel format: expected one without alpha, got {pixel_format}; "
-        "take it off first, for example with ffmpeg -i IN -vf format=yuv444p10le -c:v ffv1 OUT.mkv"
+        "remove it first, for example with ffmpeg -i IN -vf format=yuv444p10le -c:v ffv1 OUT.mkv"
     )
 
 

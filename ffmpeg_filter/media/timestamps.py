@@ -1,4 +1,4 @@
-"""The exact table of a video's timestamps: the container's where they make sense, else repaired."""
+"""The exact table of a video's timestamps: those of the container where they are usable, otherwise repaired."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _RAW = {"mpeg2video": "m2v", "mpeg4": "m4v"}
 _SEEKS_LATE = ("mpegts", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "vc1")
 
 
-# Containers whose clock may be set anew at any time; from such a leap on ffmpeg takes a new clock for granted.
+# Containers whose clock may be set anew at any time; ffmpeg takes a larger leap for a new clock.
 _CLOCKED = ("mpegts", "mpeg")
 _LEAP_S = 10
 
@@ -29,7 +29,7 @@ _GUESSED_FRAMES = 4
 
 
 class DiscontinuityError(SourceError):
-    """Timestamps run backwards or leap; rewrapping by ffmpeg makes one line of them."""
+    """Timestamps run backwards or leap; rewrapping with ffmpeg makes them continuous."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def build_timeline(
 ) -> tuple[Timeline, tuple[str, ...]]:
     """The timestamps that the frames will carry, and notes on what was repaired. first: the first decoded frame.
 
-    Raises SourceError for timestamps that make no sense.
+    Raises SourceError for timestamps that cannot be used.
     """
     packets = scan.video
     start = min((start for s in container.streams if (start := _start_of(s)) is not None), default=Fraction(0))
@@ -110,7 +110,7 @@ def build_timeline(
     _check_complete(stamps, packets, stream.codec_context.name)
     if name.split(",")[0] in _CLOCKED:
         _check_leaps(scan.leaps, name)
-        if (even := _evenly(packets, stream, start)) is not None:
+        if (even := _made_even(packets, stream, start)) is not None:
             return even
     _check_ascending(packets, name)
     by_order = name.split(",")[0] == "avi"
@@ -142,10 +142,10 @@ def _constant_rate(num_frames: int, stream: av.VideoStream, start: Fraction) -> 
     return timeline, (note,)
 
 
-def _evenly(
+def _made_even(
     packets: Sequence[PacketTimes], stream: av.VideoStream, start: Fraction
 ) -> tuple[Timeline, tuple[str, ...]] | None:
-    """The timeline of a constant rate where times go back and forth around it; None where they do not.
+    """The timeline of a constant rate where timestamps jitter around one; None where they do not.
 
     A pack of a program stream holds the time of its first frame alone. Those of the others are guessed.
     """
@@ -161,18 +161,18 @@ def _evenly(
     if off > _GUESSED_FRAMES * step:
         return None
     time_base = exact(stream.time_base)
-    note = f"timestamps go back and forth by up to {float(off * time_base) * 1000:.0f} ms: they were made even"
+    note = f"timestamps jitter by up to {float(off * time_base) * 1000:.0f} ms: replaced by a constant rate"
     return Timeline(time_base, grid, step, start, by_order=True, seekable=False), (note,)
 
 
 def _usual_step(pts: Sequence[int]) -> int:
-    """The median distance of frames: a pause before the last one says nothing of how long that is shown."""
+    """The median distance between frames: a pause before the last frame does not tell how long that one is shown."""
     steps = sorted(b - a for a, b in itertools.pairwise(pts))
     return steps[(len(steps) - 1) // 2] if steps else 0
 
 
 def _check_leaps(leaps: Sequence[int], container: str) -> None:
-    """Program streams say too few times for ffmpeg to rewrap them."""
+    """Program streams hold too few timestamps for ffmpeg to rewrap them."""
     if leaps and container == "mpegts":
         raise DiscontinuityError(
             f"input: timestamps leap forward {len(leaps)} time(s), by {max(leaps)} s at most, as in recordings that "
@@ -184,8 +184,8 @@ def _check_complete(stamps: Sequence[int], packets: Sequence[PacketTimes], codec
     if len(stamps) < len(packets):
         raise SourceError(
             f"input: {len(packets) - len(stamps)} of {len(packets)} frames carry no timestamp; "
-            "rewrap it: ffmpeg -fflags +genpts -i IN -map 0 -c copy OUT.mkv; where that fails, take the video out, "
-            f"to be shown at a constant rate: ffmpeg -i IN -map 0:v:0 -c copy OUT.{_RAW.get(codec, codec)}"
+            "rewrap it: ffmpeg -fflags +genpts -i IN -map 0 -c copy OUT.mkv; where that fails, extract the "
+            f"video, which then has a constant rate: ffmpeg -i IN -map 0:v:0 -c copy OUT.{_RAW.get(codec, codec)}"
         )
 
 

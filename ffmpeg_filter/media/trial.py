@@ -1,4 +1,4 @@
-"""What a container can hold, asked of the very ffmpeg that will write it: a few packets of each stream, on trial."""
+"""What a container can hold: the ffmpeg that will write it muxes a few packets of each stream on trial."""
 
 import re
 from collections.abc import Sequence
@@ -13,27 +13,26 @@ from ffmpeg_filter.media.listing import ListedStream, list_streams
 from ffmpeg_filter.media.mapping import StreamMapping
 from ffmpeg_filter.media.source import MediaSource, SourceError, Track
 
-# Of each stream so much is muxed: by then the muxer has said what it thinks of it.
+# How much of each stream is muxed: by then the muxer has reported what it refuses.
 _EXCERPT_S = 1
 
-# Streams that begin within so many seconds of each other are tried together; of others only the header, after so many.
+# Streams that begin within so many seconds of each other are tried together; beyond so many groups, only headers are.
 _TOGETHER_S, _MOST_GROUPS = 30, 5
 
 # For streams whose next packet is far away, which ffmpeg would look for to the end of the file.
 _PATIENCE_S = 20.0
 
-# Profiles whose picture is no YUV but IPT, which only the metadata turns into colors. The second: without a base layer
-# that anybody else can show.
+# (profile, base layer compatibility) whose pixels are IPT, not YUV: without the metadata nothing can show them.
 _ONLY_DOLBY_VISION = ((5, 0), (10, 0), (20, 0))
 
 
 def listed(executable: Executable, source: MediaSource) -> MediaSource:
-    """The source with the tags of its tracks. Raises SourceError for Dolby Vision without a picture for others."""
+    """The source with the tags of its tracks. Raises SourceError for Dolby Vision without a base layer."""
     streams = list_streams(executable, source.path)
     if streams[source.video.index].dolby_vision in _ONLY_DOLBY_VISION:
         profile = (streams[source.video.index].dolby_vision or (0,))[0]
         raise SourceError(
-            f"input: expected a picture in YUV or RGB, got Dolby Vision profile {profile}, whose colors are IPT; "
+            f"input: expected YUV or RGB video, got Dolby Vision profile {profile}, whose colors are IPT; "
             "convert it first: ffmpeg -init_hw_device vulkan -i IN -vf libplacebo=apply_dolbyvision=true:"
             "colorspace=bt2020nc:color_primaries=bt2020:color_trc=smpte2084:format=yuv420p10le "
             "-c:v ffv1 -c:a copy OUT.mkv"
@@ -125,7 +124,7 @@ class Trial:
         return self._problem(replace(StreamMapping(), **{field: (track,)}), container)  # type: ignore[arg-type]
 
     def _problem(self, plan: StreamMapping, container: str) -> str | None:
-        """What ffmpeg says against the plan; None if it writes all of it, and what it has written is what it read."""
+        """Why ffmpeg refuses the plan; None if it writes all of it and it reads back as planned."""
         try:
             groups = _groups(mux.mapped_tracks(plan))
             for number, group in enumerate(groups):
@@ -153,7 +152,7 @@ class Trial:
         mux_joined(command, self.video, patience_s=_PATIENCE_S)
 
     def _stop(self, plan: StreamMapping, seek: Fraction | None) -> Fraction:
-        """When the trial ends, on the output's clock: behind the first packet of each of its tracks."""
+        """When the trial ends, on the output's clock: after the first packet of each of its tracks."""
         firsts = [t.first for t in mux.mapped_tracks(plan) if t.first is not None and (seek is None or t.first >= seek)]
         origin = mux.origin(self.source, None)
         last = max([self.video.pts[0] * self.video.time_base, *(first - origin for first in firsts)])
@@ -167,14 +166,14 @@ class Trial:
                 return f"it would be written as {stream.codec} {stream.tag}"
             if track.kind in ("audio", "subtitle") and stream.kind.lower() != track.kind and not forms.get(track.index):
                 return f"it would be written as {stream.kind.lower()}"
-        return None if len(written) > len(mux.mapped_tracks(plan)) else "it is not there when it is read back"
+        return None if len(written) > len(mux.mapped_tracks(plan)) else "it is missing when read back"
 
     def _path(self, container: str) -> Path:
         return self.folder / f"trial.{container}"
 
 
 def _is_same(track: Track, stream: ListedStream) -> bool:
-    """Whether a data stream can be told apart: what ffmpeg knows no name for has only its four characters."""
+    """Whether a data stream came out as it went in: one that ffmpeg has no name for has only its four characters."""
     named = track.codec not in ("bin_data", "none", "unknown")
     return stream.codec == track.codec if named else stream.tag == track.tag
 
@@ -204,6 +203,6 @@ def _only(plan: StreamMapping, tracks: Sequence[Track], *, covers: bool) -> Stre
 
 
 def _reason(error: FfmpegError) -> str:
-    """The first of ffmpeg's own words, without addresses in memory."""
+    """ffmpeg's own first message, without addresses in memory."""
     said = str(error).split(": ", 1)[-1].split(" | ")[0]
     return re.sub(r"\[[^]]*\] ?", "", said)

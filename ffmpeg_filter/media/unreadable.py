@@ -1,4 +1,4 @@
-"""Why a file cannot be read although it is a video, and which tool helps: cut-off recordings, encryption."""
+"""Why a video file cannot be read, and which tool helps: truncated recordings, encryption."""
 
 import re
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ def missing_index(path: Path) -> str | None:
         return None
     kinds = {kind for kind, _ in boxes}
     if b"moov" not in kinds and b"moof" in kinds:
-        return "its header (moov) is missing, as in a piece of a stream; put it in front: cat INIT.mp4 IN.m4s > OUT.mp4"
+        return "its header (moov) is missing, as in a segment of a stream; prepend it: cat INIT.mp4 IN.m4s > OUT.mp4"
     if b"moov" not in kinds or dict(boxes)[b"moov"] > path.stat().st_size:
         return (
-            "its index (moov) is missing, as in a recording that was cut off or a copy that is incomplete; copy it "
-            "again, or repair it with untrunc and a whole recording of the same camera: untrunc WHOLE.mp4 IN.mp4"
+            "its index (moov) is missing, as in a truncated recording or an incomplete copy; copy it "
+            "again, or repair it with untrunc and an intact recording of the same camera: untrunc WHOLE.mp4 IN.mp4"
         )
     return None
 
@@ -51,12 +51,12 @@ def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
 
 
 def is_encrypted(packet: "Packet[Stream]") -> bool:
-    """Whether a packet says itself that it is encrypted (MP4)."""
+    """Whether a packet is marked as encrypted (MP4)."""
     return packet.has_sidedata("encryption_info")
 
 
 def is_encrypted_stream(stream: Stream) -> bool:
-    """Whether a stream's header says that its packets are encrypted (old MP4, Matroska)."""
+    """Whether a stream's header marks its packets as encrypted (old MP4, Matroska)."""
     return _codec_tag(stream) in _ENCRYPTED_TAGS or "enc_key_id" in stream.metadata
 
 
@@ -70,7 +70,7 @@ def _codec_tag(stream: Stream) -> str:
 
 
 def encryption_message(container: str, path: Path, track: str) -> str:
-    """How to say that a track is encrypted. container: FFmpeg's name of the demuxer."""
+    """The error for an encrypted track. container: FFmpeg's name of the demuxer."""
     remedy = {
         "mpegts": "record or save it again with a receiver that descrambles it",
         "mpeg": "copy the disc with a program that decrypts it",

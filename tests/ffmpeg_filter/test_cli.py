@@ -112,7 +112,7 @@ def test_a_missing_input_is_refused(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_is_refused(command: Command, tmp_path: Path) -> None:
-    failed(command(tmp_path, tmp_path / "out.mkv"), r"input: expected numbered pictures \(\.png, .*got none")
+    failed(command(tmp_path, tmp_path / "out.mkv"), r"input: expected numbered images \(\.png, .*got none")
 
 
 def test_standard_input_is_refused_with_the_command_for_it(command: Command, tmp_path: Path) -> None:

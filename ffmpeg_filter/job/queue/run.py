@@ -187,7 +187,7 @@ class _QueueRun:
                 self._view.note(note)
         self._noted.update(found.notes)
         if not found.found and request.settle_s is None:
-            raise ValueError(f"input: expected videos or numbered pictures, got none: {_listed(request.places)}")
+            raise ValueError(f"input: expected videos or numbered images, got none: {_listed(request.places)}")
         existing = _existing(request.output_dir, self._machine)
         self._send(events.Scanned(time.monotonic(), found.found, existing))
 
@@ -232,7 +232,7 @@ class _QueueRun:
     def _job(self, entry: Entry) -> JobOptions:
         source = Path(entry.source)
         job = replace(self._request.job, input=source, output=self._output_of(entry))
-        return job if images.is_series(source) else replace(job, rate=None, peak=None)
+        return job if images.is_image_sequence(source) else replace(job, rate=None, peak=None)
 
     def _output_of(self, entry: Entry) -> Path:
         return self._request.output_dir / entry.output

@@ -53,7 +53,7 @@ def identity_of(source: Path) -> dict[str, int]:
 
 def _expanded(place: Path) -> list[Path]:
     """The place itself, or what is there of a pattern. Raises ValueError for neither."""
-    if place.exists() or images.is_series(place):
+    if place.exists() or images.is_image_sequence(place):
         return [place]
     if glob.has_magic(str(place)):
         return [Path(path) for path in sorted(glob.glob(str(place), recursive=True))]  # noqa: PTH207 - may be absolute
@@ -70,7 +70,7 @@ class _Walk:
         self._visited: set[Path] = set()
 
     def take(self, place: Path) -> None:
-        """A file, a folder or a pattern of numbered pictures that the user means."""
+        """A file, a folder or a pattern of numbered images that the user means."""
         if self._is_ours(place):
             self.scan.notes.append(f"{place}: left out: it is in the output folder")
         elif place.is_dir():
@@ -96,7 +96,7 @@ class _Walk:
         for video in videos:
             self._add(video, below)
         if videos:
-            left = f"; its {len(pictures)} numbered pictures are left out" if pictures else ""
+            left = f"; its {len(pictures)} numbered images are left out" if pictures else ""
             self.scan.notes.append(f"{folder}: {_count(len(videos), 'video')}{left}")
         elif len(pictures) >= _LEAST_PICTURES:
             self._add(folder, below.parent)
@@ -124,7 +124,7 @@ class _Walk:
 
 def _found(path: Path, folder: str = "") -> Found:
     """Raises OSError if it is gone."""
-    files = _pictures_of(path) if images.is_series(path) else [path]
+    files = _pictures_of(path) if images.is_image_sequence(path) else [path]
     states = [file.stat() for file in files]
     stem = _stem(path)
     return Found(
@@ -134,7 +134,7 @@ def _found(path: Path, folder: str = "") -> Found:
         name=path.name if path.is_file() else stem,
         size_bytes=sum(state.st_size for state in states),
         modified_ns=max((state.st_mtime_ns for state in states), default=0),
-        images=len(files) if images.is_series(path) else 0,
+        images=len(files) if images.is_image_sequence(path) else 0,
     )
 
 

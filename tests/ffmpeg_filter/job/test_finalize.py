@@ -217,7 +217,7 @@ def test_dynamic_hdr_metadata_is_named(clip: Make, ffmpeg: Make, upscaled: Upsca
         plain[: slices[0]] + hdr10_plus_unit() + plain[slices[0] : slices[1]] + hdr10_plus_unit() + plain[slices[1] :]
     )
     source = ffmpeg("in.mp4", "-r", "25", "-i", "plus.hevc", "-c", "copy")
-    dynamic = ("HDR10+ dynamic metadata: made for the small picture, and not carried to the large one",)
+    dynamic = ("HDR10+ dynamic metadata: describes the source's pixels, so it is not copied to the upscaled video",)
     assert upscaled(source, tmp_path / "out.mkv", encoder="x265").left == dynamic
     assert set(dynamic) <= set(upscaled(source, tmp_path / "out_%d.png", speed=None).left)
 

@@ -160,7 +160,7 @@ def test_interlaced_video_is_refused_with_the_remedy(clip: Make, upscaled: Upsca
 
 def test_alpha_is_refused_with_the_remedy(clip: Make, upscaled: Upscaled, tmp_path: Path) -> None:
     source = clip("in.mkv", "-vf", "format=yuva420p,colorchannelmixer=aa=0.5,format=yuva420p", "-c:v", "ffv1", frames=2)
-    with pytest.raises(SourceError, match=r"expected one without alpha, got yuva420p; take it off first"):
+    with pytest.raises(SourceError, match=r"expected one without alpha, got yuva420p; remove it first"):
         upscaled(source, tmp_path / "out.mkv")
 
 

@@ -55,7 +55,7 @@ def test_opaque_alpha_is_left_out(animated: Make, upscaled: Upscaled, tmp_path: 
 
 @pytest.mark.parametrize("kind", [k for k in CODED if k != "gif"])
 def test_one_transparent_frame_is_refused_before_the_work(animated: Make, kind: str) -> None:
-    with pytest.raises(SourceError, match=r"frame \d is transparent; .*; take it off first.* -c:v ffv1 OUT\.mkv"):
+    with pytest.raises(SourceError, match=r"frame \d is transparent; .*; remove it first.* -c:v ffv1 OUT\.mkv"):
         probe(animated(kind, "through"))
 
 
@@ -65,7 +65,7 @@ def test_a_gif_with_a_transparent_background_is_refused(tmp_path: Path) -> None:
         frame.putpalette([0, 0, 0, 255, 0, 0])
         frame.paste(0, (0, 0, 9, 9))
     frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:], transparency=0, disposal=2)
-    with pytest.raises(SourceError, match=r"frame 0 is transparent; .* got bgra; take it off first"):
+    with pytest.raises(SourceError, match=r"frame 0 is transparent; .* got bgra; remove it first"):
         probe(tmp_path / "in.gif")
 
 
@@ -81,7 +81,7 @@ def test_series_of_pictures_are_opaque_to_the_last(tmp_path: Path, mode: str, su
         Image.new(mode, (32, 32), (9,) * (len(mode) - 1) + (255,)).save(tmp_path / f"{n}.{suffix}", lossless=True)
     assert images.probe_images(tmp_path, Fraction(24)).num_frames == 3
     Image.new(mode, (32, 32), (9,) * (len(mode) - 1) + (254,)).save(tmp_path / f"2.{suffix}", lossless=True)
-    with pytest.raises(SourceError, match=r"expected one without alpha, got .*; take it off first"):
+    with pytest.raises(SourceError, match=r"expected one without alpha, got .*; remove it first"):
         images.probe_images(tmp_path, Fraction(24))
 
 
@@ -103,7 +103,7 @@ def test_the_place_of_alpha_is_known(name: str) -> None:
     frame.planes[0].update(bytes([255, 255, 255, 200]) * (frame.planes[0].buffer_size // 4))
     clear = frame.reformat(format=name, threads=1)
     assert not alpha.is_opaque(clear)
-    with pytest.raises(ValueError, match=f"expected one without alpha, got {name}; take it off first"):
+    with pytest.raises(ValueError, match=f"expected one without alpha, got {name}; remove it first"):
         planes_of(clear)
 
 

@@ -23,7 +23,7 @@ Upscaled = Callable[..., JobSummary]
 
 @pytest.fixture
 def series(clip: Make, tmp_path: Path) -> Callable[..., Path]:
-    """A folder of numbered pictures, 5 to 16."""
+    """A folder of numbered images, 5 to 16."""
 
     def make(suffix: str = "png", pixels: str = "rgb24") -> Path:
         (tmp_path / "in").mkdir()
@@ -69,7 +69,7 @@ def test_a_video_becomes_images(clip: Make, upscaled: Upscaled, tmp_path: Path, 
     frame = images.read_image(tmp_path / names[3])
     assert (frame.width, frame.height) == (192, 128)
     assert layout_bits(frame) == bits
-    assert "timestamps: pictures hold none" in summary.left
+    assert "timestamps: images hold none" in summary.left
 
 
 def layout_bits(frame: av.VideoFrame) -> int:
@@ -96,7 +96,7 @@ def test_a_gap_is_an_error_that_names_it(series: Callable[..., Path]) -> None:
     folder = series()
     (folder / "shot_0009.png").unlink()
     with pytest.raises(
-        SourceError, match=r"expected pictures without gaps, got none between shot_0008\.png and shot_0010"
+        SourceError, match=r"expected an image sequence without gaps, got no image between shot_0008\.png and shot_0010"
     ):
         images.find_images(folder)
 
@@ -104,14 +104,14 @@ def test_a_gap_is_an_error_that_names_it(series: Callable[..., Path]) -> None:
 def test_two_series_in_one_folder_are_distinguished(series: Callable[..., Path]) -> None:
     folder = series()
     (folder / "other_0001.png").touch()
-    with pytest.raises(SourceError, match="expected one series of pictures, got several"):
+    with pytest.raises(SourceError, match="expected one image sequence, got several"):
         images.find_images(folder)
     assert len(images.find_images(folder / "shot_%04d.png")) == 12
 
 
 def test_a_rate_is_asked_for(series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"rate: expected the frames per second of the pictures, got none; .*--rate 24"
+        ValueError, match=r"rate: expected the frames per second of the image sequence, got none; .*--rate 24"
     ):
         upscaled(series(), tmp_path / "out.mkv")
 
@@ -191,7 +191,7 @@ def test_a_run_that_ended_while_writing_images_resumes(
 def test_two_images_of_one_number_and_two_number_patterns_are_refused(series: Callable[..., Path]) -> None:
     folder = series()
     (folder / "shot_7.png").touch()
-    with pytest.raises(SourceError, match=r"expected one picture of each number, got shot_"):
+    with pytest.raises(SourceError, match=r"expected one image for each number, got shot_"):
         images.find_images(folder)
     with pytest.raises(SourceError, match=r"expected a name with one %d or %05d in it, got %02d_%02d\.png"):
         images.find_images(folder / "%02d_%02d.png")
@@ -209,7 +209,8 @@ def test_one_image_becomes_one_image(
     assert (images.read_image(tmp_path / f"out.{suffix}").width, len(list(tmp_path.glob("out*")))) == (64, 1)
     video = clip("in.mkv", "-c:v", "ffv1", frames=2)
     with pytest.raises(
-        ValueError, match=r"expected a place for the number of 2 pictures, as in out_%05d\.png, got .*two"
+        ValueError,
+        match=r"expected a name with a number placeholder for 2 images, such as out_%05d\.png, got .*two",
     ):
         upscaled(video, tmp_path / f"two.{suffix}", speed=None)
 
@@ -283,9 +284,9 @@ def test_the_curve_and_its_inverse_meet() -> None:
     [
         (
             12.5,
-            r"expected light from 0 to 1, got up to 12\.5 in plate\.1002\.exr; pass --peak 12\.5 to keep it all",
+            r"expected linear light from 0 to 1, got up to 12\.5 in plate\.1002\.exr; pass --peak 12\.5 to keep",
         ),
-        (-0.25, r"expected light from 0 to 1, got as low as -0\.25; pass --peak 1 to clip it at 0"),
+        (-0.25, r"expected linear light from 0 to 1, got as low as -0\.25; pass --peak 1 to clip it at 0"),
     ],
 )
 def test_light_outside_0_to_1_is_refused_before_the_work(
@@ -323,12 +324,12 @@ def test_hdr_video_does_not_become_exr(clip: Make, upscaled: Upscaled, tmp_path:
         ValueError, match=r"transfer: expected one of .* for EXR, which holds linear light, got 16 \(PQ\)"
     ):
         upscaled(source, tmp_path / "out_%d.exr", speed=None)
-    with pytest.raises(ValueError, match=r"bits: expected 16 for \.exr pictures, got 8"):
+    with pytest.raises(ValueError, match=r"bits: expected 16 for \.exr images, got 8"):
         upscaled(source, tmp_path / "out_%d.exr", speed=None, bits=8)
 
 
 def test_peak_is_refused_for_images_without_linear_light(
     series: Callable[..., Path], upscaled: Upscaled, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="peak: expected none for pictures that hold no linear light, got 4"):
+    with pytest.raises(ValueError, match="peak: expected no value for images that do not hold linear light, got 4"):
         upscaled(series(), tmp_path / "out.mkv", rate=Fraction(24), peak=4.0)

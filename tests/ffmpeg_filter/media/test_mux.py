@@ -131,7 +131,7 @@ def test_other_videos_and_the_unknown_stay_behind_by_name(with_tracks: Callable[
     kept = stream_mapping(with_tracks(Track(1, "video", "h264"), Track(2, "what", "unknown")), "mkv")
     assert kept.left == (
         "video 1 h264: only one video stream is upscaled",
-        "what 2 unknown: ffmpeg does not know what it is",
+        "what 2 unknown: ffmpeg does not recognize it",
     )
 
 

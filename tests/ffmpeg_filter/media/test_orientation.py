@@ -33,7 +33,7 @@ def test_every_matrix_is_an_orientation(matrix: tuple[float, ...], expected: Ori
 @pytest.mark.parametrize("matrix", [(1, 0, 1, 1), (0, 0, 0, 0), (1, 1, 1, 1)])
 def test_a_sheared_picture_is_refused(matrix: tuple[int, ...]) -> None:
     a, b, c, d = (value * ONE for value in matrix)
-    with pytest.raises(SourceError, match="expected a video that is turned or mirrored at most, got one that is shear"):
+    with pytest.raises(SourceError, match="expected a video that is rotated or mirrored at most, got one that is sh"):
         of_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
 
 

@@ -110,7 +110,7 @@ def test_packs_of_many_frames_are_made_even_and_named(ffmpeg: Make, upscaled: Up
     assert set(timeline.durations) == {3600}
     assert timeline.num_frames == 75
     assert len(notes) == 1
-    assert notes[0].startswith("timestamps go back and forth by up to ")
+    assert notes[0].startswith("timestamps jitter by up to ")
     upscaled(source, tmp_path / "out.mp4")
     after = probe(tmp_path / "out.mp4").timeline
     assert [p * after.time_base for p in after.pts] == [Fraction(n, 25) for n in range(75)]

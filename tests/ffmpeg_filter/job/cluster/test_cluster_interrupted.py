@@ -69,7 +69,6 @@ def run_interrupted(nodes: Any, job: JobOptions, folder: Path, *signals: signal.
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        print(printed.getvalue())  # which pytest shows with a failure
     under_way.join()
     return Ended(code, printed.getvalue(), folder)
 
@@ -80,13 +79,13 @@ def interrupted(nodes: Any, stuck_job: JobOptions, tmp_path_factory: pytest.Temp
 
 
 def test_one_signal_ends_the_job_like_a_local_one(interrupted: Ended) -> None:
-    assert interrupted.code == INTERRUPTED
+    assert interrupted.code == INTERRUPTED, interrupted.printed
     assert "Run the same command to go on" in interrupted.printed
     assert "Traceback" not in interrupted.printed
 
 
 def test_one_signal_leaves_no_process(interrupted: Ended, no_encoders_left: Callable[[], None]) -> None:
-    assert interrupted.code == INTERRUPTED
+    assert interrupted.code == INTERRUPTED, interrupted.printed
     no_encoders_left()
 
 
@@ -117,7 +116,7 @@ def test_two_signals_end_the_job_at_once(
     nodes: Any, stuck_job: JobOptions, no_encoders_left: Callable[[], None], tmp_path: Path
 ) -> None:
     ended = run_interrupted(nodes, stuck_job, tmp_path, signal.SIGINT, signal.SIGTERM)  # two of a kind may become one
-    assert ended.code == INTERRUPTED
+    assert ended.code == INTERRUPTED, ended.printed
     assert "Run the same command" not in ended.printed  # which is where a single signal ends
     assert "Traceback" not in ended.printed
     no_encoders_left()

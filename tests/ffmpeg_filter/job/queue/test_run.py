@@ -167,7 +167,7 @@ def test_a_folder_without_videos_is_named(tmp_path: Path, queue: Queue) -> None:
     (tmp_path / "shelf").mkdir()
     code, _, err = queue()
     assert code == 1
-    assert re.search(r"input: expected videos or numbered pictures, got none: .*shelf", err)
+    assert re.search(r"input: expected videos or numbered images, got none: .*shelf", err)
 
 
 @pytest.mark.parametrize("words", [("--recursive",), ("--watch",), ("--order", "size"), ("--settle", "3")])

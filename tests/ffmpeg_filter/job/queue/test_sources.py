@@ -52,7 +52,7 @@ def test_videos_beside_pictures_win_and_the_pictures_are_named(shelf: Path, tmp_
         (shelf / name).touch()
     found = scan([shelf], tmp_path / "out", recursive=False)
     assert outputs(found) == ["ep1", "ep2"]
-    assert f"{shelf}: 2 videos; its 2 numbered pictures are left out" in found.notes
+    assert f"{shelf}: 2 videos; its 2 numbered images are left out" in found.notes
 
 
 def test_a_pattern_means_what_matches_it(shelf: Path, tmp_path: Path) -> None:
