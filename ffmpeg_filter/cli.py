@@ -68,7 +68,7 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
     top.add_argument("--traceback", action="store_true", help="print the traceback of an error, for bug reports")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_commands(commands, requested)
-    commands.add_parser("train", help="train, fine-tune and evaluate models: the same as python -m training")
+    commands.add_parser("train", help="train, fine-tune and evaluate models")
     return top
 
 

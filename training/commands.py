@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vs_iconvsr import weights
 
-from . import folders
+from . import PROGRAM, folders
 from .data.frames import FrameFolders, open_frames
 from .data.prepare import Preparation, find_videos, prepare
 from .data.sequences import open_sequences
@@ -78,7 +78,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
         print(f"{kept} scenes are few: training on them helps footage of the same kind at most")
     if not any(scene.held_out for scene in scenes):
         print("no scene is held out: add footage, or validate on the training data: train … --set data.held_out=train")
-    print(f"next: python -m training train finetune --data {_quoted(arguments.out)} --out run")
+    print(f"next: {PROGRAM} train finetune --data {_quoted(arguments.out)} --out run")
     return 0
 
 
@@ -96,7 +96,7 @@ def run_from_sample(arguments: argparse.Namespace) -> int:
     from_sample.write_comparison_image(arguments.footage, estimated, image)
     print("\n".join(from_sample.report_lines(estimated)))
     print(f"compare in {image}: your footage on the left, generated clips degraded the same way on the right")
-    print(f"next: python -m training train {arguments.out} --data DATA --out RUN")
+    print(f"next: {PROGRAM} train {arguments.out} --data DATA --out RUN")
     return 0
 
 
@@ -258,7 +258,7 @@ def _save_images(
 def _command(arguments: argparse.Namespace, name: str) -> str:
     """Another command on the same recipe and data."""
     overrides = "".join(f" --set {_quoted(override)}" for override in arguments.set)
-    return f"python -m training {name} {_quoted(arguments.recipe)} --data {_quoted(arguments.data)}{overrides}"
+    return f"{PROGRAM} {name} {_quoted(arguments.recipe)} --data {_quoted(arguments.data)}{overrides}"
 
 
 def _quoted(value: object) -> str:
@@ -268,4 +268,4 @@ def _quoted(value: object) -> str:
 def _training_command(arguments: argparse.Namespace) -> str:
     """The command that trains this run, without the folders of this machine."""
     overrides = "".join(f" --set {override}" for override in arguments.set)
-    return f"python -m training train {arguments.recipe} --data DATA --out RUN{overrides}"
+    return f"{PROGRAM} train {arguments.recipe} --data DATA --out RUN{overrides}"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import PROGRAM
 from ..degrade.degradation import Degradation, degrade
 from .frames import LAYOUTS as FRAME_LAYOUTS
 from .frames import open_frames
@@ -54,7 +55,7 @@ class GeneratedSet:
         for name in ("index.json", "gt.npy", "flow.npy"):
             if not (folder / name).exists():
                 raise ValueError(
-                    f"{folder}: expected a set of clips, found no {name}; generate one: python -m training synthesise"
+                    f"{folder}: expected a set of clips, found no {name}; generate one: {PROGRAM} synthesise"
                 )
         self.folder = folder
         self.gt = np.load(folder / "gt.npy", mmap_mode="r")
@@ -93,9 +94,7 @@ class PreparedSet:
         files = [file for file in folder.glob("*.npy") if not is_hidden(file.name)]
         self.files = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).hexdigest())
         if not self.files:
-            raise ValueError(
-                f"{folder}: expected prepared sequences, found none; create some: python -m training prepare"
-            )
+            raise ValueError(f"{folder}: expected prepared sequences, found none; create some: {PROGRAM} prepare")
 
     def __len__(self) -> int:
         return len(self.files)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import PROGRAM
 from ..data.examine import COMBING_LIMIT, combing
 from ..data.frames import open_frames
 from ..data.synthesise import Generator, clips
@@ -190,7 +191,7 @@ def recipe_text(base: str, estimated: EstimatedDegradation, footage: str) -> str
         "    share: 0.9",
         *(f"    {name}: {_yaml(value)}" for name, value in pairs.items()),
     ]
-    head = [f"{HEADING} {footage}:", "#   python -m training train THIS_FILE --data DATA --out RUN"]
+    head = [f"{HEADING} {footage}:", f"#   {PROGRAM} train THIS_FILE --data DATA --out RUN"]
     return "\n".join([*head, *lines[:start], *replacement, *lines[stop:]]) + "\n"
 
 

@@ -87,7 +87,7 @@ NAMES = (
 OTHER_NETWORKS = (
     (
         r"flow_network\.|tail_last\.",
-        "LightVSR without its settings, as runs used to leave it; export the run: python -m training export",
+        "LightVSR without its settings, as runs used to leave it; export the run: iconvsr train export",
     ),
     (r"rdb1\.|RRDB_trunk|model\.1\.sub\.", "an ESRGAN or Real-ESRGAN (RRDBNet)"),
     (r"^body\.\d+\.weight$", "a compact Real-ESRGAN (SRVGGNet)"),
@@ -146,7 +146,7 @@ def recognize_foreign(file: WeightFile) -> RecognizedNetwork:
     if "network" in file.tables:
         raise WeightsError(
             "expected a network, got the checkpoint of a training run; give average.safetensors beside it, or export "
-            "the run: python -m training export RECIPE --data DATA --out RUN --file FILE.safetensors"
+            "the run: iconvsr train export RECIPE --data DATA --out RUN --file FILE.safetensors"
         )
     raise WeightsError(describe_unknown({key for table in file.tables.values() for key in table}))
 
