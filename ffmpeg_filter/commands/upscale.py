@@ -50,8 +50,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=Path,
         nargs="+",
         metavar="INPUT OUTPUT",
-        help="INPUT: a video, or images: a folder or in_%%05d.png. OUTPUT: a .mkv, .mp4 or .mov file, or images: "
-        "out_%%05d.png. With --output-dir: videos, folders of them, and patterns",
+        help="INPUT: a video, or images: a folder or in_%%05d.png. OUTPUT: a .mkv, .mp4, .mov or .webm file, or "
+        "images: out_%%05d.png. With --output-dir: videos, folders of them, and patterns",
     )
     add_upscaling_arguments(command)
     add_size_arguments(command)
@@ -71,7 +71,9 @@ def _add_encoding_arguments(command: argparse.ArgumentParser) -> None:
         help=help_with_default(f"auto, {', '.join(PRESETS)}", JobOptions.encoder),
     )
     group.add_argument(
-        "--container", choices=("mkv", "mp4", "mov"), help=help_with_default("container", "by the name of OUTPUT")
+        "--container",
+        choices=("mkv", "mp4", "mov", "webm"),
+        help=help_with_default("container", "by the name of OUTPUT"),
     )
     group.add_argument(
         "--crf",

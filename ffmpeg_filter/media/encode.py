@@ -75,8 +75,8 @@ class Encoding:
 
 def container_options(suffix: str, time_base: Fraction) -> list[str]:
     """Options that make a muxer keep timestamps unchanged."""
-    if suffix == "mkv":
-        return ["-f", "matroska", "-avoid_negative_ts", "disabled"]
+    if suffix in ("mkv", "webm"):
+        return ["-f", {"mkv": "matroska"}.get(suffix, suffix), "-avoid_negative_ts", "disabled"]
     form = {"mov": "mov", "mp4": "mp4"}[suffix]
     scale = ["-movie_timescale", "90000", "-video_track_timescale", str(time_base.denominator)]
     return ["-f", form, *scale, "-strict", "-2"]

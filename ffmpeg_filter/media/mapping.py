@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ffmpeg_filter.media.source import MediaSource, Track
 
-CONTAINERS = {".mkv": "mkv", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+CONTAINERS = {".mkv": "mkv", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm"}
 IMAGES = "images"  # in the place of a container's name: numbered images
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
 
@@ -32,7 +32,7 @@ class StreamMapping:
 
 
 def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
-    """Sorts the tracks of the source for a container: mkv, mp4 or mov. What its muxer refuses is found by trial."""
+    """Sorts the tracks of the source for a container. What its muxer refuses is found by trial."""
     if container == IMAGES:
         return _image_mapping(source)
     subtitles = [(t, subtitle_codecs(t, container)[0]) for t in source.tracks if t.kind == "subtitle"]
@@ -40,7 +40,7 @@ def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
         audio=tuple(t for t in source.tracks if t.kind == "audio"),
         subtitles=tuple(subtitles),
         attachments=tuple(t for t in source.tracks if t.kind == "attachment" and container == "mkv"),
-        covers=tuple(t for t in source.tracks if t.kind == "cover" and container != "mov"),
+        covers=tuple(t for t in source.tracks if t.kind == "cover" and container in ("mkv", "mp4")),
         left=(*_left(source, container), *_lost_metadata(source)),
         changed=tuple(changed_text(track, codec) for track, codec in subtitles if codec is not None),
         data=tuple(t for t in source.tracks if t.kind == "data" and not is_rewritten(t)),
@@ -49,6 +49,8 @@ def stream_mapping(source: MediaSource, container: str) -> StreamMapping:
 
 def subtitle_codecs(track: Track, container: str) -> tuple[str | None, ...]:
     """The forms to try for a subtitle stream, best first; None: as it is."""
+    if container == "webm":
+        return ("webvtt",) if track.codec in TEXT_SUBTITLES - {"webvtt"} else (None,)
     if container == "mkv":
         return ("srt",) if track.codec in ("mov_text", "text") else (None, "ass")
     if track.codec == "mov_text":
@@ -70,8 +72,8 @@ def _left(source: MediaSource, container: str) -> Iterator[str]:
     for track in source.tracks:
         if track.kind == "attachment" and container != "mkv":
             yield f"{track}: .{container} cannot hold attachments; .mkv keeps it"
-        elif track.kind == "cover" and container == "mov":
-            yield f"{track}: .mov cannot hold a cover picture; .mkv and .mp4 keep it"
+        elif track.kind == "cover" and container not in ("mkv", "mp4"):
+            yield f"{track}: .{container} cannot hold a cover picture; .mkv and .mp4 keep it"
         elif track.kind == "video":
             yield f"{track}: only one video stream is upscaled"
         elif track.kind not in ("audio", "subtitle", "attachment", "cover", "data"):

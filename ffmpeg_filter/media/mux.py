@@ -18,7 +18,7 @@ from ffmpeg_filter.media.orientation import display_options
 from ffmpeg_filter.media.source import MediaSource, Track
 
 # What a timestamp may be off by after muxing: Matroska from ffmpeg counts milliseconds.
-TOLERANCE_S = {"mkv": Fraction(1, 2000), "mp4": Fraction(0), "mov": Fraction(0)}
+TOLERANCE_S = {"mkv": Fraction(1, 2000), "webm": Fraction(1, 2000), "mp4": Fraction(0), "mov": Fraction(0)}
 
 # Matroska stores the size to show in whole pixels, so the shape of pixels of a small picture is rounded.
 _ASPECT_TOLERANCE = Fraction(1, 50)
@@ -151,7 +151,7 @@ def _video_options(source: MediaSource, keep: StreamMapping, container: str) -> 
     if source.video.sample_aspect_ratio not in (0, 1):  # joining keeps it only where the codec itself says it
         shape = source.video.sample_aspect_ratio * Fraction(source.video.width, source.video.height)
         options += ["-aspect:v:0", f"{shape.numerator}:{shape.denominator}"]
-    if keep.tag is not None and container != "mkv":
+    if keep.tag is not None and container in ("mp4", "mov"):
         options += ["-tag:v:0", keep.tag]
     return options
 

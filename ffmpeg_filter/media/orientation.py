@@ -51,7 +51,7 @@ def writes(executable: Executable) -> bool:
 
 def check_orientation(orientation: Orientation, container: str, executable: Executable) -> None:
     """Raises ValueError where the video would lie on its side: ffmpeg before 6 writes some of it nowhere."""
-    if writes(executable) or not (orientation.mirrored or (orientation.angle and container == "mkv")):
+    if writes(executable) or not (orientation.mirrored or (orientation.angle and container in ("mkv", "webm"))):
         return
     remedy = "" if orientation.mirrored else "name the output .mp4 or .mov, or "
     raise ValueError(

@@ -21,7 +21,8 @@ TRIAL_S = 20.0
 class Preset:
     """One encoder.
 
-    codec: FFmpeg's encoder. quality: the option that --crf sets. crf, speed: defaults; None: it has no such option.
+    codec: FFmpeg's encoder. quality: the option that --crf sets; speed_option: that of --preset. crf, speed: defaults;
+    None: it has no such option.
     subsamplings, bits, families: what it accepts. part: the container of parts. containers: possible containers of the
     output. sent_as: pixel formats that the encoder supports in another layout only. lacks: those that it does not
     support at all. full_range: how full range is marked: "coded" by the encoder, "tagged" in the container alone (the
@@ -43,6 +44,7 @@ class Preset:
     sent_as: Mapping[str, str] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
     full_range: str = "coded"
+    speed_option: str = "-preset"
 
     def formats(self) -> list[Format]:
         """The formats that it accepts and FFmpeg has a name for."""
@@ -57,6 +59,7 @@ class Preset:
 _420, _422, _444, _440, _411, _410 = (1, 1), (1, 0), (0, 0), (0, 1), (2, 0), (2, 2)
 _X = (_420, _422, _444)
 _INTERMEDIATE = ("mov", "mkv")
+_WEB = ("mkv", "mp4", "webm")
 
 
 def _prores(profile: int, subsampling: tuple[int, int]) -> Preset:
@@ -92,7 +95,7 @@ def _nvenc(codec: str, bits: tuple[int, ...], tag: str | None = None, part: str 
         bits=bits,
         tag=tag,
         part=part,
-        containers=("mkv", "mp4", "mov") if part == "mov" else ("mkv", "mp4"),
+        containers=("mkv", "mp4", "mov") if part == "mov" else _WEB,
         sent_as={"yuv420p10le": "p010le"},
     )
 
@@ -111,7 +114,19 @@ PRESETS: Mapping[str, Preset] = {
         families=("YUV", "GRAY"),
         tag="hvc1",
     ),
-    "svtav1": Preset("libsvtav1", quality="-crf", crf=18, speed="6", part="mp4", containers=("mkv", "mp4")),
+    "svtav1": Preset("libsvtav1", quality="-crf", crf=18, speed="6", part="mp4", containers=_WEB),
+    "vp9": Preset(
+        "libvpx-vp9",
+        options=("-b:v", "0", "-deadline", "good", "-tile-columns", "2"),
+        quality="-crf",
+        crf=18,
+        speed="2",
+        speed_option="-cpu-used",
+        subsamplings=_X,
+        bits=(8, 10, 12),
+        part="mp4",
+        containers=_WEB,
+    ),
     "ffv1": Preset(
         "ffv1",
         options=("-level", "3", "-g", "1", "-slices", "16", "-slicecrc", "1"),
@@ -144,11 +159,13 @@ DEFAULT_ENCODER = "auto"
 
 
 def preset_for(name: str, source: Format, container: str, executable: Executable) -> tuple[str, Preset]:
-    """The preset by name; "auto" is x264, or x265 for sources above 10 bits, which x264 does not support.
+    """The preset by name; "auto" is svtav1 in .webm, else x264, or x265 for sources above 10 bits, which x264 lacks.
 
     Raises ValueError for an unknown name, a container that cannot hold its video, or an ffmpeg without it.
     """
-    if name == "auto":
+    if name == "auto" and container == "webm":
+        name = "svtav1" if "libsvtav1" in executable.encoders else "vp9"
+    elif name == "auto":
         name = "x265" if source.bits > 10 and "libx265" in executable.encoders else "x264"
     preset = PRESETS.get(name)
     if preset is None:
@@ -233,7 +250,7 @@ def encoder_arguments(
     if preset.quality is not None:
         arguments += [preset.quality, f"{preset.crf if crf is None else crf:g}"]
     if preset.speed is not None:
-        arguments += ["-preset", speed or preset.speed]
+        arguments += [preset.speed_option, speed or preset.speed]
     pixels = pixel_format_of(target)
     # With the plus, a format that the encoder lacks is an error; without it, ffmpeg silently picks another one.
     arguments += ["-pix_fmt", preset.sent_as.get(pixels, f"+{pixels}")]

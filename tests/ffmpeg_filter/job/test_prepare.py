@@ -48,11 +48,21 @@ def test_color_and_pixel_aspect_are_those_of_the_source(clip: Make, upscaled: Up
 
 
 @pytest.mark.parametrize(
-    ("encoder", "suffix"), [("x264", "mp4"), ("x265", "mkv"), ("ffv1", "mkv"), ("dnxhr-hqx", "mov"), ("svtav1", "mkv")]
+    ("encoder", "suffix"),
+    [
+        ("x264", "mp4"),
+        ("x265", "mkv"),
+        ("ffv1", "mkv"),
+        ("dnxhr-hqx", "mov"),
+        ("svtav1", "mkv"),
+        ("svtav1", "webm"),
+        ("vp9", "webm"),
+        ("vp9", "mp4"),
+    ],
 )
 def test_full_range_stays_full(clip: Make, upscaled: Upscaled, tmp_path: Path, encoder: str, suffix: str) -> None:
     source = clip("in.mkv", "-vf", "format=yuv422p,setparams=range=pc", "-c:v", "libx264", size="64x64")
-    speed = {"svtav1": "12", "x264": "ultrafast", "x265": "ultrafast"}.get(encoder)
+    speed = {"svtav1": "12", "vp9": "8", "x264": "ultrafast", "x265": "ultrafast"}.get(encoder)
     upscaled(source, tmp_path / f"out.{suffix}", encoder=encoder, speed=speed)
     assert probe(tmp_path / f"out.{suffix}").video.properties["_Range"] == 1
 
