@@ -24,6 +24,7 @@ from ffmpeg_filter.commands.arguments import (
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.report import LoggedProgress, Progress, clock, log_file, progress_for
 from ffmpeg_filter.media.presets import PRESETS
+from ffmpeg_filter.media.scene_list import read_scene_list
 
 if TYPE_CHECKING:
     from ffmpeg_filter.job.execute import Executor
@@ -124,6 +125,12 @@ def _add_source_arguments(command: argparse.ArgumentParser) -> None:
         help=help_with_default("light in .exr images that is white; brighter is clipped", "1; brighter is refused"),
     )
     group.add_argument(
+        "--scenes",
+        type=Path,
+        metavar="FILE",
+        help=help_with_default("cuts from iconvsr scenes, PySceneDetect (CSV) or Av1an (JSON)", "detected"),
+    )
+    group.add_argument(
         "--deinterlace",
         action="store_true",
         help=help_with_default("deinterlace first", "refuse interlaced video"),
@@ -207,6 +214,7 @@ def job_from(options: argparse.Namespace) -> JobOptions:
         extra=tuple(options.extra),
         settings=settings_from(options),
         target_size=target_size_from(options),
+        scenes=None if options.scenes is None else read_scene_list(options.scenes),
         container_name=options.container,
         start_s=options.start,
         duration_s=options.duration,
@@ -255,6 +263,8 @@ def _upscale(options: argparse.Namespace) -> int:
 def _upscale_all(options: argparse.Namespace) -> int:
     stop = options.stop()
     options.input, options.output = Path(), Path()  # each file has its own
+    if options.scenes is not None:
+        raise ValueError("scenes: expected with one INPUT and OUTPUT, whose cuts they are, got it with --output-dir")
 
     def make(job: JobOptions, progress: Progress, published: "Published") -> None:
         _upscale_one(options, job, progress, stop, published)

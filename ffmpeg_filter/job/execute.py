@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ffmpeg_filter.job.journal import Journal
@@ -16,9 +16,10 @@ from ffmpeg_filter.media.decode import Damage, DecodedFrame
 from ffmpeg_filter.media.encode import FrameEncoder
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from ffmpeg_filter.media.join import MuxError, read_packets
+from ffmpeg_filter.media.scene_list import SceneList
 from ffmpeg_filter.media.source import MediaSource, SourceError
 from ffmpeg_filter.media.zimg import Resizer
-from vs_iconvsr import weights
+from vs_iconvsr import scenes, weights
 from vs_iconvsr.streaming import HrFrame, Session
 
 _TIMES_LISTED = 5
@@ -86,9 +87,10 @@ def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sha
     damage = Damage()
 
     def decode_from(first: int) -> Iterator[DecodedFrame]:
-        return decode.decode_frames(
+        frames = decode.decode_frames(
             source, first, damage, deinterlace=options.deinterlace, ignore_interlaced=options.ignore_interlaced
         )
+        return frames if options.scenes is None else _mark_cuts(frames, options.scenes)
 
     session = Session(
         weights.load(options.model),
@@ -104,6 +106,14 @@ def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sha
     return Pipeline(
         session, FrameReader(decode_from), PartWriter(_JournalSink(prepared, work, damage), source.timeline.pts)
     )
+
+
+def _mark_cuts(frames: Iterator[DecodedFrame], listed: SceneList) -> Iterator[DecodedFrame]:
+    """The frames with the properties of VapourSynth's scene filters, which replace detection."""
+    starts = frozenset(listed.starts)
+    for frame in frames:
+        marks = {scenes.PREV: int(frame.index in starts), scenes.NEXT: int(frame.index + 1 in starts)}
+        yield replace(frame, properties=frame.properties | marks)
 
 
 class _JournalSink:

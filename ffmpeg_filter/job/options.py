@@ -8,6 +8,7 @@ from ffmpeg_filter.job import paths
 from ffmpeg_filter.job.pool import MAX_PIPELINES
 from ffmpeg_filter.media import images, mapping, presets
 from ffmpeg_filter.media.container import check_file
+from ffmpeg_filter.media.scene_list import SceneList
 from ffmpeg_filter.media.target_size import TargetSize
 from vs_iconvsr import weights
 from vs_iconvsr.atomic import temporary_for
@@ -50,12 +51,15 @@ class JobOptions:
     container_name: str | None = None
     encoders: int | None = None
     target_size: TargetSize | None = None
+    scenes: SceneList | None = None
 
     def __post_init__(self) -> None:
         if self.encoders is not None and not 1 <= self.encoders <= MAX_PIPELINES:
             raise ValueError(f"encoders: expected 1 to {MAX_PIPELINES} at a time, got {self.encoders}")
         if self.part_frames < 1:
             raise ValueError(f"part-frames: expected at least 1, got {self.part_frames}")
+        if self.scenes is not None and not self.settings.scene_detect:
+            raise ValueError("scenes: expected with propagation that stops at cuts, got it with scene-detect 0")
 
     @property
     def work(self) -> Path:

@@ -82,6 +82,8 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     executable = find_executable(options.ffmpeg)
     _check_progressive(options, source)
     window = frame_window(source, options.start_s, options.duration_s)
+    if options.scenes is not None:
+        options.scenes.check(source.num_frames)
     target = _encoder_target(options, source, executable)
     if not source.images:
         source = trial.listed(executable, source)
@@ -107,7 +109,7 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
         mapping=replace(tried, left=tuple(left), tag=target.preset.tag),
         manifest=_manifest(options, source, plan, encoding, executable, window, resize),
         window=window,
-        notes=(*source.notes, *_size_notes(source, network.scale, resize)),
+        notes=(*source.notes, *_size_notes(source, network.scale, resize), *_scene_notes(options)),
         resizing=_resizing(options, source, encoding, network.scale, resize),
     )
 
@@ -138,6 +140,10 @@ def _tried(
             problem = f"ffmpeg reported success, but the trial is not complete: {error}"
             raise FfmpegError(f"encoder: cannot be used with these options: {problem}") from error
         return Trial(executable, source, video, folder, preset.containers).settle(container)
+
+
+def _scene_notes(options: JobOptions) -> list[str]:
+    return [f"scenes: {options.scenes} from {options.scenes.name}; cuts are not detected"] if options.scenes else []
 
 
 def _check_progressive(options: JobOptions, source: MediaSource) -> None:
@@ -304,6 +310,7 @@ def _manifest(
         "deinterlace": options.deinterlace,
         "peak": source.images.peak if source.images else None,
         "size": str(resize) if resize else None,
+        "scenes": str(options.scenes) if options.scenes else None,
     }
     machine = {key: fingerprint[key] for key in _MACHINE_KEYS if key in fingerprint}
     machine |= {"ffmpeg": executable.version, "av": av.__version__}
