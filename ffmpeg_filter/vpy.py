@@ -12,7 +12,7 @@ from ffmpeg_filter.media.ffmpeg import Executable, describe, safe_url
 from ffmpeg_filter.media.orientation import check_orientation, display_options
 from ffmpeg_filter.media.source import MediaSource
 from ffmpeg_filter.media.target_size import KERNELS, LARGEST_RATIO_TERM, Resize, TargetSize, resize_for
-from ffmpeg_filter.media.zimg import format_between
+from ffmpeg_filter.media.zimg import Resizing, format_between, resize_calls
 from vs_iconvsr import options, weights
 from vs_iconvsr.colorspace import Colorimetry, Format, colorimetry_of
 
@@ -82,6 +82,8 @@ def generate_script(
     target = _target_for(layout)
     resize = _resize_for(source, target, target_size, model)
     between = target if resize is None else format_between(target)
+    # The target is of the source's family, so the output has the source's color, whatever its size.
+    color, _ = colorimetry_of(source.video.properties, layout, source.video.width, source.video.height)
     arguments = f", model={model!r}" if model is not None else ""
     arguments += f", format={between.id}" if between != layout else ""
     text = _SCRIPT.format(
@@ -92,10 +94,8 @@ def generate_script(
         unturned=", apply_rotation=False" if source.video.orientation else "",
         timing=_timing(source),
         arguments=arguments,
-        resize=_resize_line(resize, target) if resize is not None else "",
+        resize="" if resize is None else _resize_lines(Resizing(resize, (0, 0), target, color, options.DITHER.default)),
     )
-    # The target is of the source's family, so the output has the source's color, whatever its size.
-    color, _ = colorimetry_of(source.video.properties, layout, source.video.width, source.video.height)
     aspect = source.video.sample_aspect_ratio if resize is None else resize.aspect
     return GeneratedScript(text, _command(source, executable, script, output, color, aspect))
 
@@ -115,12 +115,14 @@ def _resize_for(
     return resize_for(target_size, (video.width, video.height), scale, video.sample_aspect_ratio, target)
 
 
-def _resize_line(resize: Resize, target: Format) -> str:
-    size = f"width={resize.width}, height={resize.height}"
-    return (
-        f"clip = core.resize.{KERNELS[resize.kernel]}(\n"
-        f'    clip, {size}, format={target.id}, dither_type="{options.DITHER.default}"\n)\n'
-    )
+def _resize_lines(resizing: Resizing) -> str:
+    lines = []
+    for call in resize_calls(resizing):
+        arguments = ", ".join(
+            f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}" for name, value in call.items()
+        )
+        lines.append(f"clip = core.resize.{KERNELS[resizing.resize.kernel]}(\n    clip, {arguments}\n)\n")
+    return "".join(lines)
 
 
 def _timing(source: MediaSource) -> str:

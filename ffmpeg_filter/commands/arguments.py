@@ -66,6 +66,11 @@ def add_size_arguments(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help=help_with_default("resize so that pixels are square", "keep the source's pixel aspect ratio"),
     )
+    group.add_argument(
+        "--linear-light",
+        action="store_true",
+        help=help_with_default("resize in linear light: thin bright lines keep their brightness", "as coded"),
+    )
 
 
 def target_size_from(namespace: argparse.Namespace) -> TargetSize | None:
@@ -76,12 +81,13 @@ def target_size_from(namespace: argparse.Namespace) -> TargetSize | None:
         scale=namespace.scale,
         kernel=namespace.kernel or DEFAULT_KERNEL,
         square_pixels=namespace.square_pixels,
+        linear_light=namespace.linear_light,
     )
-    if target == TargetSize(kernel=target.kernel):
-        if namespace.kernel is not None:
-            raise ValueError(
-                f"kernel: expected with a size only, got {namespace.kernel}; pass --size, --height or --scale"
-            )
+    if target == TargetSize(kernel=target.kernel, linear_light=target.linear_light):
+        for name in ("kernel", "linear_light"):
+            if getattr(namespace, name):
+                option = name.replace("_", "-")
+                raise ValueError(f"{option}: expected with a size only; pass --size, --height or --scale")
         return None
     return target
 

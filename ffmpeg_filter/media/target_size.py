@@ -26,6 +26,7 @@ LARGEST_RATIO_TERM = 65535  # H.264 and HEVC have 16 bits for each
 class TargetSize:
     """What the user asks for: at most one of size, height and scale (of the source); None: the network's own size.
 
+    linear_light: resize light itself, not the values on their transfer curve.
     Raises ValueError for what cannot be.
     """
 
@@ -34,6 +35,7 @@ class TargetSize:
     scale: Fraction | None = None
     kernel: str = DEFAULT_KERNEL
     square_pixels: bool = False
+    linear_light: bool = False
 
     def __post_init__(self) -> None:
         given = [name for name in ("size", "height", "scale") if getattr(self, name) is not None]
@@ -48,7 +50,7 @@ class TargetSize:
     def __str__(self) -> str:
         size = f"{self.size[0]}x{self.size[1]}" if self.size else f"height {self.height}" if self.height else ""
         words = [size or (f"scale {self.scale}" if self.scale else "the network's"), self.kernel]
-        return ", ".join([*words, *["square pixels"] * self.square_pixels])
+        return ", ".join([*words, *["square pixels"] * self.square_pixels, *["linear light"] * self.linear_light])
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ class Resize:
     height: int
     kernel: str
     aspect: Fraction
+    linear_light: bool = False
 
     def __str__(self) -> str:
-        return f"{self.width}x{self.height} by {self.kernel}"
+        return f"{self.width}x{self.height} by {self.kernel}{' in linear light' if self.linear_light else ''}"
 
 
 def resize_for(
@@ -76,7 +79,7 @@ def resize_for(
     _check(width, height, layout)
     if (width, height) == (source_size[0] * scale, source_size[1] * scale) and made == aspect:
         return None
-    return Resize(width, height, target.kernel, made)
+    return Resize(width, height, target.kernel, made, target.linear_light)
 
 
 def _wanted(

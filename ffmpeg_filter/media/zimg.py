@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 BITS_BETWEEN = 16
 _LAST = 2**31 - 1
 
+# Transfer characteristics of H.273.
+_BT709, _LINEAR, _NO_CURVE = 1, 8, (0, 2, 3)
+
 
 def format_between(target: Format) -> Format:
     """What hr frames are between the network and zimg, which alone rounds them to the depth of the target."""
@@ -43,6 +46,26 @@ class Resizing:
     dither: str
 
 
+def resize_calls(resizing: Resizing) -> list[dict[str, int | str]]:
+    """The arguments of each call of core.resize, one after the other; all by the same kernel.
+
+    In linear light the frames are float RGB (or gray) on the way. An untagged transfer is taken for BT.709's.
+    """
+    size: dict[str, int | str] = {"width": resizing.resize.width, "height": resizing.resize.height}
+    target, color = resizing.target, resizing.color
+    rounding: dict[str, int | str] = {"format": target.id, "dither_type": resizing.dither}
+    if not resizing.resize.linear_light:
+        return [size | rounding]
+    curve = _BT709 if color.transfer in _NO_CURVE else color.transfer
+    light = Format("GRAY" if target.family == "GRAY" else "RGB", "float", 32)
+    back: dict[str, int | str] = {"transfer": curve, "range_s": "full" if color.full_range else "limited"}
+    if target.family == "YUV":
+        back |= {"matrix": color.matrix}
+    if target.subsampled:
+        back |= {"chromaloc": color.chroma_location}
+    return [{"format": light.id, "transfer_in": curve, "transfer": _LINEAR}, size, rounding | back]
+
+
 class Resizer:
     """One frame in, one frame out. For one thread at a time."""
 
@@ -50,21 +73,17 @@ class Resizer:
         import vapoursynth
 
         core = vapoursynth.core
-        self._source, self._target = format_between(resizing.target), resizing.target
+        self._source = format_between(resizing.target)
         self._planes: Planes = ()
         self._properties = _properties(resizing.color)
         width, height = resizing.size
         blank = core.std.BlankClip(format=self._source.id, width=width, height=height, length=_LAST, keep=True)
         given = core.std.ModifyFrame(blank, blank, self._frame)
-        resize = getattr(core.resize, KERNELS[resizing.resize.kernel])
-        self._resized = resize(
-            given,
-            width=resizing.resize.width,
-            height=resizing.resize.height,
-            format=self._target.id,
-            dither_type=resizing.dither,
-        )
-        for node in (given, self._resized):  # every frame is asked for once
+        nodes = [given]
+        for arguments in resize_calls(resizing):
+            nodes.append(getattr(nodes[-1].resize, KERNELS[resizing.resize.kernel])(**arguments))
+        self._resized = nodes[-1]
+        for node in nodes:  # every frame is asked for once
             core.std.SetVideoCache(node, mode=0)
         self._number = 0
         self._lock = threading.Lock()

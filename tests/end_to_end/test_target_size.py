@@ -53,7 +53,14 @@ def planes(path: Path) -> list[list[np.ndarray]]:
         ]
 
 
-@pytest.mark.parametrize("size", [["--size", "130x98"], ["--height", "100", "--square-pixels", "--kernel", "lanczos"]])
+@pytest.mark.parametrize(
+    "size",
+    [
+        ["--size", "130x98"],
+        ["--height", "100", "--square-pixels", "--kernel", "lanczos"],
+        ["--size", "130x98", "--linear-light"],
+    ],
+)
 def test_the_script_and_the_command_make_the_same_planes(
     source: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: list[str]
 ) -> None:

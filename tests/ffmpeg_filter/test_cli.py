@@ -309,3 +309,8 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_without_a_name_the_default_model_is_loaded(clip: Make, tmp_path: Path) -> None:
     assert cli.main(["upscale", str(clip("in.mkv", "-c:v", "ffv1")), str(tmp_path / "out.mkv"), *FAST]) == 0
+
+
+@pytest.mark.parametrize("option", [["--kernel", "lanczos"], ["--linear-light"]])
+def test_how_to_resize_is_refused_without_a_size(command: Command, tmp_path: Path, option: list[str]) -> None:
+    failed(command("in.mkv", tmp_path / "out.mkv", *option), rf"^iconvsr: {option[0][2:]}: expected with a size only")

@@ -77,3 +77,52 @@ def test_a_frame_does_not_depend_on_those_before_it() -> None:
     first, second = one(noise(3, YUV420)), one(noise(4, YUV420))
     for a, b in ((second, other(noise(4, YUV420))), (first, other(noise(3, YUV420)))):
         assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+def stripes(target: Format, low: int, high: int) -> Planes:
+    """Columns of two values by turns; chroma, if any, is gray."""
+    (width, height), *chroma = format_between(target).plane_sizes(WIDTH, HEIGHT)
+    columns = torch.tensor([low, high], dtype=torch.int32).repeat(width // 2).expand(height, width)
+    rest = [torch.full((h, w), 32768, dtype=torch.int32) for w, h in chroma]
+    planes = [columns] * 3 if target.family == "RGB" else [columns, *rest]
+    return tuple(plane.to(torch.uint16).contiguous() for plane in planes)
+
+
+def middle(resize: Resize, target: Format, color: Colorimetry, low: int, high: int) -> float:
+    """The luma, or green, of stripes that are too thin for the size, away from the borders; of 65535."""
+    made = Resizer(Resizing(resize, (WIDTH, HEIGHT), target, color, "none"))(stripes(target, low, high))
+    return float(made[0][4:-4, 4:-4].float().mean())
+
+
+SRGB, BT1886, PQ = 13, 1, 16
+
+
+def pq_of(light: float) -> float:
+    """SMPTE ST 2084: light as a share of 10,000 cd/m² to the coded value."""
+    m = 2610 / 16384
+    root = light**m
+    return float(((3424 / 4096 + 2413 / 128 * root) / (1 + 2392 / 128 * root)) ** (2523 / 32))
+
+
+@pytest.mark.parametrize(
+    ("target", "transfer", "full_range", "expected"),
+    [
+        (Format("RGB", "integer", 16), SRGB, True, 1.055 * 0.5 ** (1 / 2.4) - 0.055),
+        (Format("GRAY", "integer", 16), SRGB, True, 1.055 * 0.5 ** (1 / 2.4) - 0.055),
+        (Format("RGB", "integer", 16), BT1886, True, 0.5 ** (1 / 2.4)),
+        (Format("YUV", "integer", 16, 1, 1), BT1886, False, 0.5 ** (1 / 2.4)),
+        (Format("YUV", "integer", 16, 1, 1), 2, False, 0.5 ** (1 / 2.4)),
+        (Format("YUV", "integer", 16, 0, 0), PQ, False, pq_of(0.5)),
+    ],
+    ids=["srgb", "gray", "bt1886", "yuv", "untagged", "pq"],
+)
+def test_in_linear_light_black_and_white_stripes_become_half_the_light(
+    target: Format, transfer: int, full_range: bool, expected: float
+) -> None:
+    color = Colorimetry(0 if target.family == "RGB" else 1, full_range, 0, transfer, 1)
+    low, high = (0, 65535) if full_range else (16 << 8, 235 << 8)
+    size = (WIDTH // 4, HEIGHT // 4, "bilinear", Fraction(1))
+    by_values = middle(Resize(*size), target, color, low, high)
+    by_light = middle(Resize(*size, linear_light=True), target, color, low, high)
+    assert (by_values - low) / (high - low) == pytest.approx(0.5, abs=0.001)
+    assert (by_light - low) / (high - low) == pytest.approx(expected, abs=0.001)
