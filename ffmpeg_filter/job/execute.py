@@ -88,7 +88,7 @@ def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sha
 
     def decode_from(first: int) -> Iterator[DecodedFrame]:
         frames = decode.decode_frames(
-            source, first, damage, deinterlace=options.deinterlace, ignore_interlaced=options.ignore_interlaced
+            source, first, damage, parity=prepared.parity, ignore_interlaced=options.ignore_interlaced
         )
         return frames if options.scenes is None else _mark_cuts(frames, options.scenes)
 

@@ -13,6 +13,7 @@ from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media import images, mux, presets, trial
 from ffmpeg_filter.media.encode import Encoding, hdr_options, try_out
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError, find_executable
+from ffmpeg_filter.media.fields import PULLDOWN_TEXT, FieldFinding, examine_fields, flagged_order
 from ffmpeg_filter.media.join import MuxError, join_parts
 from ffmpeg_filter.media.mapping import IMAGES, StreamMapping, stream_mapping
 from ffmpeg_filter.media.orientation import check_orientation, writes
@@ -50,6 +51,7 @@ class PreparedJob:
     window: range
     notes: tuple[str, ...]
     resizing: Resizing | None = None
+    parity: str | None = None
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -80,7 +82,7 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     Raises ValueError, SourceError, FfmpegError, MuxError, WeightsError or OSError, with the remedy.
     """
     executable = find_executable(options.ffmpeg)
-    _check_progressive(options, source)
+    fields = _examine_fields(options, source)
     window = frame_window(source, options.start_s, options.duration_s)
     if options.scenes is not None:
         options.scenes.check(source.num_frames)
@@ -96,6 +98,7 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     if not options.makes_images:
         check_orientation(source.video.orientation, options.container, executable)
     tried = _tried(executable, encoding, target.preset, source, options.container)
+    field_notes = fields.notes(flagged_order(source)) if fields else []
     left = [*tried.left, *(f"video: {text}" for text in (*target.lost, *not_coded))]
     if source.chapters and len(window) < source.num_frames and not options.makes_images:
         left.append(f"chapters ({source.chapters}): only part of the video is upscaled")
@@ -107,10 +110,13 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
         plan=plan,
         encoding=encoding,
         mapping=replace(tried, left=tuple(left), tag=target.preset.tag),
-        manifest=_manifest(options, source, plan, encoding, executable, window, resize),
+        manifest=_manifest(
+            options, source, plan, encoding, executable, window, resize, fields.order if fields else None
+        ),
         window=window,
-        notes=(*source.notes, *_size_notes(source, network.scale, resize), *_scene_notes(options)),
+        notes=(*source.notes, *_size_notes(source, network.scale, resize), *_scene_notes(options), *field_notes),
         resizing=_resizing(options, source, encoding, network.scale, resize),
+        parity=fields.order if fields else None,
     )
 
 
@@ -146,12 +152,19 @@ def _scene_notes(options: JobOptions) -> list[str]:
     return [f"scenes: {options.scenes} from {options.scenes.name}; cuts are not detected"] if options.scenes else []
 
 
-def _check_progressive(options: JobOptions, source: MediaSource) -> None:
-    if source.video.interlaced and not (options.deinterlace or options.ignore_interlaced):
+def _examine_fields(options: JobOptions, source: MediaSource) -> FieldFinding | None:
+    """What to deinterlace by, None to leave frames as they are. Raises SourceError for interlaced video otherwise."""
+    if options.deinterlace and source.images:
+        raise ValueError("deinterlace: expected a video, got images; leave it out, or make a video of them first")
+    if options.deinterlace:
+        return examine_fields(source)
+    if source.video.interlaced and not options.ignore_interlaced:
+        pulldown = f" ({PULLDOWN_TEXT})" if examine_fields(source).pulldown else ""
         raise SourceError(
             f"input: expected progressive video, got interlaced: {options.input}; "
-            "pass --deinterlace, or --ignore-interlaced if the flag is wrong"
+            f"pass --deinterlace, or --ignore-interlaced if the flag is wrong{pulldown}"
         )
+    return None
 
 
 def _check_images(options: JobOptions, source: MediaSource, encoding: Encoding, window: range) -> None:
@@ -296,6 +309,7 @@ def _manifest(
     executable: Executable,
     window: range,
     resize: Resize | None,
+    parity: str | None,
 ) -> Manifest:
     fingerprint = plan.fingerprint()
     settings: dict[str, Any] = {key: value for key, value in fingerprint.items() if key not in _MACHINE_KEYS}
@@ -307,7 +321,7 @@ def _manifest(
         "sample aspect ratio": str(encoding.sample_aspect_ratio),
         "frames": [window.start, window.stop],
         "part frames": options.part_frames,
-        "deinterlace": options.deinterlace,
+        "deinterlace": parity,
         "peak": source.images.peak if source.images else None,
         "size": str(resize) if resize else None,
         "scenes": str(options.scenes) if options.scenes else None,

@@ -48,20 +48,22 @@ class Damage:
 
 
 def decode_frames(
-    source: MediaSource, first: int, damage: Damage, *, deinterlace: bool = False, ignore_interlaced: bool = False
+    source: MediaSource, first: int, damage: Damage, *, parity: str | None = None, ignore_interlaced: bool = False
 ) -> Iterator[DecodedFrame]:
     """Every frame from `first` to the last, in order, exactly one for each entry of the table of timestamps.
 
     A frame that the decoder does not return repeats the one before and is recorded in `damage`, as is every frame that
-    the decoder itself marks. Raises SourceError where nothing can be decoded or a frame has another size or format.
+    the decoder itself marks. parity: deinterlace with this field first, "tff", "bff" or "auto" as flagged; None: leave
+    the frames as they are. Raises SourceError where nothing can be decoded or a frame has another size or format.
     """
     expected = first
     last: DecodedFrame | None = None
-    for index, frame in _indexed_frames(source, first, deinterlace=deinterlace):
+    for index, frame in _indexed_frames(source, first, parity):
         if index < expected:
             continue
         picture = DecodedFrame(
-            index, *_planes_and_properties(source, frame, index, ignore_interlaced=ignore_interlaced or deinterlace)
+            index,
+            *_planes_and_properties(source, frame, index, ignore_interlaced=ignore_interlaced or parity is not None),
         )
         for missing in range(expected, index):
             damage.missing.append(missing)
@@ -80,24 +82,29 @@ def decode_frames(
         yield DecodedFrame(missing, last.planes, last.properties)
 
 
-def _indexed_frames(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
+def raw_frames(source: MediaSource, first: int) -> Iterator[tuple[int, VideoFrame]]:
+    """Decoded frames from about `first` on, never later, each with its index in the table of timestamps."""
+    return _indexed_frames(source, first, None)
+
+
+def _indexed_frames(source: MediaSource, first: int, parity: str | None) -> Iterator[tuple[int, VideoFrame]]:
     """Decoded frames with their index in the table; may begin before `first`, but never after it."""
     if source.images:
         yield from images.read_images(source.images.files, first)
         return
-    run_up = max(0, first - (_FILTER_RUN_UP if deinterlace else 0))
+    run_up = max(0, first - (_FILTER_RUN_UP if parity else 0))
     if run_up > 0 and source.timeline.seekable:
-        sought = _decode_from(source, run_up, deinterlace=deinterlace)
+        sought = _decode_from(source, run_up, parity)
         start = next(sought, None)
         if start is not None and start[0] <= run_up:
             yield start
             yield from sought
             return
         logger.info("seeking to frame %d landed too late; decoding from the start instead", run_up)
-    yield from _decode_from(source, 0, deinterlace=deinterlace)
+    yield from _decode_from(source, 0, parity)
 
 
-def _decode_from(source: MediaSource, first: int, *, deinterlace: bool) -> Iterator[tuple[int, VideoFrame]]:
+def _decode_from(source: MediaSource, first: int, parity: str | None) -> Iterator[tuple[int, VideoFrame]]:
     numbers = {pts: n for n, pts in enumerate(source.timeline.pts)}
     with open_file(source.path) as container:
         stream = select_video(container, source.video.index)
@@ -106,8 +113,8 @@ def _decode_from(source: MediaSource, first: int, *, deinterlace: bool) -> Itera
         if first > 0:
             container.seek(source.timeline.pts[first], stream=stream, backward=True, any_frame=False)
         frames = _decode(container, stream)
-        if deinterlace:
-            frames = _deinterlace(frames, stream)
+        if parity is not None:
+            frames = _deinterlace(frames, stream, parity)
         for count, frame in enumerate(frames):
             index = count if source.timeline.by_order else numbers.get(frame.pts if frame.pts is not None else -1)
             if index is None:
@@ -141,11 +148,11 @@ def _flush(stream: av.VideoStream) -> Iterator[VideoFrame]:
         return
 
 
-def _deinterlace(frames: Iterator[VideoFrame], stream: av.VideoStream) -> Iterator[VideoFrame]:
+def _deinterlace(frames: Iterator[VideoFrame], stream: av.VideoStream, parity: str) -> Iterator[VideoFrame]:
     """One frame for one frame, with the timestamps of the frames that went in (bwdif, in frame mode)."""
     graph = Graph()
     source = graph.add_buffer(template=stream)
-    deinterlacer = graph.add("bwdif", "mode=send_frame:parity=auto:deint=all")
+    deinterlacer = graph.add("bwdif", f"mode=send_frame:parity={parity}:deint=all")
     sink = graph.add("buffersink")
     source.link_to(deinterlacer)
     deinterlacer.link_to(sink)
