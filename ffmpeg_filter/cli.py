@@ -32,10 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"iconvsr: {_one_line(error)}", file=sys.stderr)
         return EXIT_FAILED
-    if extra and options.command != "upscale":
+    if extra and options.command not in ("upscale", "serve"):
         print(f"iconvsr: {options.command}: expected nothing after --, got {' '.join(extra)}", file=sys.stderr)
         return EXIT_FAILED
-    options.extra, options.print_line, options.stop = extra, print, stop_on_interrupt
+    options.given, options.extra = given, extra
+    options.print_line, options.stop = print, stop_on_interrupt
     try:
         logging.basicConfig(level=_level(options), format="%(levelname)s %(name)s: %(message)s")
         run: Callable[[argparse.Namespace], int] = options.run
@@ -55,7 +56,8 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
     """Every command by name; only the requested one has its arguments.
 
     A command is a module with `add_parser(commands)`, which sets `run`, a function from the options to an exit code.
-    Options also hold `print_line` (print), `stop` (see `stop_on_interrupt`) and `extra` (the words after `--`).
+    Options also hold `print_line` (print), `stop` (see `stop_on_interrupt`), `extra` (the words after `--`) and `given`
+    (all words).
     """
     import vs_iconvsr
 
@@ -74,6 +76,7 @@ def parser(requested: str = "") -> argparse.ArgumentParser:
 
 _COMMANDS = {
     "upscale": "upscale video files, with their sound, subtitles, chapters and timestamps",
+    "serve": "steer a queue of videos from a browser on this machine",
     "pipe": "upscale standard input to standard output, between two ffmpeg processes",
     "compare": "compare models on difficult moments of a video: an HTML page with sliders",
     "vpy": "write a VapourSynth script for a video and print the command that encodes it",

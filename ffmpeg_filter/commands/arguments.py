@@ -117,6 +117,18 @@ def add_option(target: ArgumentTarget, option: Option[Any], **overrides: Any) ->
     target.add_argument(f"--{flag}", **(keywords | overrides))
 
 
+def words_from(namespace: argparse.Namespace) -> list[str]:
+    """The upscaling arguments that the user has given, as words again: for a command that starts another one."""
+    words = []
+    for option in options.COMMAND:
+        value, flag = getattr(namespace, option.name, None), option.name.replace("_", "-")
+        if value is not None and option.kind == "bool":
+            words.append(f"--no-{flag}")
+        elif value is not None:
+            words.append(f"--{flag}={'x'.join(map(str, value)) if option.kind == 'size' else value}")
+    return words
+
+
 def help_with_default(text: str, default: object) -> str:
     """The help of an argument, for argparse."""
     return f"{text} (default: {default})".replace("%", "%%")

@@ -46,6 +46,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "command.",
         epilog="Options for ffmpeg's encoder may follow after --, for example: -- -tune grain",
     )
+    add_arguments(command)
+    command.set_defaults(run=run, refuse=command.error)
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """All that the command takes; `iconvsr serve` takes the same."""
     command.add_argument(
         PATHS,
         type=Path,
@@ -60,7 +66,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_source_arguments(command)
     _add_run_arguments(command)
     queue.add_arguments(command)
-    command.set_defaults(run=run, refuse=command.error)
 
 
 def _add_encoding_arguments(command: argparse.ArgumentParser) -> None:

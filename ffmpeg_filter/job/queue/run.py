@@ -83,11 +83,12 @@ def list_queue(request: QueueRequest, view: QueueView) -> None:
     while pending:
         match pending.popleft():
             case events.Skip(entry):
-                view.file("skipped", entry.source, entry.output)
+                view.file("skipped", entry.source, str(request.output_dir / entry.output))
             case events.Refuse(entry, reason):
-                view.file("failed", entry.source, entry.output, error=reason)
+                view.file("failed", entry.source, str(request.output_dir / entry.output), error=reason)
             case BeginJob(entry, number, of, why):
-                view.file("begun", entry.source, entry.output, number=number, of=of, why=why)
+                output = str(request.output_dir / entry.output)
+                view.file("begun", entry.source, output, number=number, of=of, why=why)
                 machine.handle(events.Published(entry.source, 0, 0, 0))
                 pending += machine.handle(events.JobEnded())
 

@@ -132,7 +132,7 @@ def test_folders_in_folders_and_image_sequences_are_upscaled_into_the_same_folde
 def test_a_dry_run_lists_and_writes_nothing(shelf: Path, queue: Queue, tmp_path: Path) -> None:
     code, _, err = queue("--dry-run")
     assert code == 0
-    assert f"[3/3] {shelf / 'b.mkv'} → b.mkv" in err
+    assert f"[3/3] {shelf / 'b.mkv'} → {tmp_path / 'out' / 'b.mkv'}" in err
     assert not (tmp_path / "out").exists()
 
 

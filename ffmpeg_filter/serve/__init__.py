@@ -1,0 +1,1 @@
+"""A queue in the browser, on this machine only: `iconvsr serve`."""
