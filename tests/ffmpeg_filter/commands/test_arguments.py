@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from ffmpeg_filter import cli
-from ffmpeg_filter.commands.arguments import add_upscaling_arguments, settings_from
+from ffmpeg_filter.commands.arguments import add_upscaling_arguments, settings_from, words_from
 from vs_iconvsr import options
 from vs_iconvsr.plan import Settings
 
@@ -37,6 +37,17 @@ def test_every_option_arrives_in_the_settings() -> None:
         memory_bytes=2 * 2**30,
         threads=3,
     )
+
+
+def test_arguments_become_words_and_arguments_again() -> None:
+    given = "--model=a b.safetensors\0--segment=7\0--tile=640x0\0--no-scene-detect\0--memory=2.5\0--strength=0.5".split(
+        "\0"
+    )
+    parser = argparse.ArgumentParser()
+    add_upscaling_arguments(parser)
+    words = words_from(parser.parse_args(given))
+    assert sorted(words) == sorted(given)
+    assert words_from(parser.parse_args([])) == []
 
 
 @pytest.mark.parametrize(("text", "number"), [("709", 1), ("2020ncl", 9), ("5", 5)])
