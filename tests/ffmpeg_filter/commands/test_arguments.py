@@ -40,9 +40,14 @@ def test_every_option_arrives_in_the_settings() -> None:
 
 
 def test_arguments_become_words_and_arguments_again() -> None:
-    given = "--model=a b.safetensors\0--segment=7\0--tile=640x0\0--no-scene-detect\0--memory=2.5\0--strength=0.5".split(
-        "\0"
-    )
+    given = [
+        "--model=a b.safetensors",
+        "--segment=7",
+        "--tile=640x0",
+        "--no-scene-detect",
+        "--memory=2.5",
+        "--strength=0.5",
+    ]
     parser = argparse.ArgumentParser()
     add_upscaling_arguments(parser)
     words = words_from(parser.parse_args(given))
