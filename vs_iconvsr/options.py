@@ -1,10 +1,9 @@
 """The options of upscaling, each defined once. Standard library only: the build reads this file without torch.
 
 From here come: the signature of `core.iconvsr.Upscale` (and so its type stubs), the options of the `iconvsr` commands,
-the defaults and limits of `plan.Settings`, and the table in the README:
+the defaults and limits of `plan.Settings`, and docs/options.md (scripts/make_options_page.py).
 
     python -m vs_iconvsr.options signature FILE    writes the C header that native/shim.c includes
-    python -m vs_iconvsr.options table README.md   replaces the table between the two marker comments
 """
 
 import math
@@ -296,23 +295,10 @@ def signature_header() -> str:
     )
 
 
-TABLE_BEGIN = "<!-- table of options: python -m vs_iconvsr.options table README.md -->"
-TABLE_END = "<!-- end of the table of options -->"
-
-
-def readme_table() -> str:
+def filter_table() -> str:
     """The arguments of the filter as a Markdown table, one line each."""
     rows = [f"| `{option.name}` | {_default_cell(option)} | {_meaning_cell(option)} |" for option in FILTER]
     return "\n".join(["| argument | default | meaning |", "|---|---|---|", *rows]) + "\n"
-
-
-def with_table(text: str) -> str:
-    """The document with the table between its two markers replaced. Raises ValueError if they are missing."""
-    before, begin, rest = text.partition(TABLE_BEGIN)
-    _, end, after = rest.partition(TABLE_END)
-    if not begin or not end:
-        raise ValueError(f"table: expected a file with the lines {TABLE_BEGIN} and {TABLE_END}, got one without")
-    return f"{before}{begin}\n{readme_table()}{end}{after}"
 
 
 def _default_cell(option: Option[Any]) -> str:
@@ -339,12 +325,8 @@ def main(arguments: Sequence[str]) -> int:
     match arguments:
         case ["signature", path]:
             Path(path).write_text(signature_header(), encoding="utf-8")
-        case ["table", path]:
-            Path(path).write_text(with_table(Path(path).read_text(encoding="utf-8")), encoding="utf-8")
         case _:
-            sys.stderr.write(
-                f"options: expected signature FILE or table FILE, got {' '.join(arguments) or 'nothing'}\n"
-            )
+            sys.stderr.write(f"options: expected signature FILE, got {' '.join(arguments) or 'nothing'}\n")
             return 2
     return 0
 

@@ -65,16 +65,6 @@ def test_the_native_part_compiles_without_a_warning(tmp_path: Path) -> None:
     subprocess.run([*command, ROOT / "vs_iconvsr" / "plugin" / "native" / "shim.c"], check=True)
 
 
-def test_the_readme_has_the_table_of_the_options() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert options.with_table(text) == text, "run: python -m vs_iconvsr.options table README.md"
-
-
-def test_a_file_without_a_place_for_the_table_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^table: expected a file with the lines"):
-        options.with_table("# A document\n")
-
-
 def test_defaults_and_choices_agree_with_what_they_stand_for() -> None:
     assert options.MODEL.default == weights.DEFAULT_MODEL
     assert options.PRECISION.choices == ("auto", *PRECISIONS)

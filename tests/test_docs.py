@@ -1,0 +1,114 @@
+"""The documentation: its links lead somewhere, its commands can be typed, its scripts compile, its site builds."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+build_docs = pytest.importorskip("build_docs")
+make_options_page = pytest.importorskip("make_options_page")
+
+PAGES = [page for page in build_docs.pages() if page.suffix == ".md"]
+
+
+def text_of(page: Path) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def anchors(page: Path) -> set[str]:
+    """Those of the headings, as mkdocs and code hosts make them: lower case, words joined by hyphens."""
+    text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(page))):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (ROOT / page).parent / name if name else ROOT / page
+        assert linked.exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(linked.resolve().relative_to(ROOT)), f"{page}: {target}"
+
+
+def iconvsr_commands() -> Iterator[tuple[Path, list[str]]]:
+    """The words after each `iconvsr` in a shell block, up to a pipe."""
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                for at, word in enumerate(words):
+                    if word == "iconvsr" and (at == 0 or words[at - 1] in ("|", "&&")):
+                        rest = words[at + 1 :]
+                        end = next((i for i, other in enumerate(rest) if other in ("|", ">", "&&", "2>")), len(rest))
+                        yield page, rest[:end]
+
+
+def test_every_iconvsr_command_is_one_that_its_parser_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    from ffmpeg_filter import cli
+
+    found = [(page, words) for page, words in iconvsr_commands() if words[0] != "train"]
+    assert len(found) > 30
+    for page, words in found:
+        ours = words[: words.index("--")] if "--" in words else words
+        try:
+            cli.parser(ours[0]).parse_args(ours)
+        except SystemExit:
+            pytest.fail(f"{page}: iconvsr {shlex.join(words)}: {capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=str)
+def test_every_python_block_compiles(page: Path) -> None:
+    for block in blocks(page, "python"):
+        compile(block, str(page), "exec")
+
+
+def test_the_page_of_options_is_up_to_date() -> None:
+    wanted = "run: PYTHONPATH=. .venv/bin/python scripts/make_options_page.py"
+    assert text_of(Path("docs/options.md")) == make_options_page.page(), wanted
+
+
+def test_every_page_is_listed() -> None:
+    listed = text_of(Path("docs/README.md"))
+    for page in PAGES:
+        if page.parts[0] == "docs" and page.name != "README.md" and "decisions" not in page.parts:
+            assert f"]({page.name})" in listed, page
+
+
+def test_the_readme_is_short() -> None:
+    assert len(text_of(Path("README.md")).splitlines()) <= 120
+
+
+def test_pages_refer_to_nothing_that_a_stranger_does_not_have() -> None:
+    for page in PAGES:
+        assert not re.search(r"\.\./shared|/work/|/root/", text_of(page)), page
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    code = f"import build_docs, pathlib; build_docs.build({tmp_path / 'source'!r}, {tmp_path / 'site'!r})"
+    command = [sys.executable, "-c", code.replace("PosixPath", "pathlib.Path")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "scripts", timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert 'src="docs/pictures/astronaut.png"' in page
+    assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://[^"]+"', page)
