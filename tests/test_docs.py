@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 build_docs = pytest.importorskip("build_docs")
 make_options_page = pytest.importorskip("make_options_page")
+make_messages_page = pytest.importorskip("make_messages_page")
 
 PAGES = [page for page in build_docs.pages() if page.suffix == ".md"]
 
@@ -83,6 +84,38 @@ def test_every_python_block_compiles(page: Path) -> None:
 def test_the_page_of_options_is_up_to_date() -> None:
     wanted = "run: PYTHONPATH=. .venv/bin/python scripts/make_options_page.py"
     assert text_of(Path("docs/options.md")) == make_options_page.page(), wanted
+
+
+def test_every_error_message_has_a_cause_and_a_remedy() -> None:
+    found = make_messages_page.messages()
+    assert len(found) > 300
+    missing = [message for message in found if make_messages_page.group_of(message) is None]
+    assert missing == [], "name their group in scripts/message_groups.py"
+
+
+def test_the_page_of_messages_is_up_to_date() -> None:
+    assert text_of(Path("docs/messages.md")) == make_messages_page.page(), "run: ./scripts/docs"
+
+
+def test_messages_of_other_errors_are_not_taken_for_ours() -> None:
+    texts = {message.text for message in make_messages_page.messages()}
+    assert "input: expected a video file, got no such file: …" in texts
+    assert "pixel format: expected YUV, RGB or GRAY of 8 to 16 bits, got …" in texts  # in an f-string
+    assert any(text.startswith("pixel format: expected one without alpha") for text in texts)  # made by a function
+    assert any(
+        text.startswith("…: expected a weight file, got a git-lfs pointer") for text in texts
+    )  # with a file first
+
+
+def test_what_the_troubleshooting_page_quotes_is_said_somewhere() -> None:
+    """*Quoted words* of the table are in a message of ours, but for those that other programs say."""
+    texts = [message.text for message in make_messages_page.messages()]
+    others = ("vspipe: Failed to initialize VSScript", "No attribute with the name iconvsr exists")
+    quoted = re.findall(r"^\| \*(.+?)\* \|", text_of(Path("docs/troubleshooting.md")), re.MULTILINE)
+    assert len(quoted) >= 5
+    for words in quoted:
+        if words not in others:
+            assert any(words.strip("… ") in text for text in texts), words
 
 
 def test_every_page_is_listed() -> None:
