@@ -1,6 +1,7 @@
 """make_messages_page.py [FILE]: the error messages of the code, with cause and remedy; docs/messages.md by default."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "messages.md"
 PACKAGES = ("vs_iconvsr", "ffmpeg_filter", "training")
 GAP = "…"
+WRAPPED = ("OSError", "ConnectionError")  # caught on the way, and put into other words
 
 HEAD = """# Error messages
 
@@ -45,7 +47,9 @@ def messages() -> list[Message]:
     for path, tree in trees.items():
         for node in ast.walk(tree):
             call = node.exc if isinstance(node, ast.Raise) else node
-            if isinstance(call, ast.Call) and (call is not node or name_of(call).endswith("Error")):
+            if not isinstance(call, ast.Call) or name_of(call) in WRAPPED:
+                continue
+            if call is not node or name_of(call).endswith("Error"):
                 found |= {Message(text, str(path.relative_to(ROOT))) for text in texts(call, helpers)}
     return sorted(found)
 
@@ -101,7 +105,9 @@ def page() -> str:
             raise ValueError(f"messages: expected a group for {message} in scripts/message_groups.py, got none")
         found[group.title].append(message)
     parts = [HEAD]
-    for group in sorted(GROUPS, key=lambda group: (group.title.startswith("Training"), group is GROUPS[-1])):
+    for group in sorted(
+        GROUPS, key=lambda group: (group is GROUPS[-1], group.title.startswith("Training"), group.title)
+    ):
         lines = dict.fromkeys(f"- `{code(message.text)}`\n" for message in found[group.title])
         if not lines:
             raise ValueError(f"messages: expected some in the group {group.title}, got none; remove it")
@@ -111,7 +117,7 @@ def page() -> str:
 
 def code(text: str) -> str:
     """For a span of code on one line."""
-    return " ".join(text.replace("`", "'").split())
+    return re.sub(f"{GAP}+", GAP, " ".join(text.replace("`", "'").split()))
 
 
 if __name__ == "__main__":

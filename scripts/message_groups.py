@@ -210,4 +210,4 @@ GROUPS = (
         within=("vs_iconvsr/", "ffmpeg_filter/"),
     ),
 )
-"""In the order of looking: a message belongs to the first group that takes it. Training comes last on the page."""
+"""In the order of looking: a message belongs to the first group that takes it. The page is sorted by title."""
