@@ -21,7 +21,12 @@
 #define Py_LIMITED_API 0x030C0000
 #include <Python.h>
 
+#ifdef _WIN32
+#include <windows.h>
+#include <psapi.h>
+#else
 #include <dlfcn.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -376,10 +381,41 @@ static void read_output(Filter *d, char *error, VSCore *core, const VSAPI *vsapi
     Py_XDECREF(output);
 }
 
+#ifdef _WIN32
+/* The stable ABI's python3.dll, for which our imports wait (delay-loaded), lies beside the interpreter's python3xx.dll,
+ * which need not be on any search path: once it is loaded by its full path, its name alone finds it. Paths of any
+ * length. Pins this file: Python's garbage may still hold our log function and user data when a core goes. */
+static int find_python(void) {
+    enum { MODULES = 1024, CHARACTERS = 32768 };
+    static const wchar_t own[] = L"python3.dll";
+    HMODULE modules[MODULES], pinned;
+    DWORD bytes = 0;
+    wchar_t *path = GetModuleHandleW(own) ? NULL : malloc((CHARACTERS + sizeof own) * sizeof *path);
+    if (path && EnumProcessModules(GetCurrentProcess(), modules, sizeof modules, &bytes))
+        for (DWORD i = 0; i < bytes / sizeof *modules && i < MODULES; i++) {
+            DWORD length = GetModuleFileNameW(modules[i], path, CHARACTERS);
+            wchar_t *name = length && length < CHARACTERS ? wcsrchr(path, L'\\') : NULL;
+            if (name && !_wcsnicmp(name + 1, L"python3", 7) && GetProcAddress(modules[i], "Py_IsInitialized")) {
+                wcscpy(name + 1, own);
+                LoadLibraryW(path);
+                break;
+            }
+        }
+    free(path);
+    GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS,
+                       (LPCWSTR)(void *)&find_python, &pinned);
+    return GetModuleHandleW(own) != NULL;
+}
+#else
+static int find_python(void) {
+    return dlsym(RTLD_DEFAULT, "PyGILState_Ensure") != NULL;
+}
+#endif
+
 /* Whether VSScript or Python has brought libpython into the process. If not, out gets the error. */
 static int python_is_here(const char *function, VSMap *out, const VSAPI *vsapi) {
     char text[ERROR_BYTES];
-    if (dlsym(RTLD_DEFAULT, "PyGILState_Ensure") && Py_IsInitialized())
+    if (find_python() && Py_IsInitialized())
         return 1;
     snprintf(text, sizeof text, "%s: expected a process with Python in it, found none; run the script with vspipe", function);
     vsapi->mapSetError(out, text);
