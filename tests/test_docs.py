@@ -49,14 +49,14 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in anchors(linked.resolve().relative_to(ROOT)), f"{page}: {target}"
 
 
-def iconvsr_commands() -> Iterator[tuple[Path, list[str]]]:
-    """The words after each `iconvsr` in a shell block, up to a pipe."""
+def commands(name: str) -> Iterator[tuple[Path, list[str]]]:
+    """The words after each `name`, a program or the module of one, in a shell block, up to a pipe."""
     for page in PAGES:
         for block in blocks(page, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 for at, word in enumerate(words):
-                    if word == "iconvsr" and (at == 0 or words[at - 1] in ("|", "&&")):
+                    if word == name and (at == 0 or words[at - 1] in ("|", "&&", "-m")):
                         rest = words[at + 1 :]
                         end = next((i for i, other in enumerate(rest) if other in ("|", ">", "&&", "2>")), len(rest))
                         yield page, rest[:end]
@@ -65,7 +65,7 @@ def iconvsr_commands() -> Iterator[tuple[Path, list[str]]]:
 def test_every_iconvsr_command_is_one_that_its_parser_takes(capsys: pytest.CaptureFixture[str]) -> None:
     from ffmpeg_filter import cli
 
-    found = [(page, words) for page, words in iconvsr_commands() if words[0] != "train"]
+    found = [(page, words) for page, words in commands("iconvsr") if words[0] != "train"]
     assert len(found) > 30
     for page, words in found:
         ours = words[: words.index("--")] if "--" in words else words
@@ -73,6 +73,19 @@ def test_every_iconvsr_command_is_one_that_its_parser_takes(capsys: pytest.Captu
             cli.parser(ours[0]).parse_args(ours)
         except SystemExit:
             pytest.fail(f"{page}: iconvsr {shlex.join(words)}: {capsys.readouterr().err}")
+
+
+def test_every_command_of_training_is_one_that_its_parser_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    from training import cli
+
+    found = [(page, words) for page, words in commands("training") if "…" not in words]
+    found += [(page, words[1:]) for page, words in commands("iconvsr") if words[0] == "train"]
+    assert len(found) >= 8
+    for page, words in found:
+        try:
+            cli._parser().parse_args(words)
+        except SystemExit:
+            pytest.fail(f"{page}: training {shlex.join(words)}: {capsys.readouterr().err}")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=str)
