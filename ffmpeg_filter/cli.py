@@ -13,6 +13,7 @@ from types import FrameType
 
 from ffmpeg_filter.commands import train as train_command
 from ffmpeg_filter.commands.arguments import CommandParser
+from vs_iconvsr import system
 from vs_iconvsr.extras import with_extra_named
 from vs_iconvsr.openmp import let_threads_sleep
 
@@ -23,6 +24,7 @@ EXIT_INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     let_threads_sleep()
+    system.write_utf8()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:  # argparse would take the options of training for ours
         train_command.become(given[1:])
@@ -133,8 +135,8 @@ def stop_on_interrupt() -> threading.Event:
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+    for number in system.STOP_SIGNALS:
+        signal.signal(number, handle)
     return stop
 
 

@@ -24,6 +24,7 @@ from ffmpeg_filter.media.metadata import color_properties
 from ffmpeg_filter.media.pixels import Layout, layout_of, pixel_format_of, plane_order
 from ffmpeg_filter.media.presets import LEAST_BITS
 from ffmpeg_filter.media.source import SourceError
+from vs_iconvsr import system
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes, colorimetry_of, output_colorimetry
 from vs_iconvsr.networks.propagation import VideoNetwork
 from vs_iconvsr.plan import Settings
@@ -77,7 +78,7 @@ def upscale_pipe(
     if settings.segment == 0:
         raise ValueError("segment: expected at least 1 in a pipe, whose scenes have no known end, got 0")
     try:
-        container = av.open(f"pipe:{incoming.fileno()}")
+        container = av.open(system.for_pyav(incoming))
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
             f"pipe: expected a video on standard input, got something that cannot be read: {error}"
@@ -179,8 +180,8 @@ class _Filter:
         scale = self._network.scale
         color, _ = colorimetry_of(first.properties, source, width, height, matrix=self._settings.matrix)
         color = output_colorimetry(color, source, target, width * scale, height * scale, matrix=self._settings.matrix)
-        end = self._outgoing(color).fileno()
-        output = av.open(f"pipe:{end}", "w", format="nut", container_options={"max_interleave_delta": "0"})
+        end = self._outgoing(color)
+        output = av.open(system.for_pyav(end), "w", format="nut", container_options={"max_interleave_delta": "0"})
         count = 0
         session = Session(
             self._network,

@@ -1,7 +1,5 @@
 """A ready VapourSynth script for a video, and the vspipe and ffmpeg line that encodes it without losing anything."""
 
-import shlex
-import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +11,7 @@ from ffmpeg_filter.media.orientation import check_orientation, display_options
 from ffmpeg_filter.media.source import MediaSource
 from ffmpeg_filter.media.target_size import KERNELS, LARGEST_RATIO_TERM, Resize, TargetSize, resize_for
 from ffmpeg_filter.media.zimg import Resizing, format_between, resize_calls
-from vs_iconvsr import options, weights
+from vs_iconvsr import options, system, weights
 from vs_iconvsr.colorspace import Colorimetry, Format, colorimetry_of
 
 _SCRIPT = '''\
@@ -135,7 +133,7 @@ def _timing(source: MediaSource) -> str:
 def _command(
     source: MediaSource, executable: Executable, script: Path, output: Path, color: Colorimetry, sar: Fraction
 ) -> str:
-    vspipe = [str(Path(sys.executable).with_name("vspipe")), "-c", "mkv", str(script), "-"]
+    vspipe = [str(system.scripts_folder() / system.program_name("vspipe")), "-c", "mkv", str(script), "-"]
     keep = mapping.stream_mapping(source, "mkv")
     check_orientation(source.video.orientation, "mkv", executable)
     space = "" if color.matrix == 0 else f":colorspace={color.matrix}"
@@ -161,4 +159,4 @@ def _command(
     encode += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", "-vf", filters]
     encode += ["-chroma_sample_location", str(color.chroma_location + 1), "-max_interleave_delta", "0"]
     encode += [*container_options("mkv", source.timeline.time_base), safe_url(output)]
-    return f"{shlex.join(vspipe)} | {describe(encode)}"
+    return f"{system.command_line(vspipe)} | {describe(encode)}"

@@ -17,8 +17,9 @@ PLANNER = tuple(
 # Module or package: what of ours it may import. The longest matching name counts.
 ARROWS = {
     "vs_iconvsr": (),
-    "vs_iconvsr.atomic": (),
-    "vs_iconvsr.locks": (),
+    "vs_iconvsr.system": (),
+    "vs_iconvsr.atomic": ("vs_iconvsr.system",),
+    "vs_iconvsr.locks": ("vs_iconvsr.system",),
     "vs_iconvsr.extras": (),
     "vs_iconvsr.openmp": (),
     "vs_iconvsr.options": (),
@@ -26,7 +27,13 @@ ARROWS = {
     "vs_iconvsr.networks": ("vs_iconvsr.networks",),
     "vs_iconvsr.colorspace": ("vs_iconvsr.colorspace",),
     "vs_iconvsr.scenes": ("vs_iconvsr.colorspace", "vs_iconvsr.scenes"),
-    "vs_iconvsr.weights": ("vs_iconvsr.networks", "vs_iconvsr.weights", "vs_iconvsr.atomic", "vs_iconvsr.locks"),
+    "vs_iconvsr.weights": (
+        "vs_iconvsr.networks",
+        "vs_iconvsr.weights",
+        "vs_iconvsr.atomic",
+        "vs_iconvsr.locks",
+        "vs_iconvsr.system",
+    ),
     "vs_iconvsr.engine": ("vs_iconvsr.networks", "vs_iconvsr.segments", "vs_iconvsr.engine"),
     "vs_iconvsr.plan": (
         "vs_iconvsr.networks",
@@ -35,6 +42,7 @@ ARROWS = {
         "vs_iconvsr.scenes",
         "vs_iconvsr.colorspace",
         "vs_iconvsr.options",
+        "vs_iconvsr.system",
     ),
     **dict.fromkeys(PLANNER, ("vs_iconvsr.segments", "vs_iconvsr.scenes", *PLANNER)),
     "vs_iconvsr.streaming": (
@@ -60,6 +68,7 @@ ARROWS = {
         "vs_iconvsr.colorspace",
         "vs_iconvsr.atomic",
         "vs_iconvsr.locks",
+        "vs_iconvsr.system",
         "vs_iconvsr.extras",
         "training",
     ),
@@ -68,7 +77,7 @@ ARROWS = {
 # What is used in these places only.
 RESERVED = {
     "vapoursynth": ("vs_iconvsr.doctor", "ffmpeg_filter.media.zimg"),
-    "subprocess": ("ffmpeg_filter",),
+    "subprocess": ("ffmpeg_filter", "vs_iconvsr.system"),
     "ffmpeg": ("ffmpeg_filter",),
     "ray": ("ffmpeg_filter",),
     "vs_iconvsr.plugin": ("vs_iconvsr.plugin",),

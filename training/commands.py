@@ -3,12 +3,11 @@
 import argparse
 import contextlib
 import math
-import shlex
 import sys
 import time
 from pathlib import Path
 
-from vs_iconvsr import weights
+from vs_iconvsr import system, weights
 
 from . import PROGRAM, folders
 from .data.frames import FrameFolders, open_frames
@@ -88,9 +87,9 @@ def run_from_sample(arguments: argparse.Namespace) -> int:
     scale = build(read_recipe(base)).scale
     print("measuring, and simulating degradations to compare with: takes a few minutes", flush=True)
     estimated = from_sample.estimate(arguments.footage, scale=scale)
-    text = from_sample.recipe_text(base.read_text(), estimated, arguments.footage.name)
+    text = from_sample.recipe_text(base.read_text(encoding="utf-8"), estimated, arguments.footage.name)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text)
+    arguments.out.write_text(text, encoding="utf-8")
     read_recipe(arguments.out)
     image = arguments.out.with_suffix(".png")
     from_sample.write_comparison_image(arguments.footage, estimated, image)
@@ -173,7 +172,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     results = evaluate(upscalers, clips, degradation, protocol, scale=network.scale)
     print(markdown_table(results))
     if arguments.json:
-        arguments.json.write_text(results_as_json(results))
+        arguments.json.write_text(results_as_json(results), encoding="utf-8")
     if arguments.pictures:
         _save_images(arguments, upscalers, clips, network.scale)
     return 0
@@ -197,7 +196,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     card = ModelCard(
         name=arguments.file.stem,
         command=_training_command(arguments),
-        figures=arguments.figures.read_text() if arguments.figures else "",
+        figures=arguments.figures.read_text(encoding="utf-8") if arguments.figures else "",
         license=arguments.license,
     )
     gains = export(
@@ -262,7 +261,7 @@ def _command(arguments: argparse.Namespace, name: str) -> str:
 
 
 def _quoted(value: object) -> str:
-    return shlex.quote(str(value))
+    return system.command_line([str(value)])
 
 
 def _training_command(arguments: argparse.Namespace) -> str:

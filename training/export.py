@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from vs_iconvsr import weights
+from vs_iconvsr import system, weights
 from vs_iconvsr.atomic import write_atomically
 from vs_iconvsr.networks.propagation import VideoNetwork
 
@@ -131,11 +131,12 @@ def check_destination(path: Path, recipe: Recipe) -> None:
     if path.suffix != ".safetensors":
         raise ValueError(f"--file: expected a name that ends in .safetensors, got {path}")
     if not path.parent.is_dir():
-        raise ValueError(f"--file: expected a folder that exists, got {path.parent}; make it: mkdir -p {path.parent}")
+        remedy = system.remedy_for_missing_folder(path.parent)
+        raise ValueError(f"--file: expected a folder that exists, got {path.parent}; make it: {remedy}")
     if not os.access(path.parent, os.W_OK) or path.is_dir():
         raise ValueError(f"--file: expected a place to write a file, got {path}")
     card = path.with_suffix(".md")
-    if card.exists() and CARD_MARK not in card.read_text(errors="replace"):
+    if card.exists() and CARD_MARK not in card.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(f"{card}: expected no file or an earlier model card, got your own text; choose another --file")
     if path.exists() and not _is_export(path):
         raise ValueError(f"{path}: expected no file or an earlier export, got something else; choose another --file")
@@ -191,7 +192,7 @@ def load_trained(recipe: Recipe, folder: Path) -> VideoNetwork:
 
 def best_step(folder: Path) -> int:
     """The step whose averaged weights were saved: the one with the best held-out gain."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     evaluated = [line for line in lines if "gain_db" in line]
     return int(max(evaluated, key=lambda line: line["gain_db"])["step"])
 
@@ -236,7 +237,7 @@ def _data_line(recipe: Recipe) -> str:
 def _check_recipe(recipe: Recipe, folder: Path) -> None:
     """Raise ValueError if the run was trained by another recipe: the card must state the run's own."""
     path = folder / "recipe.json"
-    if path.exists() and (found := differences(recipe, parse(path.read_text(), Recipe, path=path))):
+    if path.exists() and (found := differences(recipe, parse(path.read_text(encoding="utf-8"), Recipe, path=path))):
         raise ValueError(
             f"{folder}: expected the recipe that the run was trained by, got another ({'; '.join(found)}); "
             "pass the recipe and every --set that were passed to train"

@@ -1,10 +1,11 @@
 """Files that are there whole or not at all, also after a power cut."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from vs_iconvsr import system
 
 TEMPORARY = ".part"
 """What is added to the name of a file that is not whole yet. A killed process leaves it behind."""
@@ -39,15 +40,6 @@ def temporary_for(path: Path) -> Path:
 
 def replace(temporary: Path, path: Path) -> None:
     """Gives a finished file its name: its content is on the disk before, the new name when this returns."""
-    sync(temporary)
+    system.sync(temporary)
     temporary.replace(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """The content of the file, or the names in the folder, are on the disk when this returns."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    system.sync(path.parent)

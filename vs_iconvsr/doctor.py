@@ -5,7 +5,6 @@ imported inside the checks, so that a torch that cannot be imported is a finding
 """
 
 import ctypes
-import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from vs_iconvsr import system
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -22,7 +23,6 @@ LITTLE_MEMORY_GIB = 4
 HALF_TOLERANCE = 0.05
 GIB = 2**30
 REINSTALL = "pip install --force-reinstall --no-deps vapoursynth-iconvsr"
-NVIDIA_DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))  # the second: in WSL
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def cuda(*drivers: Path) -> Check:
         if error := _first_cuda_error():
             return Check("CUDA", FAIL, f"{names}: {error}", "install a build of torch that supports this device")
         return Check("CUDA", OK, f"{names}, CUDA {torch.version.cuda}")
-    driver = next((path for path in drivers or NVIDIA_DRIVERS if path.is_file()), None)
+    driver = next((path for path in drivers or system.NVIDIA_DRIVERS if path.is_file()), None)
     if driver is None:
         return Check("CUDA", OK, "no NVIDIA driver found")
-    driver_text = str(driver) if ".so" in driver.name else driver.read_text().splitlines()[0]
+    driver_text = str(driver) if driver.suffix else driver.read_text(encoding="utf-8", errors="replace").splitlines()[0]
     if torch.version.cuda is None:
         return Check(
             "CUDA",
@@ -232,7 +232,7 @@ def memory() -> Check:
     """Total memory of the host and of CUDA devices."""
     import torch
 
-    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
+    host = system.total_memory_bytes() / GIB
     sizes = [f"host {host:.1f} GiB"]
     if torch.cuda.is_available():
         totals = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]

@@ -1,9 +1,10 @@
 """Locks between processes, held on an open file: they vanish with the process, however it dies."""
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
+
+from vs_iconvsr import system
 
 
 @contextlib.contextmanager
@@ -14,9 +15,10 @@ def hold(path: Path, refusal: Exception | None = None, *, wait: bool = False) ->
 
     The file stays: deleting it would let a third process lock a new one while the second still waits for the old.
     """
-    with path.open("a") as file:
+    with contextlib.ExitStack() as held:
+        file = held.enter_context(path.open("ab"))
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held.enter_context(system.locked(file, wait=wait))
         except BlockingIOError as error:
             if refusal is None:
                 raise
@@ -33,6 +35,5 @@ def share(path: Path) -> Iterator[None]:
     if not path.exists():
         yield
         return
-    with path.open() as file:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    with path.open("rb") as file, system.locked(file, shared=True):
         yield

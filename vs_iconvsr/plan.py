@@ -6,12 +6,11 @@ A plan is a pure function of frame size, network, arguments and kind of device; 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from vs_iconvsr import colorspace, options
+from vs_iconvsr import colorspace, options, system
 from vs_iconvsr.engine import PRECISIONS, Shape, check_precision, uses_fast_convolutions
 from vs_iconvsr.engine.tiles import MIN_TILE_PX, Tile, tiles_of
 from vs_iconvsr.networks.propagation import VideoNetwork
@@ -190,7 +189,7 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
             pixel_bytes * largest_px, width * height * network.scale**2, strength=settings.strength, on_cpu=on_cpu
         ),
         frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
-        pinned_bytes=_host_memory() // 4 // len(devices),
+        pinned_bytes=system.usable_memory_bytes() // 4 // len(devices),
     )
 
 
@@ -303,17 +302,8 @@ def _usual_budget(device: torch.device) -> int:
         total: int = module.get_device_properties(device).total_memory
         return max(round(total / GIB), 1) * GIB * 7 // 8
     # Firmware keeps some of what the label says: 3 % short of a power of two still counts as it.
-    gib = max(int(_host_memory() * 1.03) // GIB, 1)
+    gib = max(int(system.usable_memory_bytes() * 1.03) // GIB, 1)
     return int((1 << (gib.bit_length() - 1)) * GIB)
-
-
-def _host_memory() -> int:
-    """The main memory that this process may use, in bytes."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
-    return total
 
 
 def usual_threads() -> int:
@@ -321,7 +311,7 @@ def usual_threads() -> int:
     requested = os.environ.get("OMP_NUM_THREADS", "")
     if requested.isdigit() and int(requested) > 0:
         return int(requested)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return system.usable_cores()
 
 
 def _computed_px(tile: Tile, network: VideoNetwork) -> int:

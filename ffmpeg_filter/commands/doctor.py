@@ -4,13 +4,12 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from ffmpeg_filter.media import ffmpeg
-from vs_iconvsr import doctor
+from vs_iconvsr import doctor, system
 from vs_iconvsr.doctor import FAIL, OK, WARN, Check
 
 VSPIPE_TIMEOUT_S = 60.0
@@ -56,9 +55,10 @@ def run(options: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def vspipe(folder: Path = Path(sys.prefix) / "bin") -> Check:
+def vspipe(folder: Path | None = None) -> Check:
     """Whether this environment's vspipe runs, which depends on its configuration, and is the one on PATH."""
-    program = folder / "vspipe"
+    folder = folder or system.scripts_folder()
+    program = folder / system.program_name("vspipe")
     if not program.is_file():
         return Check("vspipe", WARN, f"{program}: no such file; scripts still run in Python", "pip install vapoursynth")
     try:
@@ -79,7 +79,7 @@ def vspipe(folder: Path = Path(sys.prefix) / "bin") -> Check:
     on_path = shutil.which("vspipe")
     if on_path and Path(on_path).resolve() != program.resolve():
         detail = f"{program} ({core}) works, but the one on PATH is {on_path}, which may belong to another environment"
-        return Check("vspipe", WARN, detail, f'PATH="{folder}:$PATH"')
+        return Check("vspipe", WARN, detail, system.remedy_for_path(folder))
     return Check("vspipe", OK, f"{program}, {core}")
 
 

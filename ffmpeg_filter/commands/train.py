@@ -1,10 +1,11 @@
 """`iconvsr train …`: replaces this process with the training package, so that it gets Ctrl-C and SIGTERM and saves."""
 
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
+
+from vs_iconvsr import system
 
 
 def become(arguments: Sequence[str]) -> NoReturn:
@@ -13,4 +14,4 @@ def become(arguments: Sequence[str]) -> NoReturn:
     sys.stderr.flush()
     # Installed, it lies within vs_iconvsr; in a checkout that is not installed it stands beside it.
     module = "vs_iconvsr.training" if importlib.util.find_spec("vs_iconvsr.training") else "training"
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+    system.become([sys.executable, "-m", module, *arguments])

@@ -6,8 +6,6 @@ directory, from where the bytes travel through Ray's object store. Only the driv
 
 import contextlib
 import io
-import os
-import tempfile
 import threading
 import time
 import uuid
@@ -27,7 +25,7 @@ from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.job.source import identity_of
 from ffmpeg_filter.media.ffmpeg import FfmpegError
 from ffmpeg_filter.media.source import MediaSource
-from vs_iconvsr import locks
+from vs_iconvsr import locks, system
 
 REPORT_EVERY_S = 1.0
 PIECE_BYTES = 32 << 20  # so that neither side holds a whole part in memory
@@ -183,7 +181,7 @@ def _prepare(spec: JobSpec, weight_file: bytes) -> Iterator[tuple[PreparedJob, P
 @contextlib.contextmanager
 def node_folder() -> Iterator[Path]:
     """What a killed process cannot delete is deleted by the next task on the node: nobody holds its lock."""
-    root = Path(tempfile.gettempdir()) / f"iconvsr-{os.getuid()}"
+    root = system.private_folder("iconvsr")
     root.mkdir(mode=0o700, exist_ok=True)
     alone = root / "lock"  # or a folder looks abandoned before its owner has locked it, and while it is deleted
     with contextlib.ExitStack() as held:

@@ -18,7 +18,7 @@ from ffmpeg_filter.job.report import Progress
 from ffmpeg_filter.media import ffmpeg, images, mux
 from ffmpeg_filter.media.join import JoinedVideo, input_options, join_parts, mux_joined
 from ffmpeg_filter.media.orientation import writes
-from vs_iconvsr import atomic
+from vs_iconvsr import atomic, system
 
 _NOTED = ("frames", "size_bytes", "kept", "left", "warnings")
 
@@ -108,7 +108,7 @@ def _delete_unpublished(prepared: PreparedJob, work: Journal) -> None:
     An ffmpeg that outlived a killed run may still read and write these files: ours must be new ones.
     """
     note_path(work.folder, FINISHED).unlink(missing_ok=True)
-    atomic.sync(work.folder)
+    system.sync(work.folder)
     prepared.options.partial.unlink(missing_ok=True)
 
 

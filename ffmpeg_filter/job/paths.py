@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ffmpeg_filter.job.journal import FINISHED, note_path
+from vs_iconvsr import system
 
 
 def check_output(output: Path, source: Path, *, work: Path, overwrite: bool) -> None:
@@ -13,8 +14,11 @@ def check_output(output: Path, source: Path, *, work: Path, overwrite: bool) -> 
     """
     folder = output.absolute().parent
     if not folder.is_dir():
-        raise ValueError(f"output: expected an existing folder, got {folder}; create it first: mkdir -p {folder}")
-    longest = os.pathconf(folder, "PC_NAME_MAX")
+        remedy = system.remedy_for_missing_folder(folder)
+        raise ValueError(f"output: expected an existing folder, got {folder}; create it first: {remedy}")
+    if problem := system.name_problem(output.name):
+        raise ValueError(f"output: expected a name {problem}; choose another")
+    longest = system.longest_name_bytes(folder)
     if (length := len(os.fsencode(work.name))) > longest:
         spare = longest - (length - len(os.fsencode(output.name)))
         raise ValueError(f"output: expected a name of at most {spare} bytes, got {len(os.fsencode(output.name))}")

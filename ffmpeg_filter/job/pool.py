@@ -5,7 +5,6 @@ its own part, do not. The bytes of a part do not depend on which pipeline makes 
 """
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter, StageTime, StageTimes, run_pipeline
+from vs_iconvsr import system
 from vs_iconvsr.streaming import HrFrame, Session
 
 logger = logging.getLogger(__name__)
@@ -156,12 +156,4 @@ class PipelinePool:
         spent = self.stages()
         if spent.encode.frames < _WATCH_FRAMES or spent.encode.fps > _WAITING * spent.upscale.fps:
             return False
-        return idle_share() >= _IDLE
-
-
-def idle_share() -> float:
-    """The share of the cores that was idle in the last minute; 0 if the system does not report it."""
-    try:
-        return max(1 - os.getloadavg()[0] / len(os.sched_getaffinity(0)), 0.0)
-    except (AttributeError, OSError):
-        return 0.0
+        return system.idle_share() >= _IDLE

@@ -4,14 +4,14 @@ import contextlib
 import io
 import json
 import logging
-import os
-import shlex
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TextIO
+
+from vs_iconvsr import system
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +107,7 @@ class PlainProgress:
 
 def memory_gib() -> float:
     """The main memory that this process occupies; 0 where the system does not report it."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return system.occupied_memory_bytes() / 2**30
 
 
 def progress_line(done: int, total: int, fps: float, remaining_s: float | None) -> str:
@@ -253,7 +249,7 @@ def log_file(path: Path | None) -> Iterator[None]:
         other.setLevel(max(own, level))
     root.addHandler(handler)
     root.setLevel(min(level, logging.INFO))
-    logger.info("%s", shlex.join(sys.argv))
+    logger.info("%s", system.command_line(sys.argv))
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.ffmpeg import CLOSE_TIMEOUT_S, Child, Executable, FfmpegError
 from ffmpeg_filter.media.pixels import pixel_format_of, plane_order
 from ffmpeg_filter.media.target_size import LARGEST_RATIO_TERM
+from vs_iconvsr import system
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes
 
 PIPE_BYTES = 1 << 20
@@ -196,8 +197,8 @@ class FrameEncoder:
 
     def _open_nut(self) -> None:
         encoding = self._encoding
-        _enlarge_pipe(self._pipe.fileno())
-        self._nut = av.open(f"pipe:{self._pipe.fileno()}", "w", format="nut")
+        system.enlarge_pipe(self._pipe, PIPE_BYTES)
+        self._nut = av.open(system.for_pyav(self._pipe), "w", format="nut")
         stream = self._nut.add_stream("rawvideo")
         stream.width, stream.height = encoding.width, encoding.height
         stream.pix_fmt = pixel_format_of(encoding.format)
@@ -223,11 +224,3 @@ class FrameEncoder:
     def _close_pipe(self) -> None:
         with contextlib.suppress(OSError):
             self._pipe.close()
-
-
-def _enlarge_pipe(pipe: int) -> None:
-    """A larger pipe means fewer context switches between us and ffmpeg; Linux only, and never relied on."""
-    import fcntl
-
-    with contextlib.suppress(OSError, AttributeError):
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
 
+from vs_iconvsr import system
+
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "ICONVSR_FFMPEG"
@@ -153,13 +155,8 @@ class Child:
         self.command = [os.fsdecode(part) for part in command]
         logger.info("running %s", describe(self.command))
         try:
-            self.process = subprocess.Popen(
-                command,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                env=dict(environment) if environment is not None else None,
+            self.process = system.start_group(
+                command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, environment=environment
             )
         except OSError as error:
             raise FfmpegError(f"{self.command[0]}: could not be started: {error}") from error
@@ -210,11 +207,13 @@ class Child:
         at_once: do not let it finish its current work, which can take ffmpeg seconds.
         """
         if self.process.poll() is None:
-            for send in (signal.SIGKILL,) if at_once else (signal.SIGTERM, signal.SIGKILL):
+            for end in (system.kill_group,) if at_once else (system.ask_group_to_end, system.kill_group):
                 try:
-                    os.killpg(self.process.pid, send)
+                    end(self.process)
                 except ProcessLookupError:
                     break
+                except OSError:  # it cannot be asked
+                    continue
                 try:
                     self.process.wait(KILL_TIMEOUT_S)
                     break
@@ -247,9 +246,7 @@ def run(command: Sequence[str | bytes], *, timeout_s: float | None = None) -> li
 
 def describe(command: Sequence[str | bytes]) -> str:
     """The command as one would type it into a shell."""
-    import shlex
-
-    return shlex.join(os.fsdecode(part) for part in command)
+    return system.command_line([os.fsdecode(part) for part in command])
 
 
 def command_prefix(executable: Executable) -> list[str | bytes]:

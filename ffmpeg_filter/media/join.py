@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import av
 from av.container import OutputContainer
@@ -16,6 +17,7 @@ from av.video.stream import VideoStream
 
 from ffmpeg_filter.media import ffmpeg
 from ffmpeg_filter.media.ffmpeg import Child, FfmpegError
+from vs_iconvsr import system
 
 # A fragment is held in memory, here and by ffmpeg, until it is whole.
 _FRAGMENT_BYTES = 4 << 20
@@ -71,12 +73,13 @@ class JoinedVideo:
         """Of the ffmpeg that reads it on its standard input, which then sees the timestamps of the table."""
         return input_options(self._suffix, self._first_decoding * self.time_base)
 
-    def write(self, descriptor: int) -> None:
+    def write(self, pipe: IO[bytes]) -> None:
         """All packets, into a pipe. Raises OSError if nobody reads on."""
         # Matroska on a pipe counts from 0, and MP4 in fragments from its first packet whatever that says.
         lead = round(_lead(self._first_decoding * self.time_base) / self.time_base) if self._suffix == "mkv" else 0
         form = {"mkv": "matroska"}.get(self._suffix, self._suffix)
-        with av.open(f"pipe:{descriptor}", "w", format=form, container_options=_container_options(form)) as output:
+        options = _container_options(form)
+        with av.open(system.for_pyav(pipe), "w", format=form, container_options=options) as output:
             stream = self._add_stream(output)
             for packet in self._packets(lead):
                 packet.stream = stream
@@ -163,7 +166,7 @@ def mux_joined(command: Sequence[str | bytes], video: JoinedVideo, *, patience_s
     assert stdin is not None
     try:
         try:
-            video.write(stdin.fileno())
+            video.write(stdin)
             stdin.close()
         except OSError as error:  # a broken pipe is only the symptom
             with contextlib.suppress(OSError):

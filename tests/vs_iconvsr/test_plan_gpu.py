@@ -5,7 +5,7 @@ import torch
 
 from tests.vs_iconvsr.fake_gpu import CUDA, fake_gpu
 from tests.vs_iconvsr.test_plan import pretend_gpus, settings
-from vs_iconvsr import plan
+from vs_iconvsr import plan, system
 from vs_iconvsr.colorspace import Colorimetry, Format, from_rgb, gray_from_rgb
 from vs_iconvsr.engine import MemoryStrategy, Shape, Upscaler
 from vs_iconvsr.networks.basicvsr import BasicVSR
@@ -111,7 +111,7 @@ def test_refill_features_are_part_of_what_a_frame_holds() -> None:
 def test_features_wait_in_main_memory_only_where_it_takes_them(
     monkeypatch: pytest.MonkeyPatch, host_gib: int, expected: MemoryStrategy
 ) -> None:
-    monkeypatch.setattr(plan, "_host_memory", lambda: host_gib * GIB)
+    monkeypatch.setattr(system, "usable_memory_bytes", lambda: host_gib * GIB)
     made = planned(monkeypatch, IconVSR(num_blocks=1), 1920, 1080, card_gib=24)
     limits = planned_limits(made, 1000, 1, in_flight=1, sharers=1)
     assert STRATEGIES[limits.strategy] is expected

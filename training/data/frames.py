@@ -97,7 +97,7 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
 def _any(folder: Path) -> list[FrameSequence]:
     """Every folder that contains images, including the given one; frames in natural order (2 before 10)."""
     return [
-        FrameSequence(folder.name if at == folder else str(at.relative_to(folder)), tuple(images))
+        FrameSequence(folder.name if at == folder else at.relative_to(folder).as_posix(), tuple(images))
         for at, files in folders_below(folder)
         if (images := _images(files))
     ]
@@ -142,7 +142,7 @@ def _vimeo(folder: Path, names: str) -> list[FrameSequence]:
     if not listed.exists():
         raise ValueError(f"{listed}: expected the list of sequences that comes with Vimeo-90K, found none")
     found = []
-    for line in listed.read_text().split():
+    for line in listed.read_text(encoding="utf-8").split():
         sequence = _sequence(folder / "sequences" / line, folder / "sequences")
         if sequence is None:
             raise ValueError(f"{folder / 'sequences' / line}: expected the frames that {names} names, found none")
@@ -176,7 +176,7 @@ LAYOUTS: dict[str, Callable[[Path], list[FrameSequence]]] = {
 
 def _sequence(path: Path, root: Path) -> FrameSequence | None:
     frames = _images(next(folders_below(path))[1]) if path.is_dir() else []
-    return FrameSequence(str(path.relative_to(root)), tuple(frames)) if frames else None
+    return FrameSequence(path.relative_to(root).as_posix(), tuple(frames)) if frames else None
 
 
 def _images(files: list[Path]) -> list[Path]:

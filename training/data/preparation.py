@@ -109,7 +109,7 @@ def load_records(folder: Path) -> dict[str, VideoRecord]:
     records = {}
     for path in sorted(path for path in (folder / RECORDS).glob("*.json") if not is_hidden(path.name)):
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             scenes = tuple(
                 Scene(**{**scene, "thumbnail": base64.b64decode(scene["thumbnail"])}) for scene in content["scenes"]
             )

@@ -59,7 +59,7 @@ def synthesise(generator: Generator, folder: Path, *, device: str = "cpu") -> No
     settings = asdict(generator)
     index = folder / "index.json"
     if index.exists():
-        found = json.loads(index.read_text())["generator"]
+        found = json.loads(index.read_text(encoding="utf-8"))["generator"]
         if found == settings:
             return
         raise ValueError(f"{folder}: expected an empty folder or a set made with {settings}, got one made with {found}")
@@ -75,9 +75,10 @@ def synthesise(generator: Generator, folder: Path, *, device: str = "cpu") -> No
             logger.info("%d of %d clips", i + 1, n)
     gt.flush()
     flow.flush()
+    del gt, flow  # Windows renames no file that is mapped
     for name, part in parts.items():
         part.replace(folder / f"{name}.npy")
-    index.write_text(json.dumps({"generator": settings}, indent=2) + "\n")
+    index.write_text(json.dumps({"generator": settings}, indent=2) + "\n", encoding="utf-8")
 
 
 def clips(generator: Generator, *, device: str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:

@@ -84,7 +84,7 @@ def check_destination(recipe: Path) -> None:
     image = recipe.with_suffix(".png")
     if recipe.suffix not in (".yaml", ".yml"):
         raise ValueError(f"--out: expected a name that ends in .yaml, got {recipe}")
-    ours = recipe.is_file() and recipe.read_text(errors="replace").startswith(HEADING)
+    ours = recipe.is_file() and recipe.read_text(encoding="utf-8", errors="replace").startswith(HEADING)
     for path in (recipe, image):
         if path.exists() and not ours:
             raise ValueError(f"{path}: expected no file or an earlier estimate, got another file; choose another --out")

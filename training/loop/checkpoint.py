@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vs_iconvsr import atomic
+from vs_iconvsr import atomic, system
 
 from .run_options import TrainingError
 
@@ -26,7 +26,7 @@ def save(state: dict[str, Any], folder: Path) -> None:
     temporary = atomic.temporary_for(last)
     try:
         torch.save(state, temporary)
-        atomic.sync(temporary)  # complete before the old one loses its name
+        system.sync(temporary)  # complete before the old one loses its name
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
         raise TrainingError(

@@ -21,7 +21,7 @@ class RecipeError(ValueError):
 
 def read[T](path: Path, recipe: type[T], *, overrides: Sequence[str] = ()) -> T:
     """Read a YAML file into a dataclass; overrides are "a.b=c" with c in YAML, applied before anything is checked."""
-    return parse(path.read_text(), recipe, path=path, overrides=overrides)
+    return parse(path.read_text(encoding="utf-8"), recipe, path=path, overrides=overrides)
 
 
 def parse[T](text: str, recipe: type[T], *, path: Path, overrides: Sequence[str] = ()) -> T:

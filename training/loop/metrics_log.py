@@ -29,7 +29,7 @@ class MetricsLog:
     def write(self, step: int, **values: float) -> None:
         if not self.active:
             return
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
         if self.board is not None:
             for name, value in values.items():
@@ -44,7 +44,7 @@ class MetricsLog:
     def discard_after(self, step: int) -> None:
         """Remove the lines of later steps, which a resumed run writes again."""
         if self.active and self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
+            lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= step]
             write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
 

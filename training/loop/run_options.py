@@ -11,7 +11,8 @@ from typing import Protocol
 
 import torch
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from vs_iconvsr import system
+
 PREFETCH = 2  # batches that each worker keeps ready
 
 
@@ -58,7 +59,7 @@ def load_batches[T](source: Batches[T], steps: range, options: RunOptions) -> It
         sampler=steps,
         num_workers=options.workers,
         prefetch_factor=PREFETCH,
-        multiprocessing_context="forkserver",  # forking a process in which torch has started threads can deadlock
+        multiprocessing_context=system.WORKER_START,
         worker_init_fn=_ignore_stop_signals,
     )
     with _deferred_signals():
@@ -72,17 +73,15 @@ def _deferred_signals() -> Iterator[None]:
 
     A terminal's Ctrl-C and a service manager's SIGTERM reach worker processes, too, but only the run may act on them.
     """
-    resource_tracker.ensure_running()  # or it starts in this block and ends the deferral
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
+    if system.WORKER_START == "forkserver":
+        resource_tracker.ensure_running()  # or it starts in this block and ends the deferral
+    with system.signals_blocked(system.STOP_SIGNALS):
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _ignore_stop_signals(_: int) -> None:
     """For a worker of a fork server that ran before: it has not inherited what _deferred_signals blocks."""
-    for number in STOP_SIGNALS:
+    for number in system.STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -90,7 +89,7 @@ def _ignore_stop_signals(_: int) -> None:
 def stop_requests(options: RunOptions) -> Iterator[Callable[[], bool]]:
     """A function that returns whether to stop: SIGTERM or SIGINT arrived, or time is up. Restores the old handlers."""
     received: list[int] = []
-    previous = {number: signal.signal(number, lambda got, _: received.append(got)) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, lambda got, _: received.append(got)) for number in system.STOP_SIGNALS}
     try:
         yield lambda: bool(received) or time.monotonic() >= options.until
     finally:

@@ -59,7 +59,8 @@ class RunPage:
     def write(self) -> None:
         if self.active:
             metrics = self.folder / METRICS
-            lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+            text = metrics.read_text(encoding="utf-8") if metrics.exists() else ""
+            lines = [json.loads(line) for line in text.splitlines()]
             page = page_text(self.folder.name, lines, self._previews(), total=self.total)
             write_atomically(self.folder / PAGE, page.encode())
             self._written = time.monotonic()

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vs_iconvsr import system
 from vs_iconvsr.weights.errors import WeightsError
 
 DEFAULT_MODEL = "light"
@@ -206,9 +207,10 @@ def models_directory() -> Path:
     """
     if own := os.environ.get("ICONVSR_MODELS"):
         return expanded(own)
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says to ignore a relative path.
-    return (Path(cache) if Path(cache).is_absolute() else expanded("~/.cache")) / "vs_iconvsr" / "models"
+    try:
+        return system.cache_folder() / "vs_iconvsr" / "models"
+    except RuntimeError as error:
+        raise no_home("the user's cache directory") from error
 
 
 def expanded(path: str) -> Path:
@@ -216,10 +218,14 @@ def expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise WeightsError(
-            f"model: expected a home directory for {path}, got none; set the environment variable ICONVSR_MODELS to "
-            "a directory for models, or pass the full path of a weight file"
-        ) from error
+        raise no_home(path) from error
+
+
+def no_home(needed_for: str) -> WeightsError:
+    return WeightsError(
+        f"model: expected a home directory for {needed_for}, got none; set the environment variable ICONVSR_MODELS to "
+        "a directory for models, or pass the full path of a weight file"
+    )
 
 
 def locate(model: str | os.PathLike[str]) -> Path:

@@ -15,6 +15,7 @@ import safetensors
 import torch
 from torch import Tensor
 
+from vs_iconvsr import system
 from vs_iconvsr.atomic import open_atomically
 from vs_iconvsr.weights import pickles
 from vs_iconvsr.weights.errors import WeightsError
@@ -78,7 +79,7 @@ def unicode_path(path: Path) -> Iterator[Path]:
         str(path).encode()
     except UnicodeEncodeError:
         with path.open("rb") as file:
-            yield Path(f"/proc/self/fd/{file.fileno()}")
+            yield system.unicode_path_of(file)
     else:
         yield path
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.queue.events import Entry
-from vs_iconvsr import atomic, locks, weights
+from vs_iconvsr import atomic, locks, system, weights
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,9 +51,8 @@ class StateFile:
         """Creates the folder and locks it for this block. Raises QueueError if another queue works in it."""
         folder = self.path.parent
         if not folder.parent.is_dir():
-            raise QueueError(
-                f"output-dir: expected a folder in one that exists, got {folder}; mkdir -p {folder.parent}"
-            )
+            remedy = system.remedy_for_missing_folder(folder.parent)
+            raise QueueError(f"output-dir: expected a folder in one that exists, got {folder}; {remedy}")
         if folder.exists() and not folder.is_dir():
             raise QueueError(f"output-dir: expected a folder, got a file: {folder}")
         folder.mkdir(exist_ok=True)
