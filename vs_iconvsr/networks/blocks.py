@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         for conv in (self.conv1, self.conv2):
-            nn.init.kaiming_normal_(conv.weight)
+            init_kaiming_normal(conv.weight)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
             conv.weight.data.mul_(0.1)  # a block starts near the identity, so that 30 of them train
@@ -90,3 +90,9 @@ def enlarge(frames: Tensor, scale: int) -> Tensor:
     if scale == 1:
         return frames
     return F.interpolate(frames, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def init_kaiming_normal(weight: Tensor) -> None:
+    """As nn.init does it, but for nothing on the meta device: torch would import its compiler for that, for seconds."""
+    if not weight.is_meta:
+        nn.init.kaiming_normal_(weight)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vs_iconvsr.networks.blocks import ResidualBlock, ResidualTrunk
+from vs_iconvsr.networks.blocks import ResidualBlock, ResidualTrunk, init_kaiming_normal
 from vs_iconvsr.networks.fast import leaky_pair
 from vs_iconvsr.networks.propagation import Pass, VideoNetwork
 from vs_iconvsr.networks.warp import warp
@@ -98,7 +98,7 @@ class LightVSR(VideoNetwork):
         """Start at the bicubic enlargement, with blocks that learn within minutes: they are few, and need no taming."""
         for module in self.modules():
             if isinstance(module, ResidualBlock):
-                nn.init.kaiming_normal_(module.conv1.weight)
+                init_kaiming_normal(module.conv1.weight)
         nn.init.zeros_(self.tail_last.weight)
         assert self.tail_last.bias is not None
         nn.init.zeros_(self.tail_last.bias)

@@ -1,6 +1,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,13 @@ def test_loading_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None
     state = torch.random.get_rng_state()
     weights.load(path)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_loading_does_not_import_torchs_compiler() -> None:
+    """It takes seconds, at the start of every command."""
+    program = "import sys; from vs_iconvsr import weights; weights.load('light'); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_what_is_loaded_outlives_its_file(tmp_path: Path) -> None:
