@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from ffmpeg_filter.job.pipeline import BoundedQueue, QueueClosed
 from ffmpeg_filter.media.alpha import refuse_transparency
-from ffmpeg_filter.media.container import exact
+from ffmpeg_filter.media.container import exact, reason_of
 from ffmpeg_filter.media.decode import THREAD_TYPE, THREADS
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.metadata import color_properties
@@ -110,7 +110,8 @@ class _Filter:
         self._queue: BoundedQueue[_Frame] = BoundedQueue(_QUEUE_FRAMES)
         self._others: deque[av.Packet[AvStream]] = deque()
         self._layout: Layout | None = None
-        self._size = (0, 0)
+        self._stored = (0, 0, "")
+        self._latest: int | None = None
 
     def run(self) -> Delivered:
         reader = threading.Thread(target=self._read, name="pipe-reader", daemon=True)
@@ -133,19 +134,37 @@ class _Filter:
                     if packet.size:
                         self._others.append(packet)
                     continue
-                for frame in packet.decode():
+                for frame in self._decoded(packet, count):
                     if isinstance(frame, VideoFrame):
                         self._queue.put(self._frame(count, frame))
                         count += 1
             self._queue.end()
         except QueueClosed:
             return
+        except av.FFmpegError as error:
+            self._queue.end(SourceError(f"pipe: expected a whole video, got an error after frame {count}: {error}"))
         except BaseException as error:
             self._queue.end(error)
 
+    def _decoded(self, packet: "av.Packet[AvStream]", count: int) -> Sequence[object]:
+        """The frames that a packet completes. Raises SourceError: no later frame could be told from the missing one."""
+        try:
+            return packet.decode()
+        except av.FFmpegError as error:
+            raise SourceError(
+                f"pipe: expected frames that can be decoded, got a damaged one after {count}: {reason_of(error)}; "
+                "upscale the file with iconvsr upscale, which goes on after damage"
+            ) from error
+
     def _frame(self, index: int, frame: VideoFrame) -> _Frame:
+        stored = (frame.width, frame.height, frame.format.name)
         if self._layout is None:
-            self._layout, self._size = layout_of(frame.format.name, opaque=True), (frame.width, frame.height)
+            self._layout, self._stored = layout_of(frame.format.name, opaque=True), stored
+        if stored != self._stored:
+            raise SourceError(
+                f"pipe: expected {_described(self._stored)} to the end, got {_described(stored)} from frame {index} on"
+                "; upscale what comes after it on its own"
+            )
         refuse_transparency(frame, index)
         if frame.interlaced_frame:
             raise SourceError(
@@ -153,6 +172,12 @@ class _Filter:
             )
         if frame.pts is None:
             raise SourceError(f"pipe: expected timestamps, got none on frame {index}; send NUT, Matroska or y4m")
+        if self._latest is not None and frame.pts <= self._latest:
+            raise SourceError(
+                f"pipe: expected ascending timestamps, got {frame.pts} after {self._latest} on frame {index}; make "
+                "them ascend before the pipe: ffmpeg -fflags +genpts -i IN -vf setpts=N/FRAME_RATE/TB -f nut -"
+            )
+        self._latest = frame.pts
         properties = {
             **color_properties(frame, self._layout, self._video.codec_context.name),
             **self._tags,
@@ -176,7 +201,7 @@ class _Filter:
             source.subsampling_w,
             source.subsampling_h,
         )
-        width, height = self._size
+        width, height, _ = self._stored
         scale = self._network.scale
         color, _ = colorimetry_of(first.properties, source, width, height, matrix=self._settings.matrix)
         color = output_colorimetry(color, source, target, width * scale, height * scale, matrix=self._settings.matrix)
@@ -223,8 +248,19 @@ class _Filter:
         while self._others:
             packet = self._others.popleft()
             if packet.stream.index in copies:
-                packet.stream = copies[packet.stream.index]
-                output.mux(packet)
+                index, packet.stream = packet.stream.index, copies[packet.stream.index]
+                try:
+                    output.mux(packet)
+                except (av.ArgumentError, av.InvalidDataError) as error:
+                    raise SourceError(
+                        f"pipe: expected packets that NUT can hold, got one of stream {index} ({packet.stream.type}) "
+                        f"with timestamps {packet.pts}, {packet.dts}; leave that stream out before the pipe: -map -0:{index}"
+                    ) from error
+
+
+def _described(stored: tuple[int, int, str]) -> str:
+    width, height, pixel_format = stored
+    return f"{width}x{height} {pixel_format}"
 
 
 def _raw_stream(

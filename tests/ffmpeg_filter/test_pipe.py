@@ -107,6 +107,48 @@ def test_files_without_video_are_refused(piped: Piped, tmp_path: Path) -> None:
         piped(tmp_path / "in")
 
 
+def rewritten(source: Path, target: Path, change: Callable[[int, av.Packet], object]) -> Path:
+    """A copy of the packets, as NUT; change: given the number of each packet of video and the packet."""
+    count = 0
+    with av.open(str(source)) as before, av.open(str(target), "w", format="nut") as after:
+        copies = {stream.index: after.add_stream_from_template(stream, opaque=True) for stream in before.streams}
+        for packet in before.demux():
+            if packet.size:
+                if packet.stream.type == "video":
+                    change(count, packet)
+                    count += 1
+                packet.stream = copies[packet.stream.index]
+                after.mux(packet)
+    return target
+
+
+def test_a_damaged_frame_ends_the_pipe_with_the_reason(clip: Make, piped: Piped, tmp_path: Path) -> None:
+    def damage(count: int, packet: av.Packet) -> None:
+        if count == 3:
+            packet.update(bytes(packet.size))
+
+    source = rewritten(clip("in.mkv", "-c:v", "mjpeg"), tmp_path / "in.nut", damage)
+    with pytest.raises(
+        SourceError, match="pipe: expected frames that can be decoded, got a damaged one after 3: Inval"
+    ):
+        piped(source)
+
+
+def test_timestamps_that_do_not_ascend_are_refused(clip: Make, piped: Piped, tmp_path: Path) -> None:
+    joined = tmp_path / "joined.ts"
+    ts = [clip(f"{name}.ts", "-c:v", "libx264", "-bf", "0", frames=4) for name in "ab"]
+    joined.write_bytes(b"".join(path.read_bytes() for path in ts))
+    with pytest.raises(SourceError, match=r"pipe: expected ascending timestamps, got \d+ after \d+ on frame 4; make"):
+        piped(joined)
+
+
+def test_another_size_in_the_middle_is_refused(clip: Make, piped: Piped, tmp_path: Path) -> None:
+    small, large = (clip(f"{w}.ts", "-c:v", "libx264", "-bf", "0", frames=4, size=f"{w}x32") for w in (48, 64))
+    (tmp_path / "joined.ts").write_bytes(small.read_bytes() + large.read_bytes())
+    with pytest.raises(SourceError, match="pipe: expected 48x32 yuv420p to the end, got 64x32 yuv420p from frame 4 on"):
+        piped(tmp_path / "joined.ts")
+
+
 def test_whole_scenes_cannot_be_kept_in_a_pipe(clip: Make, piped: Piped) -> None:
     with pytest.raises(ValueError, match="segment: expected at least 1 in a pipe"):
         piped(clip("in.mkv", "-c:v", "ffv1"), Settings(segment=0, device="cpu", threads=1))
