@@ -94,7 +94,10 @@ def _of_av1an(found: dict[str, Any], path: Path) -> tuple[list[int], int | None]
 def _of_pyscenedetect(lines: Sequence[str], path: Path) -> list[int]:
     """Its "Start Frame" counts from 1."""
     rows = csv.DictReader(io.StringIO("\n".join(lines)))
-    return [_number(row["Start Frame"] or "", path) - 1 for row in rows]
+    try:
+        return [_number(row.get("Start Frame") or "", path) - 1 for row in rows]
+    except csv.Error as error:
+        raise ValueError(f"scenes: expected {_FORMS}, got a damaged table ({error}): {path}") from error
 
 
 def _start_in(line: str, path: Path) -> int:

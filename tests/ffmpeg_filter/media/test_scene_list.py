@@ -50,6 +50,8 @@ def test_each_program_is_read_as_it_counts(tmp_path: Path, text: str, num_frames
         (b'{"split": []}', "where a frame number should be"),
         (b"Scene Number,Start Frame\n1\n", "got '' where a frame number should be"),
         (b"Scene Number,Start Frame\n1,0\n", "expected ascending frame numbers from 0 on, got -1"),
+        (b"Scene Number,End Start Frame\n1,7\n", "got '' where a frame number should be"),
+        (b"Scene Number,Start Frame\n1," + b"7" * 200_000, "got a damaged table"),
         (b"\x89PNG\r\n\x1a\n\xff", "got a file that is no text"),
         (b"9" * 5000, "where a frame number should be"),
         (b"[" * 100_000, "where a frame number should be"),
