@@ -114,7 +114,7 @@ def _make_prepared_part(
     return PartResult(
         node=node,
         seconds=time.monotonic() - started,
-        damage=work.read_notes(damage_name(part))[0],
+        damage=work.read_notes(damage_name(part), dict)[0],
         stages=made.stages,
         mixed=tuple(mixed),
         notes=tuple(progress.notes),

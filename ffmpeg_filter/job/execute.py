@@ -159,10 +159,18 @@ def damage_name(part: int) -> str:
 def damage_warnings(prepared: PreparedJob, work: Journal) -> tuple[str, ...]:
     """One line about the damaged frames of all parts, including those of earlier runs; empty if there are none."""
     total: dict[str, list[int]] = {"damaged": [], "missing": []}
-    for damage in work.read_notes("damage_*"):
+    for damage in work.read_notes("damage_*", lambda note: _damage_from(note, prepared.source.num_frames)):
         for kind, numbers in damage.items():
             total[kind] += numbers
     return (_describe_damage(prepared.source, total),) if any(total.values()) else ()
+
+
+def _damage_from(note: Mapping[str, Sequence[int]], num_frames: int) -> Mapping[str, Sequence[int]]:
+    """The note, if `commit` can have written it. Raises ValueError or TypeError."""
+    numbers = [number for kind in note for number in note[kind]]
+    if {*note} != {"damaged", "missing"} or not all(number in range(num_frames) for number in numbers):
+        raise ValueError("damage: expected numbers of damaged and of missing frames, got others")
+    return note
 
 
 def _describe_damage(source: MediaSource, damage: Mapping[str, Sequence[int]]) -> str:

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 
-from ffmpeg_filter.job.journal import FINISHED, Journal, note_path
+from ffmpeg_filter.job.journal import FINISHED, Journal, are, note_path
 from ffmpeg_filter.job.options import JobError, JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.prepare import IMAGES_BEGUN, PreparedJob
@@ -215,23 +215,48 @@ def finish_earlier_run(options: JobOptions, work: Journal, published: Published 
 
     Calls `published` and deletes that directory. None if there was no such run.
     """
-    notes = work.read_notes(FINISHED)
-    if not notes or not _is_published(options, notes[0]):
+    notes = work.read_notes(FINISHED, _FinishedNote.parse)
+    if not notes or not notes[0].is_about(options):
         return None
     note = notes[0]
-    kept, left, warnings = (tuple(note[name]) for name in ("kept", "left", "warnings"))
-    summary = JobSummary(options.output, note["frames"], 0, 0.0, note["size_bytes"], kept, left, warnings)
+    summary = JobSummary(options.output, note.frames, 0, 0.0, note.size_bytes, note.kept, note.left, note.warnings)
     published(summary)
     work.remove()
     return summary
 
 
-def _is_published(options: JobOptions, note: Mapping[str, Any]) -> bool:
-    """Whether the output that the note is about has its final name. The note alone says that it was about to get it."""
-    if "images" in note:
-        return all(images.name_of(options.output, n).exists() for n in range(*note["images"]))
-    output = options.output
-    return not options.partial.exists() and output.exists() and output.stat().st_size == note["size_bytes"]
+@dataclass(frozen=True)
+class _FinishedNote:
+    """What is noted of a finished job. images: the first number in their names, and one more than the last."""
+
+    frames: int
+    size_bytes: int
+    kept: tuple[str, ...]
+    left: tuple[str, ...]
+    warnings: tuple[str, ...]
+    images: tuple[int, int] | None = None
+
+    @classmethod
+    def parse(cls, note: Mapping[str, Any]) -> Self:
+        """Raises ValueError, TypeError or KeyError for what `publish` does not write."""
+        numbers = [note["frames"], note["size_bytes"], *note.get("images", ())]
+        texts = [note[name] for name in ("kept", "left", "warnings")]
+        if not are(numbers, int) or min(numbers) < 0 or not all(are(text, str) for text in texts):
+            raise ValueError("finished: expected numbers and texts as a job writes them, got others")
+        kept, left, warnings = map(tuple, texts)
+        if "images" not in note:
+            return cls(note["frames"], note["size_bytes"], kept, left, warnings)
+        first, stop = note["images"]
+        if stop - first != note["frames"]:
+            raise ValueError(f"finished: expected {note['frames']} images, got {stop - first}")
+        return cls(note["frames"], note["size_bytes"], kept, left, warnings, (first, stop))
+
+    def is_about(self, options: JobOptions) -> bool:
+        """Whether the output has its final name. The note alone says that it was about to get it."""
+        output = options.output
+        if self.images is not None:
+            return options.makes_images and all(images.name_of(output, n).exists() for n in range(*self.images))
+        return not options.partial.exists() and output.exists() and output.stat().st_size == self.size_bytes
 
 
 # ---- in words ----

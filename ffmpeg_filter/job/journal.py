@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +35,7 @@ class Manifest:
 
     source, settings: must be equal to resume. machine: may differ only where the user allows mixed parts.
     time_base, pts, last_duration: the timestamps of every frame. boundaries: first frame of each part, then the end.
+    Raises ValueError for values of another type: a manifest is also read from a file, which anyone may have changed.
     """
 
     source: dict[str, Any]
@@ -44,6 +45,18 @@ class Manifest:
     pts: tuple[int, ...]
     last_duration: int
     boundaries: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        groups = all(isinstance(group, dict) for group in (self.source, self.settings, self.machine))
+        mixed = self.machine.get("mixed", []) if groups else None
+        numbers = (*self.pts, *self.boundaries, self.last_duration)
+        if not (
+            groups
+            and are(mixed, str)
+            and isinstance(self.time_base, str)
+            and all(isinstance(number, int) for number in numbers)
+        ):
+            raise ValueError("manifest: expected values as a job writes them, got others")
 
     @property
     def num_parts(self) -> int:
@@ -110,17 +123,18 @@ class Journal:
         """That of the run to resume, None if there is none. Raises JournalError for one that cannot be read."""
         path = self.folder / MANIFEST
         try:
-            values = json.loads(path.read_bytes())
+            values = _read(path)
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise JournalError(f"{path}: damaged; pass --restart to start over") from error
-        if values.pop("format", None) != FORMAT:
+        if isinstance(values, dict) and values.pop("format", None) != FORMAT:
             raise JournalError(
                 f"{path}: written by another version of vapoursynth-iconvsr; pass --restart to start over"
             )
-        values["pts"], values["boundaries"] = tuple(values["pts"]), tuple(values["boundaries"])
-        return Manifest(**values)
+        try:
+            values["pts"], values["boundaries"] = tuple(values["pts"]), tuple(values["boundaries"])
+            return Manifest(**values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise _damaged(path) from error
 
     def record_mixed(self, mixed: Sequence[str]) -> None:
         """Records in the manifest how parts differ that the user allows to be mixed."""
@@ -145,11 +159,11 @@ class Journal:
         """Whether the part is whole: there, with a sidecar that has its number of frames, its size and its hash."""
         path = self.part(number)
         try:
-            sidecar = json.loads(_sidecar(self.part(number)).read_bytes())
+            sidecar = _read(_sidecar(path))
             size = path.stat().st_size
-        except (OSError, ValueError):
+        except (OSError, JournalError):
             return False
-        if sidecar.get("frames") != frames or sidecar.get("size") != size:
+        if not isinstance(sidecar, dict) or sidecar.get("frames") != frames or sidecar.get("size") != size:
             return False
         if sidecar.get("sha256") == sha256(path):
             return True
@@ -174,16 +188,41 @@ class Journal:
         """Keeps a small value for later runs, such as the damage found while a part was decoded."""
         atomic.write_atomically(note_path(self.folder, name), json.dumps(value).encode())
 
-    def read_notes(self, pattern: str) -> list[Any]:
-        """The values of the notes whose names match, in the order of their names."""
-        return [
-            json.loads(path.read_bytes()) for path in sorted(self.folder.glob(note_path(self.folder, pattern).name))
-        ]
+    def read_notes[T](self, pattern: str, parse: Callable[[Any], T]) -> list[T]:
+        """The notes whose names match, in the order of their names.
+
+        parse: raises ValueError, TypeError or KeyError for what no run writes. Raises JournalError for such a note.
+        """
+        notes = []
+        for path in sorted(self.folder.glob(note_path(self.folder, pattern).name)):
+            try:
+                notes.append(parse(_read(path)))
+            except (ValueError, TypeError, KeyError) as error:
+                raise _damaged(path) from error
+        return notes
 
 
 def note_path(folder: Path, name: str) -> Path:
     """The file of a note in a work directory."""
     return folder / f"{name}.json"
+
+
+def _damaged(path: Path) -> JournalError:
+    """For a file whose content is not what a run has written."""
+    return JournalError(f"{path}: damaged; pass --restart to start over")
+
+
+def _read(path: Path) -> Any:
+    """The JSON in a file. Raises OSError, and JournalError for what is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+
+
+def are(values: object, kind: type) -> bool:
+    """Whether it is a list of that kind of values alone."""
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
 
 
 def _sidecar(part: Path) -> Path:

@@ -170,7 +170,7 @@ def _examine_fields(options: JobOptions, source: MediaSource) -> FieldFinding | 
 def _check_images(options: JobOptions, source: MediaSource, encoding: Encoding, window: range) -> None:
     """Raises ValueError for images that cannot hold the frames, or would replace some that are not of this job."""
     images.check_format(options.output, encoding.format.bits, encoding.color.transfer)
-    begun = Journal(options.work, encoding.suffix).read_notes(IMAGES_BEGUN)
+    begun = Journal(options.work, encoding.suffix).read_notes(IMAGES_BEGUN, bool)
     images.check_not_taken(options.output, window, source, overwrite=options.overwrite or bool(begun))
 
 

@@ -113,7 +113,7 @@ def recognize(file: WeightFile) -> RecognizedNetwork:
         if "architecture" in file.metadata:
             return recognize_ours(file)
         return recognize_foreign(file)
-    except (WeightsError, ValueError) as error:
+    except (WeightsError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file.path}: {error}") from error
 
 

@@ -1,8 +1,10 @@
 """What a queue is told, what it answers, and what it keeps between runs. Values only."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import PurePath
+from typing import Literal, get_args
 
 type Status = Literal["waiting", "running", "done", "failed"]
 type Order = Literal["name", "size", "newest"]
@@ -37,6 +39,7 @@ class Entry:
     """What is kept of a source between runs. output: below the output folder.
 
     identity, settings: of the source and the user's settings when it was last begun. error: of its last failure.
+    Raises ValueError for values that no queue writes: what was kept may have been changed by anyone.
     """
 
     source: str
@@ -48,6 +51,22 @@ class Entry:
     size_bytes: int = 0
     seconds: float = 0.0
     error: str = ""
+
+    def __post_init__(self) -> None:
+        if not is_path(self.source):
+            raise ValueError(f"source: expected a path, got {self.source!r:.60}")
+        if not is_path(self.output) or PurePath(self.output).is_absolute() or ".." in PurePath(self.output).parts:
+            raise ValueError(f"output: expected a path below the output folder, got {self.output!r:.60}")
+        if self.status not in get_args(Status.__value__):
+            raise ValueError(
+                f"status: expected one of {', '.join(get_args(Status.__value__))}, got {self.status!r:.60}"
+            )
+        _check_mapping("identity", self.identity, int)
+        _check_mapping("settings", self.settings, str)
+        _check_mapping("error", {"": self.error}, str)
+        for name, value in (("frames", self.frames), ("size_bytes", self.size_bytes), ("seconds", self.seconds)):
+            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise ValueError(f"{name}: expected a number of at least 0, got {value!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -201,3 +220,18 @@ class End:
 
 
 type Action = Save | Skip | Refuse | BeginJob | WaitAndScan | End
+
+
+def is_path(value: object) -> bool:
+    """Whether it is a text that may name a file."""
+    if not isinstance(value, str) or "\0" in value or not PurePath(value).name:
+        return False
+    try:
+        return bool(os.fsencode(value))
+    except UnicodeEncodeError:
+        return False
+
+
+def _check_mapping(name: str, values: object, kind: type) -> None:
+    if not isinstance(values, Mapping) or not all(isinstance(value, kind) for value in values.values()):
+        raise ValueError(f"{name}: expected a {kind.__name__} for each name, got {values!r:.60}")

@@ -68,7 +68,7 @@ class StateFile:
             entries = [Entry(**entry) for entry in values["entries"]] if found == FORMAT else []
         except FileNotFoundError:
             return ()
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise QueueError(f"{self.path}: damaged; move it away to begin anew (outputs are kept)") from error
         if found != FORMAT:
             raise QueueError(

@@ -11,13 +11,17 @@ from typing import Any
 import av
 import pytest
 from av.stream import Disposition
+from hypothesis import given
 
-from ffmpeg_filter.job.finalize import JobSummary
-from ffmpeg_filter.job.options import JobError
+from ffmpeg_filter.job.execute import damage_warnings
+from ffmpeg_filter.job.finalize import JobSummary, finish_earlier_run
+from ffmpeg_filter.job.journal import Journal, JournalError
+from ffmpeg_filter.job.options import JobError, JobOptions
 from ffmpeg_filter.media import mux
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import Orientation
+from tests.ffmpeg_filter.job.json_values import changed
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -258,3 +262,41 @@ def test_no_copy_of_the_video_lies_beside_the_parts_and_the_output(
     upscaled(clip("in.mkv", "-c:v", "ffv1", size="96x64", frames=24), tmp_path / "out.mkv", encoder="ffv1", speed=None)
     work, output = sizes
     assert work < 1.2 * output
+
+
+# ---- whatever an earlier run's notes hold ----
+
+FINISHED_NOTE = {"frames": 2, "size_bytes": 5, "kept": ["2 frames"], "left": [], "warnings": ["a"]}
+
+
+@given(note=changed(FINISHED_NOTE) | changed({**FINISHED_NOTE, "images": [0, 2]}))
+@pytest.mark.parametrize("name", ["out.mkv", "out_%d.png"])
+def test_any_note_of_a_finished_job_is_that_of_this_output_or_refused_by_name(
+    name: str, note: object, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("job")
+    for output in (name, "out_0.png", "out_1.png"):
+        (folder / output).write_bytes(b"whole")
+    options = JobOptions(folder / "in.mkv", folder / name)
+    with Journal(options.work, "mov").hold() as work:
+        work.write_note("finished", note)
+        try:
+            summary = finish_earlier_run(options, work)
+        except JournalError as error:
+            assert re.search(r"finished\.json: damaged; pass --restart", str(error))  # noqa: PT017 - either is right
+        else:
+            assert summary is None or isinstance(summary.frames, int)
+
+
+@pytest.mark.parametrize(
+    "note", [5, {}, {"damaged": [0]}, {"damaged": [9], "missing": []}, {"damaged": "0", "missing": []}]
+)
+def test_a_note_about_damage_that_no_run_wrote_is_refused_by_name(note: object, tmp_path: Path) -> None:
+    work = Journal(tmp_path, "mov")
+    work.write_note("damage_000000", {"damaged": [1], "missing": [0]})
+    source = SimpleNamespace(num_frames=2, timeline=SimpleNamespace(time_of=float))
+    prepared: Any = SimpleNamespace(source=source)
+    assert damage_warnings(prepared, work)[0].startswith("input: 1 damaged frame(s)")
+    work.write_note("damage_000000", note)
+    with pytest.raises(JournalError, match=r"damage_000000\.json: damaged; pass --restart to start over"):
+        damage_warnings(prepared, work)

@@ -1,13 +1,18 @@
 """The work directory: which parts count, which manifests resume, and what is deleted when."""
 
+import json
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ffmpeg_filter.job import journal
 from ffmpeg_filter.job.journal import Journal, JournalError, Manifest, differences
+from tests.ffmpeg_filter.job.json_values import ANY, changed
 
 MANIFEST = Manifest(
     source={"size": 3},
@@ -146,7 +151,50 @@ def test_a_work_directory_is_deleted_with_the_finished_note_last(
 def test_notes_are_read_in_the_order_of_their_names(opened: Journal) -> None:
     for number in (2, 1):
         opened.write_note(f"damage_{number}", [number])
-    assert opened.read_notes("damage_*") == [[1], [2]]
+    assert opened.read_notes("damage_*", tuple) == [(1,), (2,)]
+
+
+def test_a_damaged_note_is_named(opened: Journal) -> None:
+    opened.write_note("damage_1", 5)
+    with pytest.raises(JournalError, match=r"damage_1\.json: damaged; pass --restart to start over"):
+        opened.read_notes("damage_*", tuple)
+
+
+# ---- whatever is in a file ----
+
+
+@given(
+    whole=changed(json.loads(json.dumps({"format": journal.FORMAT, **asdict(MANIFEST)}))), text=st.binary(max_size=9)
+)
+def test_any_manifest_is_compared_or_refused_by_name(
+    whole: object, text: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("work")
+    for content in (json.dumps(whole).encode(), text, b"[" * 100_000):
+        (folder / journal.MANIFEST).write_bytes(content)
+        try:
+            Journal(folder, "mov").begin(MANIFEST, allow_mixed=True)
+        except JournalError as error:
+            assert re.match(f"{folder}.*: .*--restart", str(error))  # noqa: PT017 - either is right
+
+
+@given(name=st.text(max_size=8), value=ANY.filter(lambda value: "NaN" not in json.dumps(value)))
+def test_what_a_job_depends_on_is_read_as_it_was_written(
+    name: str, value: object, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("work")
+    written = replace(MANIFEST, source={name: value}, settings={name: value})
+    Journal(folder, "mov").begin(written, allow_mixed=False)
+    Journal(folder, "mov").begin(written, allow_mixed=False)
+
+
+@given(sidecar=changed({"frames": 2, "size": 7, "sha256": "0" * 64}))
+def test_no_sidecar_but_its_own_makes_a_part_done(sidecar: object, tmp_path_factory: pytest.TempPathFactory) -> None:
+    work = Journal(tmp_path_factory.mktemp("work"), "mov")
+    work.part(0).write_bytes(b"encoded")
+    for content in (json.dumps(sidecar).encode(), b"[" * 100_000):
+        (work.folder / "part_000000.mov.json").write_bytes(content)
+        assert not work.is_done(0, 2)
 
 
 def test_a_work_directory_has_one_run_at_a_time(tmp_path: Path) -> None:

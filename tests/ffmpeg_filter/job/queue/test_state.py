@@ -1,13 +1,17 @@
-from dataclasses import fields, replace
+import json
+from dataclasses import asdict, fields, replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.queue import state
 from ffmpeg_filter.job.queue.events import Entry
 from ffmpeg_filter.job.queue.state import QueueError, StateFile, image_settings_of, settings_of
+from tests.ffmpeg_filter.job.json_values import changed
 from vs_iconvsr.plan import Settings
 
 ENTRY = Entry("/shelf/ä.mkv", "ä.mkv", "done", {"size": 1, "modified": 2}, {"crf": "16"}, 8, 100, 1.5, "")
@@ -26,6 +30,30 @@ def test_a_damaged_state_file_is_named_with_the_remedy(tmp_path: Path, text: str
     (tmp_path / state.STATE).write_text(text)
     with pytest.raises(QueueError, match=r"iconvsr-queue\.json: damaged; move it away to begin anew"):
         StateFile(tmp_path).read()
+
+
+@given(entry=changed(asdict(ENTRY)), whole=changed({"format": state.FORMAT, "entries": []}), text=st.binary(max_size=9))
+def test_any_state_file_is_read_or_named_with_the_remedy(
+    entry: object, whole: object, text: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("out")
+    listed = json.dumps({"format": state.FORMAT, "entries": [entry]}).encode()
+    for content in (listed, json.dumps(whole).encode(), text, b"[" * 100_000):
+        (folder / state.STATE).write_bytes(content)
+        try:
+            entries = StateFile(folder).read()
+        except QueueError as error:
+            assert "outputs are kept" in str(error)  # noqa: PT017 - either is right
+            continue
+        for read in entries:
+            assert (folder / read.output).resolve().is_relative_to(folder.resolve())
+            Path(read.source).exists()
+
+
+@pytest.mark.parametrize("output", ["/etc/passwd", "../a.mkv", "b/../../a.mkv", "", ".", "a\0.mkv", "\ud800", 3, None])
+def test_an_entry_cannot_name_an_output_elsewhere(output: object) -> None:
+    with pytest.raises(ValueError, match="output: expected a path below the output folder, got"):
+        replace(ENTRY, output=output)  # type: ignore[arg-type]
 
 
 def test_a_state_file_of_another_version_is_refused(tmp_path: Path) -> None:
