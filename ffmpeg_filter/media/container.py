@@ -81,10 +81,11 @@ def select_video(container: InputContainer, index: int | None = None) -> av.Vide
     if index is not None:
         return next(s for s in streams if s.index == index)
     if not streams:
-        kinds = ", ".join(sorted({kind_of(s) for s in container.streams})) or "nothing"
+        kinds = ", ".join(sorted({_unusable(s) for s in container.streams}))
+        found = f"one with only {kinds}" if kinds else "one without any stream"
         path = container.name[5:]
         reason = f" ({reason})" if Path(path).is_file() and (reason := missing_index(Path(path))) else ""
-        raise SourceError(f"input: expected a file with a video stream, got one with only {kinds}: {path}{reason}")
+        raise SourceError(f"input: expected a file with a video stream, got {found}: {path}{reason}")
     return max(streams, key=lambda s: (bool(s.disposition & Disposition.default), _size(s)[0] * _size(s)[1], -s.index))
 
 
@@ -101,6 +102,12 @@ def is_cover(stream: Stream) -> bool:
 def kind_of(stream: Stream) -> str:
     """As in `Track.kind`."""
     return "cover" if is_cover(stream) else stream.type
+
+
+def _unusable(stream: Stream) -> str:
+    """What a stream is that cannot be upscaled."""
+    kind = kind_of(stream)
+    return "video of an unknown codec or size" if kind == "video" else kind
 
 
 def exact(ratio: Ratio | None) -> Fraction:
