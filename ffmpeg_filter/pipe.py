@@ -254,7 +254,7 @@ class _Filter:
                 except (av.ArgumentError, av.InvalidDataError) as error:
                     raise SourceError(
                         f"pipe: expected packets that NUT can hold, got one of stream {index} ({packet.stream.type}) "
-                        f"with timestamps {packet.pts}, {packet.dts}; leave that stream out before the pipe: -map -0:{index}"
+                        f"with timestamps {packet.pts}, {packet.dts}; leave it out before the pipe: -map -0:{index}"
                     ) from error
 
 
