@@ -40,8 +40,8 @@ class Shot:
 
 
 SHOTS = {
-    "astronaut": Shot("astronaut", 60, 0, 320, 256, "light", 20),
-    "coffee": Shot("coffee", 130, 60, 320, 256, "light-bi", None),
+    "astronaut": Shot("astronaut", 60, 0, 320, 240, "light", 20),
+    "coffee": Shot("coffee", 130, 60, 320, 240, "light-bi", None),
 }
 
 

@@ -142,6 +142,11 @@ def test_the_readme_is_short() -> None:
     assert len(text_of(Path("README.md")).splitlines()) <= 120
 
 
+def test_pictures_are_small() -> None:
+    for picture in (page for page in build_docs.pages() if page.suffix == ".png"):
+        assert (ROOT / picture).stat().st_size < 300_000, picture
+
+
 def test_pages_refer_to_nothing_that_a_stranger_does_not_have() -> None:
     for page in PAGES:
         assert not re.search(r"\.\./shared|/work/|/root/", text_of(page)), page
