@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -20,6 +19,7 @@ from ffmpeg_filter.job.journal import Journal
 from ffmpeg_filter.job.queue import machine, run
 from ffmpeg_filter.job.queue.state import STATE, StateFile
 from ffmpeg_filter.media.probe import probe
+from tests.ffmpeg_filter.job.group_leader import GroupLeader
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -309,33 +309,31 @@ def test_a_watching_queue_takes_what_arrives_and_ends_with_an_interrupt(
 def test_a_queue_killed_at_any_moment_gives_the_same_files(
     clip: Make, tiny_model: Path, tmp_path: Path, kills: int
 ) -> None:
+    """Killed with all its children, and started again until it ends; when it has, another one is begun."""
     dice = random.Random(kills)
     (tmp_path / "shelf").mkdir()
-    for name in ("a.mkv", "a.avi"):
-        clip(f"shelf/{name}", "-c:v", "mpeg4", frames=16)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ffmpeg_filter.job.queue.run", "ffmpeg_filter.job.run"])
+    for name, frames in (("a.mkv", 16), ("a.avi", 8), ("b.mp4", 20)):
+        clip(f"shelf/{name}", "-c:v", "mpeg4", frames=frames)
 
-    def start(output_dir: Path) -> multiprocessing.context.ForkServerProcess:
-        process = context.Process(target=cli.main, args=(started(tmp_path / "shelf", output_dir, tiny_model),))
-        process.start()
-        return process
+    def start(output_dir: Path) -> GroupLeader:
+        return GroupLeader(started(tmp_path / "shelf", output_dir, tiny_model))
 
-    def finish(output_dir: Path) -> dict[str, str]:
-        process = start(output_dir)
-        process.join(120)
-        assert process.exitcode == 0
+    def finished(output_dir: Path) -> dict[str, str]:
         hidden = sorted(path.name for path in output_dir.iterdir() if path.suffix != ".mkv")
         assert hidden == [".iconvsr-queue.lock", STATE]
         return {path.name: sha(path) for path in output_dir.glob("*.mkv")}
 
-    undisturbed = finish(tmp_path / "out")
-    assert len(undisturbed) == 2
-    for hit in range(kills):
-        output_dir = tmp_path / f"out{hit // 4}"
-        process = start(output_dir)
-        process.join(dice.uniform(0.05, 2.0))
-        process.kill()
-        process.join()
-        if hit % 4 == 3:
-            assert finish(output_dir) == undisturbed
+    assert start(tmp_path / "undisturbed").ended(120) == 0
+    undisturbed = finished(tmp_path / "undisturbed")
+    assert len(undisturbed) == 3
+    hits, films = 0, 0
+    while hits < kills:
+        output_dir, films, code = tmp_path / f"out{films}", films + 1, None
+        while code is None:
+            process = start(output_dir)
+            code = process.ended(dice.uniform(0.05, 2.5) if hits < kills else 120)
+            if code is None:
+                process.kill()
+                hits += 1
+        assert code == 0
+        assert finished(output_dir) == undisturbed
