@@ -6,6 +6,7 @@ What is decided by a parameter `windows` is a pure function, so that the tests o
 import contextlib
 import errno
 import functools
+import io
 import os
 import shlex
 import signal
@@ -260,17 +261,19 @@ def signals_blocked(numbers: Sequence[signal.Signals]) -> Iterator[None]:
 
 # ---- pipes ----
 
-_DESCRIPTORS_ARE_SHARED = not WINDOWS
+DESCRIPTORS_ARE_SHARED = not WINDOWS
+"""Whether the number of an open file means the same to us and to libraries written in C.
+
+On Windows each C runtime has a table of its own, and PyAV's libraries have another one than Python.
+"""
 
 
 def for_pyav(pipe: IO[bytes]) -> Any:
-    """What PyAV opens to read from this pipe or write to it: a name, or a file.
-
-    A number of a descriptor means nothing to its libraries on Windows: there each C runtime has a table of its own.
-    """
-    if _DESCRIPTORS_ARE_SHARED:
+    """What PyAV opens to read from this pipe or write to it: a name, or a file."""
+    if DESCRIPTORS_ARE_SHARED:
         return f"pipe:{pipe.fileno()}"
-    return getattr(pipe, "raw", pipe)  # the raw one returns what there is, instead of waiting for more
+    # The raw reader returns what there is, instead of waiting for more; the raw writer might not write all.
+    return pipe.raw if isinstance(pipe, io.BufferedReader) else pipe
 
 
 def enlarge_pipe(pipe: IO[bytes], size_bytes: int) -> None:
@@ -353,7 +356,7 @@ if sys.platform == "win32":
         if not kernel.LockFileEx(handle, flags, 0, 1, 0, (ctypes.c_uint64 * 4)()):  # OVERLAPPED: zeros are offset 0
             code = ctypes.get_last_error()
             if code == 33:  # ERROR_LOCK_VIOLATION
-                raise BlockingIOError(errno.EAGAIN, "held by another process", file.name)
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), file.name)
             raise ctypes.WinError(code)
         try:
             yield

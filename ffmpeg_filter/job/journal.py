@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from vs_iconvsr import atomic, locks
+from vs_iconvsr import atomic, locks, system
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,15 @@ class Journal:
         refusal = JournalError(
             f"{self.folder}: another run works on this output; wait for it, or choose another output"
         )
-        with locks.hold(self.folder / LOCK, refusal):
-            try:
-                yield self
-            finally:
-                if self.folder.is_dir() and [p.name for p in self.folder.iterdir()] == [LOCK]:
-                    shutil.rmtree(self.folder)  # nothing was begun: leave nothing behind
+        with contextlib.ExitStack() as afterwards:
+            if not system.DELETES_OPEN_FILES:  # then nobody can delete the lock of a run that came in between, either
+                afterwards.callback(self._remove_if_empty)
+            with locks.hold(self.folder / LOCK, refusal):
+                try:
+                    yield self
+                finally:
+                    if system.DELETES_OPEN_FILES:
+                        self._remove_if_empty()
 
     def restart(self) -> None:
         """Deletes what earlier runs left, except the lock and the rewrapped source."""
@@ -182,7 +185,10 @@ class Journal:
         for path in self.folder.iterdir():
             if path not in (self.folder / LOCK, note_path(self.folder, FINISHED)):
                 _delete(path)
-        shutil.rmtree(self.folder)
+        if system.DELETES_OPEN_FILES:
+            shutil.rmtree(self.folder)
+        else:  # the lock is open: `hold` deletes what is left
+            note_path(self.folder, FINISHED).unlink(missing_ok=True)
 
     def write_note(self, name: str, value: object) -> None:
         """Keeps a small value for later runs, such as the damage found while a part was decoded."""
@@ -200,6 +206,11 @@ class Journal:
             except (ValueError, TypeError, KeyError) as error:
                 raise _damaged(path) from error
         return notes
+
+    def _remove_if_empty(self) -> None:
+        """Where nothing was begun, or all is finished, nothing is left behind."""
+        if self.folder.is_dir() and [p.name for p in self.folder.iterdir()] == [LOCK]:
+            shutil.rmtree(self.folder, ignore_errors=not system.DELETES_OPEN_FILES)
 
 
 def note_path(folder: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.probe import probe
 from ffmpeg_filter.media.source import SourceError
 from ffmpeg_filter.pipe import Delivered, upscale_pipe
-from vs_iconvsr import weights
+from vs_iconvsr import system, weights
 from vs_iconvsr.colorspace import Format
 from vs_iconvsr.plan import Settings
 from vs_iconvsr.streaming import Fetched, Session, iterate
@@ -53,6 +53,15 @@ def piped(tiny_model: Path, tmp_path: Path) -> Callable[..., tuple[Delivered, Pa
 
 
 Piped = Callable[..., tuple[Delivered, Path]]
+
+
+def test_a_pipe_without_a_descriptor_gives_the_same_bytes(
+    clip: Make, piped: Piped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clip("in.mkv", "-c:v", "ffv1", frames=5)
+    by_descriptor = piped(source)[1].read_bytes()
+    monkeypatch.setattr(system, "DESCRIPTORS_ARE_SHARED", False)  # as on Windows
+    assert piped(source)[1].read_bytes() == by_descriptor
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 9, 23])

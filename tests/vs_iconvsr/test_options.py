@@ -14,6 +14,7 @@ from vs_iconvsr.engine import PRECISIONS
 from vs_iconvsr.options import Option
 from vs_iconvsr.plan import Settings
 
+MINGW = "x86_64-w64-mingw32-gcc"
 ROOT = Path(__file__).parents[2]
 
 
@@ -63,6 +64,43 @@ def test_the_native_part_compiles_without_a_warning(tmp_path: Path) -> None:
         *(f"-I{folder}" for folder in folders),
     ]
     subprocess.run([*command, ROOT / "vs_iconvsr" / "plugin" / "native" / "shim.c"], check=True)
+
+
+# What Python.h has to know of 64-bit Windows; the headers of this Python are those of this system.
+PYCONFIG_OF_WINDOWS = """
+#define MS_WINDOWS
+#define MS_WIN64
+#define SIZEOF_VOID_P 8
+#define SIZEOF_SIZE_T 8
+#define SIZEOF_INT 4
+#define SIZEOF_LONG 4
+#define SIZEOF_LONG_LONG 8
+#define SIZEOF_WCHAR_T 2
+#define ALIGNOF_MAX_ALIGN_T 8
+#define HAVE_STDDEF_H 1
+#define HAVE_SYS_TYPES_H 1
+#define HAVE_SYS_STAT_H 1
+#define HAVE_PY_SSIZE_T 1
+typedef long long Py_ssize_t;
+"""
+
+
+@pytest.mark.needs_vapoursynth
+@pytest.mark.skipif(shutil.which(MINGW) is None, reason="no compiler for Windows")
+def test_the_native_part_compiles_for_windows_without_a_warning(tmp_path: Path) -> None:
+    import sysconfig
+
+    headers = tmp_path / "python"
+    shutil.copytree(sysconfig.get_paths()["include"], headers)
+    (headers / "pyconfig.h").write_text(PYCONFIG_OF_WINDOWS)
+    (tmp_path / "signature.h").write_text(options.signature_header())
+    vapoursynth = subprocess.run(
+        [sys.executable, "-m", "vapoursynth", "get-include"], check=True, capture_output=True, text=True
+    )
+    folders = [f"-I{folder}" for folder in (headers, vapoursynth.stdout.strip(), tmp_path)]
+    warnings = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-DVERSION_MAJOR=0", "-DVERSION_MINOR=1"]
+    shim = ROOT / "vs_iconvsr" / "plugin" / "native" / "shim.c"
+    subprocess.run([MINGW, *warnings, *folders, "-c", shim, "-o", tmp_path / "shim.o"], check=True)
 
 
 def test_defaults_and_choices_agree_with_what_they_stand_for() -> None:

@@ -161,3 +161,14 @@ def test_the_limits_of_a_job_object_are_as_large_as_windows_expects() -> None:
 
     assert ctypes.sizeof(Extended) == 36 * 4
     assert Basic.LimitFlags.offset == 4 * 4
+
+
+def test_pyav_gets_a_file_where_the_number_of_a_descriptor_means_nothing_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+    with reading, writing:
+        assert system.for_pyav(writing) == f"pipe:{writing.fileno()}"
+        monkeypatch.setattr(system, "DESCRIPTORS_ARE_SHARED", False)
+        assert system.for_pyav(writing) is writing
+        writing.write(b"all there is")
+        writing.flush()
+        assert system.for_pyav(reading).read(1 << 15) == b"all there is"

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,25 +208,23 @@ def models_directory() -> Path:
     """
     if own := os.environ.get("ICONVSR_MODELS"):
         return expanded(own)
-    try:
-        return system.cache_folder() / "vs_iconvsr" / "models"
-    except RuntimeError as error:
-        raise no_home("the user's cache directory") from error
+    return at_home("the user's cache directory", system.cache_folder) / "vs_iconvsr" / "models"
 
 
 def expanded(path: str) -> Path:
     """The path with ~ expanded. Raises WeightsError if there is no such home directory."""
+    return at_home(path, Path(path).expanduser)
+
+
+def at_home(name: str, find: Callable[[], Path]) -> Path:
+    """What `find` returns, or WeightsError where it has found no home directory."""
     try:
-        return Path(path).expanduser()
+        return find()
     except RuntimeError as error:
-        raise no_home(path) from error
-
-
-def no_home(needed_for: str) -> WeightsError:
-    return WeightsError(
-        f"model: expected a home directory for {needed_for}, got none; set the environment variable ICONVSR_MODELS to "
-        "a directory for models, or pass the full path of a weight file"
-    )
+        raise WeightsError(
+            f"model: expected a home directory for {name}, got none; set the environment variable ICONVSR_MODELS to "
+            "a directory for models, or pass the full path of a weight file"
+        ) from error
 
 
 def locate(model: str | os.PathLike[str]) -> Path:

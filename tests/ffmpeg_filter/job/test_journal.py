@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffmpeg_filter.job import journal
-from ffmpeg_filter.job.journal import Journal, JournalError, Manifest, differences
+from ffmpeg_filter.job.journal import FINISHED, LOCK, Journal, JournalError, Manifest, differences
 from tests.ffmpeg_filter.job.json_values import ANY, changed
+from vs_iconvsr import system
 
 MANIFEST = Manifest(
     source={"size": 3},
@@ -215,3 +216,25 @@ def test_a_work_directory_in_which_nothing_was_begun_is_deleted(tmp_path: Path) 
 def test_differences_see_through_json() -> None:
     assert list(differences({"tile": [0, 0]}, {"tile": (0, 0)})) == []
     assert list(differences({"a": 1}, {"b": 2})) == [("a", 1, None), ("b", None, 2)]
+
+
+def test_where_open_files_cannot_be_deleted_the_lock_goes_last(
+    opened: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "DELETES_OPEN_FILES", False)
+    with opened.hold():
+        opened.begin(MANIFEST, allow_mixed=False)
+        opened.write_note(FINISHED, True)
+        opened.remove()
+        assert [path.name for path in opened.folder.iterdir()] == [LOCK]
+    assert not opened.folder.exists()
+
+
+@pytest.mark.parametrize("deletes_open_files", sorted({system.DELETES_OPEN_FILES, False}))
+def test_a_run_that_began_nothing_leaves_nothing(
+    opened: Journal, monkeypatch: pytest.MonkeyPatch, deletes_open_files: bool
+) -> None:
+    monkeypatch.setattr(system, "DELETES_OPEN_FILES", deletes_open_files)
+    with pytest.raises(ValueError, match="the cause"), opened.hold():
+        raise ValueError("the cause")
+    assert not opened.folder.exists()

@@ -1,10 +1,12 @@
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ffmpeg_filter.job.paths import check_output
+from vs_iconvsr import system
 
 
 @pytest.fixture
@@ -51,6 +53,25 @@ def test_an_output_that_cannot_be_written_is_refused_with_the_reason(
     (tmp_path / "blocked.mkv.iconvsr").touch()
     with pytest.raises(ValueError, match=message):
         checked(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "aux.mkv",
+            "output: expected a name that is not one of Windows' devices, got 'aux.mkv', which means AUX; choose",
+        ),
+        ("a:b.mkv", "output: expected a name without any of .*, got ':' in 'a:b.mkv'; choose another"),
+    ],
+)
+def test_a_name_that_windows_gives_another_meaning_is_refused_there(
+    checked: Callable[..., None], monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.setattr(system, "name_problem", partial(system.name_problem, windows=True))
+    with pytest.raises(ValueError, match=message):
+        checked(name)
+    checked("out.mkv")
 
 
 def test_an_output_is_replaced_with_overwrite_or_after_a_killed_run_finished_it(

@@ -16,6 +16,7 @@ from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.join import read_packets
 from ffmpeg_filter.media.pixels import pixel_format_of
 from ffmpeg_filter.media.presets import PRESETS, encoder_arguments
+from vs_iconvsr import system
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes
 
 pytestmark = pytest.mark.needs_ffmpeg
@@ -103,6 +104,17 @@ def test_planes_reach_a_lossless_encoder_unchanged(chosen: Format, encoded: Call
         decoded = list(container.decode(video=0))
     for sent, got in zip(frames, decoded, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(sent, planes_of(got), strict=True))
+
+
+def test_a_pipe_without_a_descriptor_takes_the_same_bytes(
+    encoded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Format("YUV", "integer", 10, 1, 1)
+    frames = [noise(chosen, n) for n in range(3)]
+    how = encoding(chosen, lossless(chosen))
+    by_descriptor = encoded(how, frames, [0, 3600, 7200]).read_bytes()
+    monkeypatch.setattr(system, "DESCRIPTORS_ARE_SHARED", False)  # as on Windows
+    assert encoded(how, frames, [0, 3600, 7200]).read_bytes() == by_descriptor
 
 
 def test_an_encoder_without_the_format_fails_instead_of_converting(encoded: Callable[..., Path]) -> None:
