@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "messages.md"
 PACKAGES = ("vs_iconvsr", "ffmpeg_filter", "training")
 GAP = "…"
-WRAPPED = ("OSError", "ConnectionError")  # caught on the way, and put into other words
+WRAPPED = ("OSError", "ConnectionError", "BlockingIOError")  # caught on the way, and put into other words
 
 HEAD = """# Error messages
 
@@ -62,19 +62,22 @@ def name_of(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def texts(raised: ast.Call, helpers: dict[str, ast.FunctionDef]) -> Iterator[str]:
+def texts(raised: ast.Call, helpers: dict[str, ast.FunctionDef]) -> list[str]:
     """What the error says: its text, or what the function says that makes it."""
     arguments = [*raised.args, *(keyword.value for keyword in raised.keywords)]
-    own = [text for argument in arguments if (text := literal(argument)) is not None]
-    if own:
-        whole = isinstance(raised.func, ast.Name) and name_of(raised) not in helpers
-        yield own[0] if whole else f"{GAP}: {own[0]}"  # the function puts the file or the key before it
-        return
-    for call in [raised, *(argument for argument in arguments if isinstance(argument, ast.Call))]:
-        for node in ast.walk(helpers[name_of(call)]) if name_of(call) in helpers else ():
-            if isinstance(node, ast.Return) and node.value is not None:
-                values = node.value.args if isinstance(node.value, ast.Call) else [node.value]
-                yield from [text for value in values if (text := literal(value)) is not None][:1]
+    own = [text for argument in arguments if (text := literal(argument)) is not None][:1]
+    if own and isinstance(raised.func, ast.Name) and name_of(raised) not in helpers:
+        return own
+    calls = [raised] if own else [raised, *(argument for argument in arguments if isinstance(argument, ast.Call))]
+    made = [text for call in calls if name_of(call) in helpers for text in returned(helpers[name_of(call)])]
+    return made or [f"{GAP}: {text}" for text in own]  # the function puts the file or the key before it
+
+
+def returned(helper: ast.FunctionDef) -> Iterator[str]:
+    for node in ast.walk(helper):
+        if isinstance(node, ast.Return) and node.value is not None:
+            values = node.value.args if isinstance(node.value, ast.Call) else [node.value]
+            yield from [text for value in values if (text := literal(value)) is not None][:1]
 
 
 def literal(node: ast.expr) -> str | None:

@@ -123,7 +123,12 @@ def test_messages_of_other_errors_are_not_taken_for_ours() -> None:
 def test_what_the_troubleshooting_page_quotes_is_said_somewhere() -> None:
     """*Quoted words* of the table are in a message of ours, but for those that other programs say."""
     texts = [message.text for message in make_messages_page.messages()]
-    others = ("vspipe: Failed to initialize VSScript", "No attribute with the name iconvsr exists")
+    others = (
+        "vspipe: Failed to initialize VSScript",
+        "No attribute with the name iconvsr exists",
+        "Resize error: no path between colorspaces",
+        "Invalid data found when processing input",
+    )
     quoted = re.findall(r"^\| \*(.+?)\* \|", text_of(Path("docs/troubleshooting.md")), re.MULTILINE)
     assert len(quoted) >= 5
     for words in quoted:
