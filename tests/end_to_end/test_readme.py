@@ -60,6 +60,12 @@ def test_the_script_and_the_pipe_of_the_readme_work(folder: Path) -> None:
     assert (frames[0].width, frames[0].height, frames[0].format.name) == (4 * WIDTH, 4 * HEIGHT, "yuv420p10le")
 
 
+def test_the_page_of_the_filter_has_the_same_script_and_pipe() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "filter.md").read_text()
+    for language, words in (("python", "core.iconvsr.Upscale"), ("bash", "vspipe -c y4m")):
+        assert f"```{language}\n{block(language, words)}```" in page
+
+
 def test_every_command_of_the_readme_exists() -> None:
     commands = [shlex.split(line, comments=True) for line in re.findall(r"^iconvsr .*$", README, re.MULTILINE)]
     assert len(commands) >= 5
