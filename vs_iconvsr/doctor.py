@@ -92,12 +92,12 @@ def vapoursynth_version(module: str = "vapoursynth") -> Check:
     try:
         vapoursynth = import_module(module)
     except ImportError as error:
-        return Check("VapourSynth", FAIL, f"cannot be imported: {error}", "pip install 'vapoursynth>=74'")
+        return Check("VapourSynth", FAIL, f"cannot be imported: {error}", 'pip install "vapoursynth>=74"')
     release = vapoursynth.__version__.release_major
     text = f"R{release}, {Path(str(vapoursynth.__file__)).parent}"
     if release < OLDEST_VAPOURSYNTH:
         needed = f"expected R{OLDEST_VAPOURSYNTH} or newer"
-        return Check("VapourSynth", FAIL, f"{text}: {needed}", f"pip install 'vapoursynth>={OLDEST_VAPOURSYNTH}'")
+        return Check("VapourSynth", FAIL, f"{text}: {needed}", f'pip install "vapoursynth>={OLDEST_VAPOURSYNTH}"')
     return Check("VapourSynth", OK, text)
 
 

@@ -25,5 +25,7 @@ def with_extra_named(error: ImportError) -> ImportError:
     if extra is None or not isinstance(error, ModuleNotFoundError):
         return error
     return MissingExtraError(
-        f"{module}: expected this Python package, found none; pip install '{DISTRIBUTION}[{extra}]'", name=error.name
+        # Double quotes: cmd knows no others.
+        f'{module}: expected this Python package, found none; pip install "{DISTRIBUTION}[{extra}]"',
+        name=error.name,
     )

@@ -55,7 +55,7 @@ class Cluster:
         self, address: str, progress: Progress, stop: threading.Event, *, patience_s: float = PATIENCE_S
     ) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise JobError("cluster: expected the package ray, found none; pip install 'vapoursynth-iconvsr[cluster]'")
+            raise JobError('cluster: expected the package ray, found none; pip install "vapoursynth-iconvsr[cluster]"')
         self._address, self._progress, self._stop = address, progress, stop
         self._patience_s = patience_s
         self._none_since: float | None = None  # when the last usable node went away

@@ -58,7 +58,7 @@ def check_file(path: Path) -> None:
     """Raises SourceError, with the remedy, for a path that is not a file with content."""
     if str(path) == "-":
         raise SourceError("input: expected a file, got standard input; upscale a stream with iconvsr pipe")
-    if _ADDRESS.match(str(path)) and not path.exists():
+    if _ADDRESS.match(path.as_posix()) and not path.exists():
         raise SourceError(
             f"input: expected a file, got an address: {path}; save it first: ffmpeg -i URL -c copy FILE.mkv"
         )

@@ -93,7 +93,7 @@ def test_a_missing_vapoursynth_is_reported_with_the_import_error() -> None:
     check = doctor.vapoursynth_version("vapoursynth_that_is_not_there")
     assert check.status == FAIL
     assert "No module named 'vapoursynth_that_is_not_there'" in check.detail
-    assert check.remedy == "pip install 'vapoursynth>=74'"
+    assert check.remedy == 'pip install "vapoursynth>=74"'
 
 
 def test_a_torch_that_cannot_be_imported_fails_its_check_and_skips_those_that_need_it(

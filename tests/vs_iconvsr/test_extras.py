@@ -34,7 +34,7 @@ def test_the_extra_that_is_named_brings_the_package(module: str, package: str) -
     named = with_extra_named(ModuleNotFoundError(name=f"{module}.part"))
     assert isinstance(named, MissingExtraError)
     extra = str(named).partition("[")[2].partition("]")[0]
-    assert str(named) == f"{module}: expected this Python package, found none; pip install '{DISTRIBUTION}[{extra}]'"
+    assert str(named) == f'{module}: expected this Python package, found none; pip install "{DISTRIBUTION}[{extra}]"'
     assert any(wanted.startswith((f"{package}>", f"{package}[")) for wanted in PROJECT["optional-dependencies"][extra])
 
 
@@ -53,7 +53,7 @@ def test_a_command_without_its_extra_names_the_line_to_type() -> None:
     done = run_command_without(COMMAND, "upscale", "in.mkv", "out.mkv")
     assert done.returncode == 1
     assert done.stderr == (
-        f"iconvsr: av: expected this Python package, found none; pip install '{DISTRIBUTION}[command]'\n"
+        f'iconvsr: av: expected this Python package, found none; pip install "{DISTRIBUTION}[command]"\n'
     )
 
 
@@ -67,5 +67,5 @@ def test_training_without_its_extra_names_the_line_to_type() -> None:
     done = run_without(("yaml",), "import runpy; runpy.run_module('training', run_name='__main__')")
     assert done.returncode == 1
     assert done.stderr == (
-        f"training: yaml: expected this Python package, found none; pip install '{DISTRIBUTION}[train]'\n"
+        f'training: yaml: expected this Python package, found none; pip install "{DISTRIBUTION}[train]"\n'
     )

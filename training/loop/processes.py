@@ -15,7 +15,8 @@ def join_processes(device: str) -> str:
     """Under torchrun, join the other processes. Returns the device of this one: each takes its own GPU."""
     if "WORLD_SIZE" not in os.environ:
         return device
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
+    with_nccl = device.startswith("cuda") and dist.is_nccl_available()  # Windows has none
+    dist.init_process_group("nccl" if with_nccl else "gloo", timeout=TIMEOUT)
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
 
 

@@ -14,6 +14,7 @@ from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.pipeline import FrameReader, Interrupted, Part, PartWriter
 from ffmpeg_filter.job.pool import Pipeline, PipelinePool
 from ffmpeg_filter.media.decode import DecodedFrame
+from vs_iconvsr import system
 from vs_iconvsr.colorspace import Planes
 from vs_iconvsr.streaming import Counts
 
@@ -182,7 +183,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_encoder_begins_where_it_would_pay(
     monkeypatch: pytest.MonkeyPatch, put_s: float, engine_s: float, idle: float, expected: int
 ) -> None:
-    monkeypatch.setattr(pool, "idle_share", lambda: idle)
+    monkeypatch.setattr(system, "idle_share", lambda: idle)
     workshop = Workshop(Shelf(put_s), encoders=None, engine_s=engine_s)
     workshop.pool.run()
     assert workshop.shelf.made == EVERYTHING
@@ -194,7 +195,7 @@ def test_no_second_encoder_starts_in_the_first_seconds_or_frames(
     monkeypatch: pytest.MonkeyPatch, watched: str, enough: float
 ) -> None:
     monkeypatch.setattr(pool, watched, enough)
-    monkeypatch.setattr(pool, "idle_share", lambda: 1.0)
+    monkeypatch.setattr(system, "idle_share", lambda: 1.0)
     workshop = Workshop(Shelf(0.004), encoders=None)
     workshop.pool.run()
     assert len(workshop.sessions) == 1

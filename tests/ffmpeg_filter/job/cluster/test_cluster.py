@@ -25,7 +25,7 @@ pytestmark = pytest.mark.needs_ffmpeg
 def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(
-        JobError, match=r"cluster: expected the package ray, found none; pip install 'vapoursynth-iconvsr\[cluster\]'"
+        JobError, match=r'cluster: expected the package ray, found none; pip install "vapoursynth-iconvsr\[cluster\]"'
     ):
         Cluster("auto", Recorder(), threading.Event())
 
