@@ -60,7 +60,7 @@ ARROWS = {
     "ffmpeg_filter.media": ("vs_iconvsr", "ffmpeg_filter.media"),
     "ffmpeg_filter.job": ("vs_iconvsr", "ffmpeg_filter.media", "ffmpeg_filter.job"),
     "ffmpeg_filter.compare": ("vs_iconvsr", "ffmpeg_filter.media", "ffmpeg_filter.job", "ffmpeg_filter.compare"),
-    "ffmpeg_filter.serve": ("ffmpeg_filter.serve",),
+    "ffmpeg_filter.serve": ("ffmpeg_filter.serve", "vs_iconvsr.system"),
     "training": (
         "vs_iconvsr.networks",
         "vs_iconvsr.weights",

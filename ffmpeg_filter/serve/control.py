@@ -1,15 +1,17 @@
 """Runs what the page asks for, one process at a time: the queue itself, its list, and comparisons."""
 
+import contextlib
+import io
 import json
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from ffmpeg_filter.serve.board import Board, Phase
+from vs_iconvsr import system
 
 
 class BusyError(Exception):
@@ -34,7 +36,7 @@ class Control:
         self._comparison = list(comparison)
         self._lock = threading.Lock()
         self._ended = threading.Condition(self._lock)
-        self._child: subprocess.Popen[str] | None = None
+        self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
 
     def list_files(self) -> None:
@@ -73,7 +75,8 @@ class Control:
         with self._lock:
             if self._child is not None:
                 self._board.enter("stopping")
-                self._child.send_signal(signal.SIGINT)
+                with contextlib.suppress(OSError):  # it has just ended
+                    system.ask_group_to_end(self._child)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Waits until nothing runs. False if something still does after the timeout."""
@@ -95,27 +98,25 @@ class Control:
         with self._lock:
             if self._child is not None or self._closed:
                 raise BusyError(f"expected nothing to run, got a queue that is {self._board.phase}; stop it, or wait")
-            self._child = subprocess.Popen(
+            # Of its own group: Ctrl-C in the server's terminal is passed on by the server, once.
+            self._child = system.start_group(
                 [sys.executable, "-m", "ffmpeg_filter.cli", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,  # Ctrl-C in the server's terminal is passed on by the server, once
+                environment=None,
             )
             self._board.enter(phase)
             threading.Thread(
                 target=self._follow, args=(self._child, [] if codes is None else codes), name=f"serve-{phase}"
             ).start()
 
-    def _follow(self, child: "subprocess.Popen[str]", codes: list[int]) -> None:
+    def _follow(self, child: "subprocess.Popen[bytes]", codes: list[int]) -> None:
         assert child.stdout is not None
         assert child.stderr is not None
-        errors = threading.Thread(target=self._read_notes, args=(child.stderr,), name="serve-messages")
+        errors = threading.Thread(target=self._read_notes, args=(_text(child.stderr),), name="serve-messages")
         errors.start()
-        with child.stdout as lines:
+        with _text(child.stdout) as lines:
             for line in lines:
                 self._read_event(line)
         errors.join()
@@ -137,3 +138,7 @@ class Control:
             for line in lines:
                 if text := line.rstrip():
                     self._board.note(text)
+
+
+def _text(stream: IO[bytes]) -> TextIO:
+    return io.TextIOWrapper(stream, encoding="utf-8", errors="replace")

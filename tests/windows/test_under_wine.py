@@ -1,0 +1,188 @@
+"""What runs on Windows, as far as Wine can show it: the filter, the command, its files, kills and names."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from ffmpeg_filter import cli
+from tests.windows.conftest import CACHE, Wine, at, start
+
+FAST = ("--device", "cpu", "--threads", "1", "--segment", "4", "--context", "1")
+
+FRAMES = """
+import hashlib, sys
+import numpy as np
+import vapoursynth as vs
+core = vs.core
+ramp = core.std.BlankClip(format=vs.GRAY8, width=64, height=48, length=8)
+def paint(n, f):
+    f = f.copy()
+    y, x = np.mgrid[:48, :64]
+    np.asarray(f[0])[:] = (128 + 90 * np.sin((x + 2 * n) / 5) * np.cos((y - n) / 7)).astype(np.uint8)
+    return f
+clip = core.std.ModifyFrame(ramp, ramp, paint)
+hr = core.iconvsr.Upscale(clip, device="cpu", segment=4, context=1)
+order = [int(n) for n in sys.argv[2].split(",")]
+frames = {n: np.asarray(hr.get_frame(n)[0]).copy() for n in order}
+np.save(sys.argv[1], np.stack([frames[n] for n in range(8)]))
+"""
+
+
+def frames_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="gray16le") for frame in container.decode(video=0)]).astype(np.int64)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two scenes, one track of sound, one of subtitles, in a folder and under a name that are not ASCII."""
+    folder = tmp_path / "ü × √"
+    folder.mkdir()
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:00,500\nhello\n", encoding="utf-8")
+    import imageio_ffmpeg
+
+    inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=24:d=0.5,format=yuv420p"]
+    inputs += ["-f", "lavfi", "-i", "mandelbrot=s=64x48:r=24", "-f", "lavfi", "-i", "sine=440:d=1"]
+    graph = "[1:v]format=yuv420p,trim=end_frame=12,setpts=PTS-STARTPTS[b];[0:v][b]concat=n=2:v=1:a=0[v]"
+    maps = ["-filter_complex", graph, "-map", "[v]", "-map", "2:a", "-map", "3:s"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *inputs, "-i", str(tmp_path / "a.srt"), *maps]
+    path = folder / "in √.mkv"
+    subprocess.run([*command, "-c:v", "libx264", "-c:a", "aac", "-c:s", "srt", str(path)], check=True)
+    return path
+
+
+def test_the_filter_gives_the_frames_of_linux_but_for_rounding_and_in_any_order(wine: Wine, tmp_path: Path) -> None:
+    script = tmp_path / "frames.py"
+    script.write_text(FRAMES, encoding="utf-8")
+    orders = {"forward": "0,1,2,3,4,5,6,7", "jumping": "6,1,7,0,3,2,5,4"}
+    for name, order in orders.items():
+        done = wine(at(script), at(tmp_path / f"{name}.npy"), order)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+    import sys
+
+    subprocess.run([sys.executable, script, tmp_path / "linux.npy", orders["forward"]], check=True)
+    forward, jumping, linux = (
+        np.load(tmp_path / f"{name}.npy").astype(int) for name in ("forward", "jumping", "linux")
+    )
+    assert np.array_equal(forward, jumping)
+    assert np.abs(forward - linux).max() <= 1
+    assert (forward != linux).mean() < 1e-3
+    assert linux.std() > 20
+
+
+def test_a_file_is_upscaled_with_everything_in_it(iconvsr: Wine, source: Path) -> None:
+    windows, linux = source.with_name("out √.mkv"), source.with_name("linux.mkv")
+    done = iconvsr("upscale", at(source), at(windows), "--encoder", "ffv1", *FAST)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert cli.main(["upscale", str(source), str(linux), "--encoder", "ffv1", *FAST]) == 0
+    ours, theirs = frames_of(windows), frames_of(linux)
+    assert ours.shape == (24, 192, 256)
+    assert np.abs(ours - theirs).max() <= 75  # one step of ten bits in limited range
+    assert (ours != theirs).mean() < 1e-3
+    with av.open(str(windows)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio", "subtitle"]
+    assert not windows.with_name(windows.name + ".iconvsr").exists()
+
+
+def test_a_killed_run_is_resumed(iconvsr: Wine, source: Path) -> None:
+    output = source.with_name("out.mkv")
+    words = ["upscale", at(source), at(output), "--part-frames", "4", "--encoder", "ffv1", *FAST]
+    process = start([str(CACHE / "python" / "python.exe"), "-m", "ffmpeg_filter.cli", *words])
+    work, end = output.with_name("out.mkv.iconvsr"), time.monotonic() + 300
+    while not list(work.glob("part_*.nut")) + list(work.glob("part_*.mkv")) + list(work.glob("0*.mkv")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, list(work.iterdir()) if work.exists() else "no work directory"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not output.exists()
+    done = iconvsr(*words, "--progress", "json")
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    begin = next(event for event in map(json.loads, done.stdout.splitlines()) if event["event"] == "begin")
+    assert 0 < begin["frames"] < begin["total"] == 24
+    assert len(frames_of(output)) == 24
+    assert not work.exists()
+
+
+@pytest.mark.parametrize(("name", "word"), [("aux.mkv", "AUX"), ("a:b.mkv", ":"), ("out.mkv.", "dot")])
+def test_names_that_windows_would_write_elsewhere_are_refused(
+    iconvsr: Wine, source: Path, name: str, word: str
+) -> None:
+    done = iconvsr("upscale", at(source), at(source.parent) + "\\" + name, "--container", "mkv", *FAST)
+    assert done.returncode == 1
+    assert b"output: " in done.stderr
+    assert word.encode() in done.stderr
+
+
+def test_the_pipe_reads_and_writes_bytes(iconvsr: Wine, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.nut").write_bytes(b"")
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(source), "-map", "0:v", "-c", "copy"]
+    subprocess.run([*command, str(tmp_path / "in.nut")], check=True)
+    done = iconvsr("pipe", *FAST, given=(tmp_path / "in.nut").read_bytes())
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    (tmp_path / "out.nut").write_bytes(done.stdout)
+    assert frames_of(tmp_path / "out.nut").shape == (24, 192, 256)
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("models", "list"), ("upscale", "--help"), ("bench", "--help")])
+def test_messages_can_be_printed_on_an_old_console(iconvsr: Wine, command: tuple[str, ...]) -> None:
+    done = iconvsr(*command, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
+    assert b"Traceback" not in done.stderr
+    assert b"UnicodeEncodeError" not in done.stderr
+    assert done.returncode == 0 or command == ("doctor",)
+    assert len(done.stdout) > 100
+
+
+def test_a_script_is_written_and_runs_in_vspipe(iconvsr: Wine, source: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.vpy"
+    done = iconvsr("scenes", at(source))
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert [line.split()[0] for line in done.stdout.decode().splitlines()] == ["0", "12"]
+    script.write_text(
+        "import vapoursynth as vs\n"
+        "clip = vs.core.std.BlankClip(format=vs.GRAY8, width=32, height=32, length=3, color=99)\n"
+        "vs.core.iconvsr.Upscale(clip, device='cpu').set_output()\n",
+        encoding="utf-8",
+    )
+    process = start([str(CACHE / "python/Lib/site-packages/vapoursynth/vspipe.exe"), at(script), "-"])
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err.decode(errors="replace")
+    assert len(out) == 3 * 128 * 128
+
+
+Recipe = Callable[..., Path]
+
+
+def test_training_learns_and_resumes(wine: Wine, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "seed: 1\n"
+        "network: {architecture: LightVSR, arguments: {mid_channels: 4, num_blocks: 1, flow_channels: 4}}\n"
+        "data:\n"
+        "  train: generated\n"
+        "  held_out: held_out\n"
+        "  train_generator: {seed: 1, clips: 2, frames: 4, size: 96, canvases: 2, canvas_px: 192}\n"
+        "  held_out_generator: {seed: 2, clips: 1, frames: 4, size: 96, canvases: 1, canvas_px: 192}\n"
+        "patches: {batch: 1, frames: 3, patch_px: 16}\n"
+        "degradations: [{kind: bi}]\n"
+        "optimiser: {steps: 20, learning_rate: 1.0e-3, warm_up: 1}\n"
+        "watch: {log: 5, evaluate: 10, save: 5, held_out_sequences: 1}\n",
+        encoding="utf-8",
+    )
+    data, run = at(tmp_path / "data"), at(tmp_path / "run")
+    done = wine("-m", "training", "synthesise", at(recipe), "--data", data)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    for _ in range(2):  # the second finds that nothing is left to do
+        done = wine("-m", "training", "train", at(recipe), "--data", data, "--out", run, "--device", "cpu")
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert (tmp_path / "run" / "run.html").exists()
