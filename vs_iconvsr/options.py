@@ -8,7 +8,7 @@ the defaults and limits of `plan.Settings`, and docs/options.md (scripts/make_op
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,6 +17,9 @@ type Kind = Literal["int", "float", "str", "bool", "size"]
 
 MIN_MEMORY_GIB = 0.25
 MAX_MEMORY_GIB = 2**20
+MAX_FRAMES = 1_000_000  # of a segment and its context: whoever wants more wants whole scenes
+MAX_HALO_PX = 2**16
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +57,12 @@ class Option[T]:
         if self.kind == "str":
             parsed = self.short_names.get(str(value).lower(), str(value))
         elif self.kind == "size":
-            sides = [int(side) for side in cast("Sequence[int]", value)]
+            sides = [_converted(self.name, int, side) for side in _listed(self.name, value)]
             if len(sides) != 2:
                 raise ValueError(f"{self.name}: expected [width, height], got {sides}")
             parsed = (sides[0], sides[1])
         else:
-            parsed = {"int": int, "float": float, "bool": bool}[self.kind](cast("Any", value))
+            parsed = _converted(self.name, {"int": int, "float": float, "bool": bool}[self.kind], value)
         self.check(parsed)
         return cast("T", parsed)
 
@@ -71,12 +74,14 @@ class Option[T]:
             return
         number = cast("float", value)
         if not (
-            math.isfinite(number)
+            number == number  # not NaN, whose comparisons are all false
+            and abs(number) != math.inf
             and (self.at_least is None or number >= self.at_least)
             and (self.above is None or number > self.above)
             and (self.at_most is None or number <= self.at_most)
         ):
-            raise ValueError(f"{self.name}: expected {self.expected}, got {number:g}")
+            got = f"{number:g}" if isinstance(number, float) else f"{number}"
+            raise ValueError(f"{self.name}: expected {self.expected}, got {got if len(got) < 40 else got[:40] + '…'}")
 
     def default_text(self) -> str:
         """The default as the command's help shows it."""
@@ -90,6 +95,23 @@ class Option[T]:
         types = {"int": "int", "float": "float", "str": "data", "bool": "int", "size": "int[]"}
         return f"{self.name}:{types[self.kind]}:opt;"
 
+
+def _converted(name: str, kind: Callable[[Any], Any], value: object) -> Any:
+    """Raises ValueError, naming the option, for a value that is none of that kind."""
+    try:
+        return kind(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: expected {_KINDS[kind]}, got {value!r:.40}") from error
+
+
+def _listed(name: str, value: object) -> list[object]:
+    try:
+        return list(cast("Sequence[object]", value))
+    except TypeError as error:
+        raise ValueError(f"{name}: expected [width, height], got {value!r:.40}") from error
+
+
+_KINDS: Mapping[object, str] = {int: "a whole number", float: "a number", bool: "yes or no"}
 
 MODEL = Option(
     name="model",
@@ -120,7 +142,8 @@ SEGMENT = Option(
     unit="frames",
     metavar="N",
     at_least=0,
-    expected="0 (whole scenes) or at least 1 frame",
+    at_most=MAX_FRAMES,
+    expected=f"0 (whole scenes) or 1 to {MAX_FRAMES} frames",
     help="frames upscaled together, in one propagation; 0: whole scenes",
     cost="longer segments take more memory; with 0, memory grows with the length of a scene",
 )
@@ -131,7 +154,8 @@ CONTEXT = Option(
     unit="frames",
     metavar="N",
     at_least=0,
-    expected="at least 0 frames",
+    at_most=MAX_FRAMES,
+    expected=f"0 to {MAX_FRAMES} frames",
     help="extra frames read on either side of a segment and discarded",
     cost="more context takes more time",
 )
@@ -152,7 +176,8 @@ HALO = Option(  # 48, 30 and 5: see scripts/seams.md
     unit="px",
     metavar="PX",
     at_least=0,
-    expected="at least 0 px",
+    at_most=MAX_HALO_PX,
+    expected=f"0 to {MAX_HALO_PX} px",
     help="margin around each tile, in source pixels, that is read and discarded",
     cost="a wider margin takes more time, a narrower one may show seams",
 )
@@ -224,7 +249,8 @@ THREADS = Option[int | None](
     unset="OMP_NUM_THREADS, else one per core",
     metavar="N",
     at_least=1,
-    expected="at least 1",
+    at_most=MAX_THREADS,
+    expected=f"1 to {MAX_THREADS}",
     help="CPU threads for each operation",
     in_filter=False,
 )

@@ -14,7 +14,6 @@ from vs_iconvsr import colorspace, options, system
 from vs_iconvsr.engine import PRECISIONS, Shape, check_precision, uses_fast_convolutions
 from vs_iconvsr.engine.tiles import MIN_TILE_PX, Tile, tiles_of
 from vs_iconvsr.networks.propagation import VideoNetwork
-from vs_iconvsr.segments import Grid
 
 GIB = 2**30
 MOST_VALUES = 2**31 - 1  # in one tensor on a GPU: kernels count them with 31 bits
@@ -201,7 +200,8 @@ def _working_bytes(network_bytes: int, hr_px: int, *, strength: float, on_cpu: b
 
 def _check(settings: Settings) -> None:
     """The limits of single options; those of tile and device depend on more than the value."""
-    Grid(1, settings.segment, settings.context)
+    options.SEGMENT.check(settings.segment)
+    options.CONTEXT.check(settings.context)
     options.DITHER.check(settings.dither)
     options.SC_THRESHOLD.check(settings.sc_threshold)
     options.HALO.check(settings.halo)
@@ -309,7 +309,7 @@ def _usual_budget(device: torch.device) -> int:
 def usual_threads() -> int:
     """OMP_NUM_THREADS, the usual way to leave cores to others, else as many as this process may use."""
     requested = os.environ.get("OMP_NUM_THREADS", "")
-    if requested.isdigit() and int(requested) > 0:
+    if requested.isdecimal() and len(requested) < 5 and 0 < int(requested) <= options.MAX_THREADS:
         return int(requested)
     return system.usable_cores()
 

@@ -25,6 +25,9 @@ class CommandParser(argparse.ArgumentParser):
     """The parser of one command. Its PATHS, if it has them, may stand before, between and after options."""
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        for word in args or ():
+            if word.startswith("--") and word.endswith("=--"):  # argparse takes that for an empty list
+                self.error(f"argument {word[:-3]}: expected one argument, got --")
         parsed, rest = super().parse_known_args(args, namespace)
         if hasattr(parsed, PATHS):  # argparse takes those in front of the next option, and leaves the others over
             paths = [word for word in rest if word == "-" or not word.startswith("-")]

@@ -1,5 +1,6 @@
 """The options of a job, and the checks that need nothing but the options and the paths in them."""
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -54,10 +55,20 @@ class JobOptions:
     scenes: SceneList | None = None
 
     def __post_init__(self) -> None:
-        if self.encoders is not None and not 1 <= self.encoders <= MAX_PIPELINES:
+        for name, value, least in (
+            ("crf", self.crf, 0),
+            ("bits", self.bits, 1),
+            ("encoders", self.encoders, 1),
+            ("part-frames", self.part_frames, 1),
+            ("rate", self.rate, 0),
+            ("peak", self.peak, 0),
+        ):
+            _check_number(name, value, least)
+        if self.encoders is not None and self.encoders > MAX_PIPELINES:
             raise ValueError(f"encoders: expected 1 to {MAX_PIPELINES} at a time, got {self.encoders}")
-        if self.part_frames < 1:
-            raise ValueError(f"part-frames: expected at least 1, got {self.part_frames}")
+        for name, text in (("encoder", self.encoder), ("preset", self.speed), ("ffmpeg", self.ffmpeg)):
+            if text is not None and not (isinstance(text, str) and text):
+                raise ValueError(f"{name}: expected a name, got {text!r:.40}")
         if self.scenes is not None and not self.settings.scene_detect:
             raise ValueError("scenes: expected with propagation that stops at cuts, got it with scene-detect 0")
 
@@ -89,6 +100,12 @@ class JobOptions:
     def makes_images(self) -> bool:
         """Whether the output is numbered images instead of a video."""
         return self.container == mapping.IMAGES
+
+
+def _check_number(name: str, value: object, least: int) -> None:
+    """Raises ValueError, naming the option, for what is neither None nor a finite number of at least `least`."""
+    if value is not None and not (isinstance(value, int | float | Fraction) and least <= value < math.inf):
+        raise ValueError(f"{name}: expected at least {least}, got {value!s:.40}")
 
 
 def check_paths(options: JobOptions) -> None:

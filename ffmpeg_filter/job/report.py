@@ -236,12 +236,18 @@ class LoggedProgress:
 
 @contextlib.contextmanager
 def log_file(path: Path | None) -> Iterator[None]:
-    """Within the block, everything logged is also appended to this file; the terminal shows no more than before."""
+    """Within the block, everything logged is also appended to this file; the terminal shows no more than before.
+
+    Raises ValueError for a file that cannot be written.
+    """
     if path is None:
         yield
         return
     root = logging.getLogger()
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"log-file: expected a file that can be written, got {path}: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     before = [(other, other.level) for other in root.handlers]
     level = root.level

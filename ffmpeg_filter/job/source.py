@@ -12,7 +12,7 @@ from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.media import ffmpeg, images
 from ffmpeg_filter.media.container import data_streams
 from ffmpeg_filter.media.probe import probe
-from ffmpeg_filter.media.source import MediaSource
+from ffmpeg_filter.media.source import MediaSource, SourceError
 from ffmpeg_filter.media.timestamps import DiscontinuityError
 from vs_iconvsr import atomic
 
@@ -33,7 +33,10 @@ def open_source(options: JobOptions, work: Journal) -> MediaSource:
     try:
         return probe(options.input)
     except DiscontinuityError as error:
-        source = probe(_rewrap(options, work, error))
+        try:
+            source = probe(_rewrap(options, work, error))
+        except ffmpeg.FfmpegError as failure:
+            raise SourceError(f"{error}, and it cannot be rewrapped: {failure}") from failure
         note = f"{error}: it was rewrapped, so that timestamps continue across the joins"
         lost = tuple(f"data stream {n} (the source had to be rewrapped)" for n in data_streams(options.input))
         return replace(source, notes=(*source.notes, note), lost=(*source.lost, *lost))

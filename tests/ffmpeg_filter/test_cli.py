@@ -139,7 +139,11 @@ def test_a_pipe_or_a_device_instead_of_a_file_is_refused(command: Command, tmp_p
         (("--part-frames", "0"), r"part-frames: expected at least 1, got 0"),
         (("--memory", "0"), r"memory: expected at least 0.25 GiB and at most 1048576 GiB, got 0"),
         (("--memory", "nan"), r"memory: expected at least 0.25 GiB and at most 1048576 GiB, got nan"),
-        (("--crf", "nan"), r"crf: expected a number, got nan"),
+        (
+            ("--log-file", "no/such/folder/log"),
+            r"log-file: expected a file that can be written, got no/such",
+        ),
+        (("--crf", "nan"), r"crf: expected at least 0, got nan"),
         (("--rate", "24"), r"rate, peak: expected for numbered images only, got a video file"),
         (("--peak", "4"), r"rate, peak: expected for numbered images only, got a video file"),
         (("--start", "99"), r"start: expected less than the 0\.480 s that the video has, got 99\.000"),

@@ -139,10 +139,17 @@ def test_memory_is_given_in_gib() -> None:
 
 
 REFUSED = [
-    (options.SEGMENT, -1, "segment: expected 0 (whole scenes) or at least 1 frame, got -1"),
-    (options.CONTEXT, -1, "context: expected at least 0 frames, got -1"),
-    (options.HALO, -1, "halo: expected at least 0 px, got -1"),
-    (options.THREADS, 0, "threads: expected at least 1, got 0"),
+    (options.SEGMENT, -1, "segment: expected 0 (whole scenes) or 1 to 1000000 frames, got -1"),
+    (options.CONTEXT, -1, "context: expected 0 to 1000000 frames, got -1"),
+    (options.HALO, -1, "halo: expected 0 to 65536 px, got -1"),
+    (options.THREADS, 0, "threads: expected 1 to 1024, got 0"),
+    (options.THREADS, 10**30, "threads: expected 1 to 1024, got 1000000000000000000000000000000"),
+    (options.SEGMENT, 10**400, f"segment: expected 0 (whole scenes) or 1 to 1000000 frames, got 1{'0' * 39}…"),
+    (options.SEGMENT, "a few", "segment: expected a whole number, got 'a few'"),
+    (options.SEGMENT, float("inf"), "segment: expected a whole number, got inf"),
+    (options.STRENGTH, 10**400, "strength: expected a number, got 1000000000000000000000000000000000000000"),
+    (options.TILE, 5, "tile: expected [width, height], got 5"),
+    (options.TILE, [None, 5], "tile: expected a whole number, got None"),
     (options.SC_THRESHOLD, 0.0, "sc_threshold: expected a share above 0 and at most 1, got 0"),
     (options.SC_THRESHOLD, 1.5, "sc_threshold: expected a share above 0 and at most 1, got 1.5"),
     (options.MEMORY, 0.2, "memory: expected at least 0.25 GiB and at most 1048576 GiB, got 0.2"),

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vs_iconvsr import plan
+from vs_iconvsr import options, plan
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.light import LightVSR
@@ -209,3 +211,27 @@ def test_the_budget_is_printed_as_it_was_given(tiny_network: VideoNetwork, gib: 
 def test_a_precision_that_the_device_has_no_arithmetic_for_is_refused(tiny_network: VideoNetwork) -> None:
     with pytest.raises(ValueError, match=r"^precision: expected float32 on the CPU, .* got bfloat16"):
         plan_for(settings(precision="bfloat16"), tiny_network, 64, 64)
+
+
+ANY_VALUE = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.lists(st.integers())
+# "cpu" alone: what "auto" and others mean depends on the machine.
+SETTING_NAMES = sorted({option.name for option in options.OPTIONS} - {"model", "format", "auto_download", "device"})
+
+
+@given(name=st.sampled_from(SETTING_NAMES), value=ANY_VALUE | st.integers(-1, 70) | st.sampled_from(["none", "709"]))
+def test_any_value_of_a_setting_is_planned_or_refused_by_name(
+    tiny_network: VideoNetwork, name: str, value: object
+) -> None:
+    try:
+        chosen = Settings.from_options({"device": "cpu", "threads": 2, name: value})
+        plan_for(chosen, tiny_network, 48, 32)
+    except ValueError as error:
+        assert str(error).startswith(f"{name}: expected")  # noqa: PT017 - either is right
+
+
+@pytest.mark.parametrize("requested", ["0", "99999999999999999999", "many", "4096"])
+def test_a_number_of_threads_that_torch_cannot_start_is_not_taken_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, requested: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", requested)
+    assert 1 <= plan.usual_threads() <= options.MAX_THREADS

@@ -60,6 +60,14 @@ def test_a_matrix_is_named_or_numbered(text: str, number: int) -> None:
     assert parsed("--matrix", text).matrix == number
 
 
+def test_two_dashes_are_no_value_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse takes them for an empty list."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["upscale", "a.mkv", "b.mkv", "--threads=--"])
+    assert ended.value.code == 2
+    assert "argument --threads: expected one argument, got --" in capsys.readouterr().err
+
+
 def test_a_precision_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(ValueError, match=r"^precision: expected one of auto, float32, float16, bfloat16, got fp8$"):
         parsed("--precision", "fp8")

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.job.options import JobOptions
+from tests.ffmpeg_filter.job.json_values import ANY
 
 Make = Callable[..., Path]
 Upscaled = Callable[..., JobSummary]
@@ -44,11 +47,36 @@ def test_the_work_directory_and_the_partial_output_lie_beside_the_output() -> No
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"encoders": 0}, "encoders: expected 1 to 2 at a time, got 0"),
+        ({"encoders": 0}, "encoders: expected at least 1, got 0"),
         ({"encoders": 3}, "encoders: expected 1 to 2 at a time, got 3"),
         ({"part_frames": 0}, "part-frames: expected at least 1, got 0"),
+        ({"crf": -1.0}, "crf: expected at least 0, got -1"),
+        ({"speed": ""}, "preset: expected a name, got ''"),
     ],
 )
-def test_numbers_outside_their_limits_are_refused(values: dict[str, int], message: str) -> None:
+def test_numbers_outside_their_limits_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         JobOptions(Path("in.mkv"), Path("out.mkv"), **values)  # type: ignore[arg-type]
+
+
+# By field: what the user calls it.
+NUMBERS = {
+    "crf": "crf",
+    "bits": "bits",
+    "encoders": "encoders",
+    "part_frames": "part-frames",
+    "rate": "rate",
+    "peak": "peak",
+}
+TEXTS = {"encoder": "encoder", "speed": "preset", "ffmpeg": "ffmpeg"}
+
+
+@given(name=st.sampled_from(sorted(NUMBERS | TEXTS)), value=ANY | st.integers(-1, 3) | st.fractions())
+def test_any_value_of_an_option_is_accepted_or_refused_by_name(name: str, value: object) -> None:
+    try:
+        job = JobOptions(Path("in.mkv"), Path("out.mkv"), **{name: value})  # type: ignore[arg-type]
+    except ValueError as error:
+        assert str(error).startswith(f"{(NUMBERS | TEXTS)[name]}: expected")  # noqa: PT017 - either is right
+        return
+    kept = getattr(job, name)
+    assert kept is None or (isinstance(kept, str) if name in TEXTS else 0 <= kept < float("inf"))
