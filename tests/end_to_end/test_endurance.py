@@ -148,3 +148,75 @@ def test_starting_and_stopping_leaks_neither_threads_nor_memory(tiny_model: Path
     threads, middle, end = map(int, run(START_AND_STOP, tiny_model, rounds).split())
     assert threads == 0
     assert end - middle < 16 * MIB
+
+
+MEASURED = """
+    import os, statistics, threading, time
+
+    def measured(one_round, seconds):
+        for _ in range(3):
+            one_round()  # imports, pools and arenas
+        samples, end = [], time.monotonic() + seconds
+        while time.monotonic() < end or len(samples) < 6:
+            one_round()
+            resident = int(open("/proc/self/statm").read().split()[1]) * 4096
+            tasks, handles = (len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd"))
+            samples.append((threading.active_count(), tasks, handles, resident))
+        third = len(samples) // 3
+        for part in (samples[:third], samples[-third:]):
+            print(*(int(statistics.median(column)) for column in zip(*part)))
+"""
+SOAKS = {
+    "filter": """
+        import random, sys
+        import vapoursynth as vs
+        core, dice = vs.core, random.Random(0)
+        core.num_threads, core.max_cache_size = 2, 64
+        model, seconds = sys.argv[1], float(sys.argv[2])
+
+        def one_round():
+            clip = core.std.BlankClip(format=vs.YUV420P8, width=32, height=24, length=60, color=[90, 120, 130])
+            clip = core.iconvsr.Upscale(clip.std.SetFrameProps(_Matrix=6), model=model, segment=6, context=1)
+            for n in dice.sample(range(60), 12):
+                clip.get_frame(n).close()
+
+        measured(one_round, seconds)
+    """,
+    "command": """
+        import io, contextlib, sys
+        from ffmpeg_filter import cli
+        model, seconds, source, output = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4]
+        words = "--overwrite --device cpu --threads 1 --segment 4 --context 1 --preset ultrafast --part-frames 8"
+
+        def one_round():
+            with contextlib.redirect_stderr(io.StringIO()):
+                assert cli.main(["upscale", source, output, *words.split(), "--model", model]) == 0
+
+        measured(one_round, seconds)
+    """,
+}
+SOAK_S = float(os.environ.get("SOAK_S", "7200"))
+
+
+@pytest.mark.needs_ffmpeg
+@pytest.mark.parametrize(
+    "seconds", [8, pytest.param(SOAK_S / 2, marks=[pytest.mark.long, pytest.mark.timeout(90_000)])]
+)
+@pytest.mark.parametrize("frontend", ["filter", "command"])
+def test_threads_files_and_memory_stay_flat_for_hours(
+    tiny_model: Path, tmp_path: Path, frontend: str, seconds: float
+) -> None:
+    """SOAK_S: how many seconds the long version takes, both frontends together."""
+    from ffmpeg_filter.media.ffmpeg import find_executable
+
+    source = tmp_path / "in.mkv"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=48x32:r=25", "-frames:v", "12", "-c:v", "mpeg4"]
+    subprocess.run([find_executable().path, "-v", "error", *picture, str(source)], check=True, timeout=60)
+    program = textwrap.dedent(MEASURED) + textwrap.dedent(SOAKS[frontend])
+    printed = run(program, tiny_model, str(seconds), source, tmp_path / "out.mkv", timeout=round(seconds * 2 + 300))
+    first, last = ([int(word) for word in line.split()] for line in printed.splitlines())
+    python_threads, threads, handles, resident = zip(first, last, strict=True)
+    assert python_threads[1] <= python_threads[0]
+    assert threads[1] <= threads[0] + 1  # one may be about to end
+    assert handles[1] <= handles[0]
+    assert resident[1] - resident[0] < 32 * MIB
