@@ -1,5 +1,6 @@
 """What runs on Windows, as far as Wine can show it: the filter, the command, its files, kills and names."""
 
+import contextlib
 import json
 import os
 import signal
@@ -102,7 +103,8 @@ def test_a_killed_run_is_resumed(iconvsr: Wine, source: Path) -> None:
         assert time.monotonic() < end, list(work.iterdir()) if work.exists() else "no work directory"
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # what it started has its pipes
+        process.communicate(timeout=60)
     assert not output.exists()
     done = iconvsr(*words, "--progress", "json")
     assert done.returncode == 0, done.stderr.decode(errors="replace")
