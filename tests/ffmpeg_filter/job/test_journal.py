@@ -161,7 +161,40 @@ def test_a_damaged_note_is_named(opened: Journal) -> None:
         opened.read_notes("damage_*", tuple)
 
 
+def test_a_manifest_knows_its_parts() -> None:
+    assert [MANIFEST.frames_of(n) for n in range(MANIFEST.num_parts)] == [range(2), range(2, 3)]
+
+
+def test_differences_of_mixed_parts_are_recorded_once(opened: Journal) -> None:
+    opened.begin(MANIFEST, allow_mixed=False)
+    for mixed in (["a"], ["a", "b"]):
+        opened.record_mixed(mixed)
+    manifest = opened.manifest()
+    assert manifest is not None
+    assert manifest.machine["mixed"] == ["a", "b"]
+
+
+def test_a_damaged_part_is_logged(with_part: Callable[[], Journal], caplog: pytest.LogCaptureFixture) -> None:
+    work = with_part()
+    work.part(0).write_bytes(b"Encoded")
+    work.is_done(0, 2)
+    assert "part_000000.mov is damaged and will be made again" in caplog.text
+
+
+def test_starting_over_deletes_folders_too_but_not_the_rewrapped_source(opened: Journal) -> None:
+    (opened.folder / "covers").mkdir()
+    (opened.folder / "rewrapped_1.mkv").touch()
+    opened.restart()
+    assert [path.name for path in opened.folder.iterdir()] == ["rewrapped_1.mkv"]
+
+
 # ---- whatever is in a file ----
+
+
+@pytest.mark.parametrize("mixed", ["text", [3], {"a": "b"}])
+def test_records_of_mixed_parts_are_texts(mixed: object) -> None:
+    with pytest.raises(ValueError, match="manifest: expected values as a job writes them"):
+        replace(MANIFEST, machine={"mixed": mixed})
 
 
 @given(
