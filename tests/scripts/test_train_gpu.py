@@ -46,6 +46,7 @@ def state(run: Path) -> dict[str, torch.Tensor]:
     return network
 
 
+@pytest.mark.long
 def test_a_killed_session_resumed_on_another_machine_gives_what_one_session_gives(tmp_path: Path) -> None:
     assert (
         subprocess.run(session(tmp_path, "straight", "--set", "seed=1"), env=environment(), check=False).returncode == 0
@@ -89,6 +90,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         train_gpu.join(tmp_path / "shards", tmp_path / "again")
 
 
+@pytest.mark.long
 def test_without_pyav_only_recipes_with_encoders_are_refused(tmp_path: Path) -> None:
     """As on a machine without PyAV: the training package is imported all the same."""
     program = (
