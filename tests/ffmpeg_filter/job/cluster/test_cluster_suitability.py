@@ -59,12 +59,17 @@ def test_an_unlike_node_is_left_out_unless_allowed(nodes: Any, run_on_cluster: R
     try:
         progress = Recorder()
         summary = run_on_cluster(progress)
-        assert len(progress.makers() - {unlike.node_id[:6]}) == 2
+        assert unlike.node_id[:6] not in progress.makers() != set()
         assert any("is left out: cpu: the job has" in text and "--allow-mixed" in text for text in summary.warnings)
-        progress = Recorder()
-        summary = run_on_cluster(progress, allow_mixed=True, overwrite=True)
-        assert len(progress.makers()) == 3
-        assert [text for text in summary.warnings if "cpu: the job has" in text] == list(summary.warnings) != []
+        makers: set[str] = set()
+        for _ in range(5):  # on a busy machine the other nodes may be done before this one has started a worker
+            progress = Recorder()
+            summary = run_on_cluster(progress, allow_mixed=True, overwrite=True)
+            assert [text for text in summary.warnings if "cpu: the job has" in text] == list(summary.warnings) != []
+            makers |= progress.makers()
+            if unlike.node_id[:6] in makers:
+                break
+        assert unlike.node_id[:6] in makers
     finally:
         nodes.remove_node(unlike)
 
