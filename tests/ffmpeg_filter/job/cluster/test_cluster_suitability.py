@@ -57,17 +57,25 @@ def test_a_node_that_does_not_see_the_source_is_left_out_with_the_remedy(
 def test_an_unlike_node_is_left_out_unless_allowed(nodes: Any, run_on_cluster: Run) -> None:
     unlike = add_node(nodes, ATEN_CPU_CAPABILITY="default")
     try:
-        progress = Recorder()
-        summary = run_on_cluster(progress)
-        assert unlike.node_id[:6] not in progress.makers() != set()
-        assert any("is left out: cpu: the job has" in text and "--allow-mixed" in text for text in summary.warnings)
+        # On a busy machine the other nodes may be done before this one has started a worker and was judged: once more.
+        left_out: list[str] = []
+        for _ in range(5):
+            progress = Recorder()
+            summary = run_on_cluster(progress, overwrite=True)
+            assert progress.makers()
+            assert unlike.node_id[:6] not in progress.makers()
+            left_out = [text for text in summary.warnings if "is left out: cpu: the job has" in text]
+            if left_out:
+                break
+        assert left_out
+        assert "--allow-mixed" in left_out[0]
         makers: set[str] = set()
-        for _ in range(5):  # on a busy machine the other nodes may be done before this one has started a worker
+        for _ in range(5):
             progress = Recorder()
             summary = run_on_cluster(progress, allow_mixed=True, overwrite=True)
-            assert [text for text in summary.warnings if "cpu: the job has" in text] == list(summary.warnings) != []
             makers |= progress.makers()
             if unlike.node_id[:6] in makers:
+                assert [text for text in summary.warnings if "cpu: the job has" in text] == list(summary.warnings) != []
                 break
         assert unlike.node_id[:6] in makers
     finally:
