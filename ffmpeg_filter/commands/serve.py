@@ -78,9 +78,11 @@ def run(options: argparse.Namespace) -> int:
             options.print_line("Open this address in a browser on this machine; Ctrl-C ends the queue and its page.")
             stop.wait()
         finally:
-            _close(control)
-            server.shutdown()
-            thread.join()
+            try:
+                _close(control)
+            finally:  # also after a second Ctrl-C, or the server's thread would keep the program alive
+                server.shutdown()
+                thread.join()
     return 0
 
 

@@ -130,6 +130,8 @@ class Control:
         try:
             event = json.loads(line)
         except ValueError:
+            event = None
+        if not isinstance(event, dict):
             event = {"event": "note", "text": line.rstrip()}  # such as the path that `compare` prints
         self._board.apply(event)
 

@@ -176,6 +176,17 @@ def test_ctrl_c_stops_the_queue_at_a_part_and_ends_the_server(serve: Serve, tmp_
     assert (tmp_path / "out" / "a.mkv.iconvsr").is_dir()
 
 
+def test_a_second_ctrl_c_ends_the_server_at_once(serve: Serve) -> None:
+    server = serve("--now")
+    server.wait_for(is_upscaling)
+    for _ in range(2):
+        process_of(server).send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    _, printed = process_of(server).communicate(timeout=30)
+    assert process_of(server).returncode in (0, 130), printed  # 0: the step at hand was done between the two
+    assert "Traceback" not in printed
+
+
 def children_of(pid: int) -> list[int]:
     return [
         int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
