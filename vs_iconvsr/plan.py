@@ -3,6 +3,8 @@
 A plan is a pure function of frame size, network, arguments and kind of device; it goes into logs and fingerprints.
 """
 
+import bisect
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +27,8 @@ DEFAULT_HALO_PX = options.HALO.default
 class Settings:
     """What a user asks for; None and "auto" leave the choice to `plan_for`. See `options` for the meaning of each.
 
-    memory_bytes is the option `memory` in bytes, matrix its number in H.273; the other fields are options as they are.
+    memory_bytes is the option `memory` in bytes, matrix its number in H.273; the other fields but strengths are options
+    as they are. strengths: (first frame, strength) pairs, ascending; each replaces `strength` up to the next one.
     """
 
     segment: int = options.SEGMENT.default
@@ -42,6 +45,7 @@ class Settings:
     matrix: int | None = None
     cleaning: int | None = options.CLEANING.default
     strength: float = options.STRENGTH.default
+    strengths: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def from_options(cls, values: Mapping[str, object]) -> Self:
@@ -101,6 +105,7 @@ class Plan:
     scale: int
     cleaning: int
     strength: float
+    strengths: tuple[tuple[int, float], ...]
     working_bytes: int
     frame_bytes: int
     pinned_bytes: int
@@ -109,6 +114,11 @@ class Plan:
         """sharers: how many sessions share the plan's memory."""
         pinned = self.pinned_bytes // sharers
         return Shape(width, height, self.tile, self.halo, self.precision, self.cleaning, self.working_bytes, pinned)
+
+    def strength_of(self, n: int) -> float:
+        """The strength of frame n."""
+        after = bisect.bisect(self.strengths, n, key=lambda change: change[0])
+        return self.strengths[after - 1][1] if after else self.strength
 
     def describe(self) -> str:
         """One line for a log."""
@@ -124,7 +134,8 @@ class Plan:
         extras = {
             "the size is kept": self.scale == 1,
             f"cleaning {self.cleaning} of 3": self.cleaning > 0,
-            f"strength {self.strength:g}": self.strength < 1,
+            f"strength {self.strength:g}": self.strength < 1 and not self.strengths,
+            f"strength by scene from {_lowest_strength(self):g}": bool(self.strengths),
         }
         return "".join(f"{text}, " for text, applies in extras.items() if applies)
 
@@ -141,6 +152,10 @@ class Plan:
         shaping = asdict(self)
         for name in ("memory_bytes", "working_bytes", "frame_bytes", "pinned_bytes"):
             del shaping[name]
+        if self.strengths:
+            shaping["strengths"] = _digest(self.strengths)
+        else:
+            del shaping["strengths"]
         devices = [torch.device(name) for name in self.devices]
         shaping["devices"] = list(dict.fromkeys(_device_model(device) for device in devices))
         shaping["torch"] = torch.__version__
@@ -184,8 +199,12 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         scale=network.scale,
         cleaning=_cleaning(settings, network),
         strength=settings.strength,
+        strengths=settings.strengths,
         working_bytes=_working_bytes(
-            pixel_bytes * largest_px, width * height * network.scale**2, strength=settings.strength, on_cpu=on_cpu
+            pixel_bytes * largest_px,
+            width * height * network.scale**2,
+            strength=_lowest_strength(settings),
+            on_cpu=on_cpu,
         ),
         frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
         pinned_bytes=system.usable_memory_bytes() // 4 // len(devices),
@@ -198,6 +217,15 @@ def _working_bytes(network_bytes: int, hr_px: int, *, strength: float, on_cpu: b
     return frame_bytes + (network_bytes if on_cpu else max(network_bytes, GPU_CONVERSION_BYTES * hr_px))
 
 
+def _lowest_strength(settings: Settings | Plan) -> float:
+    return min([settings.strength, *(strength for _, strength in settings.strengths)])
+
+
+def _digest(strengths: Sequence[tuple[int, float]]) -> str:
+    """What a manifest holds of a list that may be long."""
+    return f"{len(strengths)} changes ({hashlib.sha256(repr(strengths).encode()).hexdigest()[:8]})"
+
+
 def _check(settings: Settings) -> None:
     """The limits of single options; those of tile and device depend on more than the value."""
     options.SEGMENT.check(settings.segment)
@@ -205,7 +233,11 @@ def _check(settings: Settings) -> None:
     options.DITHER.check(settings.dither)
     options.SC_THRESHOLD.check(settings.sc_threshold)
     options.HALO.check(settings.halo)
-    options.STRENGTH.check(settings.strength)
+    for strength in (settings.strength, *(strength for _, strength in settings.strengths)):
+        options.STRENGTH.check(strength)
+    starts = [start for start, _ in settings.strengths]
+    if starts != sorted(set(starts)):
+        raise ValueError(f"strengths: expected ascending first frames, got {starts[:20]}")
     if settings.threads is not None:
         options.THREADS.check(settings.threads)
     if settings.memory_bytes is not None:

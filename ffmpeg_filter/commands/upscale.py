@@ -133,7 +133,10 @@ def _add_source_arguments(command: argparse.ArgumentParser) -> None:
         "--scenes",
         type=Path,
         metavar="FILE",
-        help=help_with_default("cuts from iconvsr scenes, PySceneDetect (CSV) or Av1an (JSON)", "detected"),
+        help=help_with_default(
+            "cuts, and strengths by scene, from iconvsr scenes; or cuts from PySceneDetect (CSV) or Av1an (JSON)",
+            "detected",
+        ),
     )
     group.add_argument(
         "--deinterlace",

@@ -94,7 +94,7 @@ def _open_pipeline(prepared: PreparedJob, work: Journal, progress: Progress, sha
 
     session = Session(
         weights.load(options.model),
-        options.settings,
+        options.upscaling,
         source=video.layout.format,
         width=video.width,
         height=video.height,

@@ -1,7 +1,7 @@
 """The options of a job, and the checks that need nothing but the options and the paths in them."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -71,6 +71,12 @@ class JobOptions:
                 raise ValueError(f"{name}: expected a name, got {text!r:.40}")
         if self.scenes is not None and not self.settings.scene_detect:
             raise ValueError("scenes: expected with propagation that stops at cuts, got it with scene-detect 0")
+
+    @property
+    def upscaling(self) -> Settings:
+        """The settings, with the strengths of the scenes."""
+        changes = self.scenes.strength_changes(self.settings.strength) if self.scenes else ()
+        return replace(self.settings, strengths=changes)
 
     @property
     def work(self) -> Path:

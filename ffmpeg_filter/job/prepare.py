@@ -90,7 +90,7 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     if not source.images:
         source = trial.listed(executable, source)
     network = weights.load(options.model)
-    plan = plan_for(options.settings, network, source.video.width, source.video.height)
+    plan = plan_for(options.upscaling, network, source.video.width, source.video.height)
     resize = _resize(options, source, target, network.scale)
     encoding, not_coded = _encoding(options, source, executable, target, network.scale, resize)
     if options.makes_images:
@@ -149,7 +149,11 @@ def _tried(
 
 
 def _scene_notes(options: JobOptions) -> list[str]:
-    return [f"scenes: {options.scenes} from {options.scenes.name}; cuts are not detected"] if options.scenes else []
+    listed = options.scenes
+    if listed is None:
+        return []
+    own = f", {len(listed.strengths)} with their own strength" if listed.strengths else ""
+    return [f"scenes: {listed} from {listed.name}{own}; cuts are not detected"]
 
 
 def _examine_fields(options: JobOptions, source: MediaSource) -> FieldFinding | None:

@@ -65,7 +65,8 @@ def test_the_fingerprint_holds_what_shapes_pixels_and_nothing_that_does_not(tiny
     one = plan_for(settings(memory_bytes=4 * GIB), tiny_network, 64, 64).fingerprint()
     assert one == plan_for(settings(memory_bytes=8 * GIB), tiny_network, 64, 64).fingerprint()
     for change in ({"segment": 9}, {"context": 1}, {"tile": (64, 64)}, {"halo": 1}, {"threads": 1}, {"dither": "none"},
-                   {"matrix": 1}, {"sc_threshold": 0.5}, {"scene_detect": False}, {"strength": 0.5}):  # fmt: skip
+                   {"matrix": 1}, {"sc_threshold": 0.5}, {"scene_detect": False}, {"strength": 0.5},
+                   {"strengths": ((9, 0.5),)}):  # fmt: skip
         assert plan_for(settings(**change), tiny_network, 64, 64).fingerprint() != one
 
 
@@ -109,6 +110,20 @@ def test_the_plan_counts_what_waits_for_every_later_pass() -> None:
     assert plan_for(settings(), same_size, 30, 20).frame_bytes == frame_bytes[2]  # padded to 256 px
 
 
+def test_strengths_hold_from_their_first_frame_to_the_next(tiny_network: VideoNetwork) -> None:
+    plan = plan_for(settings(strength=0.8, strengths=((3, 0.5), (7, 1.0))), tiny_network, 64, 64)
+    assert [plan.strength_of(n) for n in (0, 2, 3, 6, 7, 99)] == [0.8, 0.8, 0.5, 0.5, 1.0, 1.0]
+    assert "strength by scene from 0.5" in plan.describe()
+
+
+def test_strengths_are_distinct_in_the_fingerprint_and_take_memory(tiny_network: VideoNetwork) -> None:
+    plans = [plan_for(settings(strengths=s), tiny_network, 64, 64) for s in ((), ((9, 0.5),), ((9, 0.6),), ((8, 0.5),))]
+    assert len({str(plan.fingerprint()) for plan in plans}) == 4
+    assert "strengths" not in plans[0].fingerprint()
+    half = plan_for(settings(strength=0.5), tiny_network, 64, 64)
+    assert plans[0].working_bytes < plans[1].working_bytes == half.working_bytes
+
+
 def test_the_description_names_a_strength_below_one(tiny_network: VideoNetwork) -> None:
     assert "strength 0.5" in plan_for(settings(strength=0.5), tiny_network, 64, 64).describe()
     assert "strength" not in plan_for(settings(), tiny_network, 64, 64).describe()
@@ -145,6 +160,8 @@ def test_a_missing_device_is_an_error_that_names_what_is_there(name: str) -> Non
         ({"memory_bytes": 1000}, "memory"),
         ({"cleaning": 4}, "cleaning"),
         ({"strength": 1.5}, "strength"),
+        ({"strengths": ((0, 1.5),)}, "strength"),
+        ({"strengths": ((5, 0.5), (4, 1.0))}, "strengths"),
     ],
 )
 def test_impossible_values_are_refused_by_name(

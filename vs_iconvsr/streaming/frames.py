@@ -129,8 +129,8 @@ class Converter:
     """Planes to RGB and back for one clip.
 
     source, width, height: of its frames. target: the format of hr frames. matrix: the user's word, None: by property.
-    strength: share of the network in hr; the rest is the source frame, enlarged by bicubic interpolation.
-    warn: called with guesses about color and with what is clipped.
+    strength_of: the share of the network in an hr frame, by its number; the rest is the source frame, enlarged by
+    bicubic interpolation. warn: called with guesses about color and with what is clipped.
     """
 
     source: Format
@@ -139,7 +139,7 @@ class Converter:
     height: int
     matrix: int | None
     dither: str
-    strength: float
+    strength_of: Callable[[int], float]
     marks_cuts: bool
     warn: Callable[[str], None]
 
@@ -162,13 +162,13 @@ class Converter:
         planes = tuple(plane.to(device) for plane in frame.planes)
         return colorspace.to_rgb(planes, self.source, frame.color)
 
-    def to_hr(self, frame: SourceFrame, rgb: Tensor, *, segment: int, starts: bool, ends: bool) -> HrFrame:
-        """The hr frame of a source frame from rgb (3, s*h, s*w). starts, ends: whether it is the first or the last
+    def to_hr(self, n: int, frame: SourceFrame, rgb: Tensor, *, segment: int, starts: bool, ends: bool) -> HrFrame:
+        """hr frame n from its source frame and rgb (3, s*h, s*w). starts, ends: whether it is the first or the last
         frame of a scene. segment: the first frame kept of its segment."""
         height, width = rgb.shape[-2:]
         color = colorspace.output_colorimetry(frame.color, self.source, self.target, width, height, matrix=self.matrix)
         with torch.inference_mode():
-            rgb = self._blended(frame, rgb)
+            rgb = self._blended(frame, rgb, self.strength_of(n))
             planes = tuple(plane.cpu() for plane in self._planes(rgb, frame.color.matrix, color))
         properties: dict[str, int | None] = dict.fromkeys(colorspace.COLOR_PROPERTIES)
         properties |= colorspace.properties_of(color, self.target)
@@ -177,12 +177,12 @@ class Converter:
         properties["IconVSRSegmentStart"] = segment
         return HrFrame(planes, color, properties, segment, frame.user_data)
 
-    def _blended(self, frame: SourceFrame, rgb: Tensor) -> Tensor:
-        if self.strength == 1.0:
+    def _blended(self, frame: SourceFrame, rgb: Tensor, strength: float) -> Tensor:
+        if strength == 1.0:
             return rgb
         lr = torch.nan_to_num(self.to_lr(frame, rgb.device), nan=0.0, posinf=1.0, neginf=0.0)  # as the networks take it
         bicubic = colorspace.enlarge_bicubic(lr, rgb.shape[-1] // self.width)
-        return bicubic if self.strength == 0.0 else torch.lerp(bicubic, rgb, self.strength)
+        return bicubic if strength == 0.0 else torch.lerp(bicubic, rgb, strength)
 
     def _planes(self, rgb: Tensor, source_matrix: int, color: Colorimetry) -> Planes:
         """A GRAY source has no color: what the network adds of it is taken away."""

@@ -109,4 +109,4 @@ class Runner:
     def _hr_frame(self, job: SegmentJob, n: int, rgb: Tensor) -> HrFrame:
         kept = job.segment.kept
         starts, ends = n == kept.start and job.starts_scene, n == kept.stop - 1 and job.ends_scene
-        return self._converter.to_hr(job.frames[n], rgb, segment=kept.start, starts=starts, ends=ends)
+        return self._converter.to_hr(n, job.frames[n], rgb, segment=kept.start, starts=starts, ends=ends)

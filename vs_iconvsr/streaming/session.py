@@ -80,7 +80,7 @@ class Session:
             height,
             settings.matrix,
             self.plan.dither,
-            self.plan.strength,
+            self.plan.strength_of,
             self.plan.scene_detect,
             OneTimeWarnings(warn),
         )

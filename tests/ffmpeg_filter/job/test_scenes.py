@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 
 from ffmpeg_filter import cli
@@ -24,6 +25,27 @@ pytestmark = pytest.mark.needs_ffmpeg
 Make = Callable[..., Path]
 Upscaled = Callable[..., JobSummary]
 CUT, FRAMES = 9, 16
+
+
+def run_silently(job: JobOptions) -> JobSummary:
+    return run_job(job, PlainProgress(io.StringIO()), threading.Event())
+
+
+def interrupt(job: JobOptions, after: int = 1) -> None:
+    """Stops the job after so many frames."""
+    stop = threading.Event()
+
+    class Stops(PlainProgress):
+        frames = 0
+
+        def advance(self, segment: int | None = None) -> None:
+            super().advance(segment)
+            self.frames += 1
+            if self.frames >= after:
+                stop.set()
+
+    with pytest.raises(Interrupted):
+        run_job(job, Stops(io.StringIO()), stop)
 
 
 @pytest.fixture
@@ -70,22 +92,49 @@ def test_a_run_is_resumed_with_its_own_list_only(cut_clip: Path, tiny_model: Pat
     job = JobOptions(
         cut_clip, tmp_path / "out.mkv", str(tiny_model), settings, part_frames=8, scenes=SceneList("a", (0, CUT))
     )
-    stop = threading.Event()
-
-    class StopsAtOnce(PlainProgress):
-        def advance(self, segment: int | None = None) -> None:
-            super().advance(segment)
-            stop.set()
-
-    with pytest.raises(Interrupted):
-        run_job(job, StopsAtOnce(io.StringIO()), stop)
+    interrupt(job)
     other = replace(job, scenes=SceneList("a", (0, CUT + 1)))
     for resumed in (other, replace(job, scenes=None)):
         with pytest.raises(
             JournalError, match=r"settings scenes: the parts have 2 scene starts \([0-9a-f]{8}\), this run"
         ):
-            run_job(resumed, PlainProgress(io.StringIO()), threading.Event())
-    assert run_job(job, PlainProgress(io.StringIO()), threading.Event()).frames == FRAMES
+            run_silently(resumed)
+    assert run_silently(job).frames == FRAMES
+
+
+def test_each_scene_has_its_own_strength_whatever_the_parts(cut_clip: Path, upscaled: Upscaled, tmp_path: Path) -> None:
+    """The cut is inside a part and inside a cell; on either side there are the frames of a run with that strength."""
+
+    def frames(strength: float, strengths: tuple[tuple[int, float], ...] = (), **options: object) -> list[bytes]:
+        settings = Settings(segment=4, context=2, device="cpu", threads=1, strength=strength)
+        scenes = SceneList("list", (0, CUT), strengths=strengths)
+        output = tmp_path / "out.mkv"
+        upscaled(
+            cut_clip, output, encoder="ffv1", speed=None, overwrite=True, settings=settings, scenes=scenes, **options
+        )
+        with av.open(str(output)) as container:
+            return [frame.to_ndarray().tobytes() for frame in container.decode(video=0)]
+
+    whole, weak = frames(1.0), frames(0.3)
+    assert all(one != other for one, other in zip(whole, weak, strict=True))
+    assert frames(1.0, ((CUT, 0.3),)) == whole[:CUT] + weak[CUT:]
+    assert frames(0.3, ((CUT, 1.0),), part_frames=4) == weak[:CUT] + whole[CUT:]
+    assert frames(1.0, ((0, 0.3),), start_s=0.2) == weak[5:CUT] + whole[CUT:]
+
+
+def test_a_run_is_resumed_with_its_own_strengths_only_and_then_gives_the_same_file(
+    cut_clip: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = Settings(segment=4, context=2, device="cpu", threads=1)
+    listed = SceneList("a", (0, CUT), strengths=((CUT, 0.3),))
+    job = JobOptions(cut_clip, tmp_path / "out.mkv", str(tiny_model), settings, part_frames=8, scenes=listed)
+    interrupt(job, after=12)
+    for strengths in ((), ((0, 0.3),), ((CUT, 0.4),)):
+        with pytest.raises(JournalError, match=r"settings strengths: the parts have 1 changes \([0-9a-f]{8}\), this "):
+            run_silently(replace(job, scenes=replace(listed, strengths=strengths)))
+    assert 0 < run_silently(job).upscaled < FRAMES
+    run_silently(replace(job, output=tmp_path / "whole.mkv"))
+    assert (tmp_path / "out.mkv").read_bytes() == (tmp_path / "whole.mkv").read_bytes()
 
 
 def test_a_list_of_another_video_ends_the_job_before_the_work(run: Callable[..., bytes], tmp_path: Path) -> None:

@@ -35,6 +35,29 @@ def test_each_program_is_read_as_it_counts(tmp_path: Path, text: str, num_frames
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "0\t0.000\n120\t5.000 strength=0.4  # too sharp\n301 strength=1\n",
+        '{"frame": 0, "time_s": 0.0}\n{"frame": 120, "time_s": 5, "strength": 0.4}\n{"frame": 301, "strength": 1}\n',
+    ],
+    ids=["text", "json"],
+)
+def test_a_scene_may_have_its_own_strength(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list").write_text(text)
+    found = read_scene_list(tmp_path / "list")
+    assert found == SceneList("list", STARTS, strengths=((120, 0.4), (301, 1.0)))
+    assert found.strength_changes(1.0) == ((120, 0.4), (301, 1.0))
+    assert found.strength_changes(0.4) == ((301, 1.0),)
+    assert found.strength_changes(0.7) == ((120, 0.4), (301, 1.0))
+
+
+def test_a_scene_without_its_own_strength_has_that_of_the_run() -> None:
+    listed = SceneList("list", (5, 9, 12), strengths=((5, 0.5), (12, 0.5)))
+    assert listed.strength_changes(1.0) == ((5, 0.5), (9, 1.0), (12, 0.5))
+    assert SceneList("list", STARTS).strength_changes(0.5) == ()
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "expected the start of at least one scene, got none"),
@@ -53,6 +76,13 @@ def test_each_program_is_read_as_it_counts(tmp_path: Path, text: str, num_frames
         (b"Scene Number,End Start Frame\n1,7\n", "got '' where a frame number should be"),
         (b"Scene Number,Start Frame\n1," + b"7" * 200_000, "got a damaged table"),
         (b"\x89PNG\r\n\x1a\n\xff", "got a file that is no text"),
+        (b"0\n5 strength=1.5\n", r"strength: expected a share from 0 to 1, got 1.5, in '5 strength=1.5': "),
+        (b"0\n5 strength=half\n", "strength: expected a number, got 'half', in '5 strength=half': "),
+        (b"0\n5 strength 0.5\n", "strength: expected a number, got '', in "),
+        (b"0\n5 strenght=0.5\n", "expected strength=SHARE as the only setting of a scene, got 'strenght' in '5 str"),
+        (b"0\n5 model=light\n", "expected strength=SHARE as the only setting of a scene, got 'model' in '5 model=l"),
+        (b'{"frame": 5, "strength": "x"}\n', "strength: expected a number, got 'x', in "),
+        (b'{"frame": 5, "model": "light"}\n', "expected strength=SHARE as the only setting of a scene, got 'model'"),
         (b"9" * 5000, "where a frame number should be"),
         (b"[" * 100_000, "where a frame number should be"),
     ],

@@ -41,6 +41,19 @@ def test_no_strength_is_bicubic_interpolation_of_the_source(tiny_network: VideoN
         assert torch.equal(hr, bicubic(n, 4).clamp(0, 1))
 
 
+def test_each_frame_has_the_strength_of_its_scene_and_nothing_of_the_other(tiny_network: VideoNetwork) -> None:
+    """The cut is at frame 17; frame 14 is in a segment that keeps frames of one scene alone."""
+    whole, half = played(tiny_network, YUV420P8), played(tiny_network, YUV420P8, strength=0.5)
+    for strengths, expected in {
+        ((17, 0.5),): [whole[0], whole[1], half[2]],
+        ((0, 0.5), (17, 1.0)): [half[0], half[1], whole[2]],
+    }.items():
+        with open_session(tiny_network, target=YUV420P8, strengths=strengths) as session:
+            backwards = Clip().play(session, *reversed(FRAMES))
+        for one, hr in zip(expected, reversed(backwards), strict=True):
+            assert equal(one, hr)
+
+
 @pytest.mark.parametrize("strength", [0.25, 0.75])
 def test_strength_is_the_share_of_the_network(tiny_network: VideoNetwork, strength: float) -> None:
     whole = rgb(tiny_network)
