@@ -148,6 +148,11 @@ def _add_source_arguments(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help=help_with_default("treat video that is flagged as interlaced as progressive", "refuse it"),
     )
+    group.add_argument(
+        "--drop-dynamic-hdr",
+        action="store_true",
+        help=help_with_default("go on without HDR10+ or Dolby Vision that the output cannot carry", "refuse"),
+    )
 
 
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:
@@ -214,7 +219,17 @@ def _rate(text: str) -> Fraction:
 def job_from(options: argparse.Namespace) -> JobOptions:
     """The job that the options ask for; what they leave open keeps the job's defaults."""
     coding = ("input", "output", "encoder", "crf", "speed", "bits", "ffmpeg", "deinterlace", "ignore_interlaced")
-    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run", "rate", "peak", "encoders")
+    running = (
+        "overwrite",
+        "restart",
+        "allow_mixed",
+        "strict",
+        "dry_run",
+        "rate",
+        "peak",
+        "encoders",
+        "drop_dynamic_hdr",
+    )
     values = {name: getattr(options, name) for name in coding + running}
     values |= {name: value for name in ("model", "part_frames") if (value := getattr(options, name)) is not None}
     return JobOptions(

@@ -15,7 +15,7 @@ from ffmpeg_filter.job.options import JobError, JobOptions
 from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.prepare import IMAGES_BEGUN, PreparedJob
 from ffmpeg_filter.job.report import Progress
-from ffmpeg_filter.media import ffmpeg, images, mux
+from ffmpeg_filter.media import dynamic_hdr, ffmpeg, images, mux
 from ffmpeg_filter.media.join import JoinedVideo, input_options, join_parts, mux_joined
 from ffmpeg_filter.media.orientation import writes
 from vs_iconvsr import atomic, system
@@ -78,6 +78,7 @@ def assemble(prepared: PreparedJob, work: Journal, progress: Progress) -> Assemb
     warnings = mux.check_output(
         options.partial, prepared.shown, prepared.mapping, options.container, prepared.window, *prepared.output_size
     )
+    mux.check_hdr10_plus(options.partial, [video.hdr10_plus[n] for n in sorted(video.hdr10_plus)])
     return AssembledOutput(options.partial.stat().st_size, tuple(warnings))
 
 
@@ -122,7 +123,14 @@ def _joined(prepared: PreparedJob, work: Journal) -> JoinedVideo:
         timeline.end_of(last) - timeline.pts[last],
         timeline.time_base,
         rotation=0 if writes(prepared.executable) else prepared.source.video.rotation,
+        hdr10_plus=_hdr10_plus(prepared) if prepared.source.carries_hdr10_plus else None,
     )
+
+
+def _hdr10_plus(prepared: PreparedJob) -> dict[int, bytes]:
+    """The messages of the source, by the number of their frame in the output."""
+    window = prepared.window
+    return {n - window.start: m for n, m in dynamic_hdr.hdr10_plus_messages(prepared.source) if n in window}
 
 
 def _shift(prepared: PreparedJob) -> int:
@@ -283,6 +291,7 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
         if number
     ]
     kept += [*(f"changed: {text}" for text in mapping.changed), *shape]
+    kept += [dynamic_hdr.HDR10_PLUS] if source.carries_hdr10_plus else []
     kept += mapping.side_data
     if source.video.orientation:
         kept.append(f"orientation: {source.video.orientation} by players")

@@ -53,6 +53,7 @@ class JobOptions:
     encoders: int | None = None
     target_size: TargetSize | None = None
     scenes: SceneList | None = None
+    drop_dynamic_hdr: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (

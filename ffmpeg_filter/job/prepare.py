@@ -10,7 +10,7 @@ import av
 from ffmpeg_filter.job.journal import Journal, Manifest
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.source import identity_of
-from ffmpeg_filter.media import images, mux, presets, trial
+from ffmpeg_filter.media import dynamic_hdr, images, mux, presets, trial
 from ffmpeg_filter.media.encode import Encoding, hdr_options, try_out
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError, find_executable
 from ffmpeg_filter.media.fields import PULLDOWN_TEXT, FieldFinding, examine_fields, flagged_order
@@ -89,6 +89,8 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     target = _encoder_target(options, source, executable)
     if not source.images:
         source = trial.listed(executable, source)
+    codec = None if options.makes_images else target.preset.codec
+    source = dynamic_hdr.settle(source, codec, drop=options.drop_dynamic_hdr)
     network = weights.load(options.model)
     plan = plan_for(options.upscaling, network, source.video.width, source.video.height)
     resize = _resize(options, source, target, network.scale)

@@ -4,8 +4,8 @@ import contextlib
 import itertools
 import math
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -15,7 +15,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from ffmpeg_filter.media import ffmpeg
+from ffmpeg_filter.media import dynamic_hdr, ffmpeg
 from ffmpeg_filter.media.ffmpeg import Child, FfmpegError
 from vs_iconvsr import system
 
@@ -59,7 +59,7 @@ class JoinedVideo:
 
     parts, tables: the files and what their packets say. pts, last_duration: of the frames, in units of time_base; the
     parts' own timestamps only rank their frames. rotation: degrees counterclockwise, where the ffmpeg that muxes has no
-    option for it.
+    option for it. hdr10_plus: messages by frame, see `dynamic_hdr`.
     """
 
     parts: tuple[Path, ...]
@@ -68,6 +68,7 @@ class JoinedVideo:
     last_duration: int
     time_base: Fraction
     rotation: float = 0
+    hdr10_plus: Mapping[int, bytes] = field(default_factory=dict)
 
     def input_options(self) -> list[str]:
         """Of the ffmpeg that reads it on its standard input, which then sees the timestamps of the table."""
@@ -118,7 +119,10 @@ class JoinedVideo:
         """In decoding order, with the timestamps of the table; lead: what is added to all of them."""
         decoding = [self._first_decoding + i * self._step for i in range(self._delay)] + list(self.pts)
         durations = [b - a for a, b in itertools.pairwise(self.pts)] + [self.last_duration]
-        for position, (packet, frame) in enumerate(self._ranked_packets()):
+        header = self.tables[0].extradata or b""
+        for position, (coded, frame) in enumerate(self._ranked_packets()):
+            message = self.hdr10_plus.get(frame)
+            packet = coded if message is None else dynamic_hdr.with_message(coded, message, header)
             packet.time_base = self.time_base
             packet.pts, packet.dts = self.pts[frame] + lead, decoding[position] + lead
             packet.duration = durations[frame]
@@ -142,11 +146,12 @@ def join_parts(
     time_base: Fraction,
     *,
     rotation: float = 0,
+    hdr10_plus: Mapping[int, bytes] | None = None,
 ) -> JoinedVideo:
     """The parts as one video, see JoinedVideo. Raises MuxError if they do not fit together."""
     tables = [read_packets(part) for part in parts]
     _check_joinable(parts, tables, len(pts))
-    return JoinedVideo(tuple(parts), tuple(tables), tuple(pts), last_duration, time_base, rotation)
+    return JoinedVideo(tuple(parts), tuple(tables), tuple(pts), last_duration, time_base, rotation, hdr10_plus or {})
 
 
 def input_options(suffix: str, first_s: Fraction) -> list[str]:

@@ -6,12 +6,13 @@ from fractions import Fraction
 
 import av
 
+from ffmpeg_filter.media.dynamic_hdr import DOLBY_VISION, HDR10_PLUS
 from ffmpeg_filter.media.pixels import Layout
 
 _METADATA_NOT_CARRIED = {
-    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
-    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
-    "DOVI_METADATA": "Dolby Vision metadata",
+    "DYNAMIC_HDR_PLUS": HDR10_PLUS,
+    "DOVI_RPU_BUFFER": DOLBY_VISION,
+    "DOVI_METADATA": DOLBY_VISION,
     "A53_CC": "closed captions inside the picture",
     "STEREO3D": "stereo 3D layout",
     "SPHERICAL": "spherical projection",

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
-from ffmpeg_filter.media import ffmpeg
+from ffmpeg_filter.media import dynamic_hdr, ffmpeg
 from ffmpeg_filter.media.container import exact, open_file
 from ffmpeg_filter.media.encode import container_options
 from ffmpeg_filter.media.ffmpeg import Executable
@@ -205,6 +205,16 @@ def check_output(
         raise MuxError(f"{path.name}: cannot be read back: {error}") from error
     missing = set(keep.side_data) - set(side_data_of(path) if keep.side_data else ())
     return [*differences, *(f"output: expected it to say {text}, as its trial did, got nothing" for text in missing)]
+
+
+def check_hdr10_plus(path: Path, expected: Sequence[bytes]) -> None:
+    """Raises MuxError unless the finished file holds these messages, in this order; see `dynamic_hdr`."""
+    if not expected:
+        return
+    with av.open(ffmpeg.safe_name(path)) as output:
+        got = dynamic_hdr.messages_written(output)
+    if got != list(expected):
+        raise MuxError(f"output: expected the HDR10+ metadata of {len(expected)} frames, got others, of {len(got)}")
 
 
 def side_data_of(path: Path) -> tuple[str, ...]:

@@ -135,7 +135,8 @@ class MediaSource:
     """A source as one job sees it: a video file, or a sequence of images (then `images` is set).
 
     container: FFmpeg's name of the demuxer, or "images". lost: what the frames carry and the output will not. notes:
-    what was repaired, for the user. other_bytes: the size of all streams but the video.
+    what was repaired, for the user. other_bytes: the size of all streams but the video. carries_hdr10_plus: whether
+    its HDR10+ metadata goes into the output.
     """
 
     path: Path
@@ -148,6 +149,7 @@ class MediaSource:
     lost: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     other_bytes: int = 0
+    carries_hdr10_plus: bool = False
 
     @property
     def num_frames(self) -> int:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ffmpeg_filter.media import mapping, mux
+from ffmpeg_filter.media.dynamic_hdr import DOLBY_VISION
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
 from ffmpeg_filter.media.join import JoinedVideo, mux_joined
 from ffmpeg_filter.media.listing import ListedStream, list_streams
@@ -27,18 +28,22 @@ _ONLY_DOLBY_VISION = ((5, 0), (10, 0), (20, 0))
 
 
 def listed(executable: Executable, source: MediaSource) -> MediaSource:
-    """The source with the tags of its tracks. Raises SourceError for Dolby Vision without a base layer."""
+    """The source with the tags of its tracks, and with Dolby Vision among what is lost if its video declares that.
+
+    Raises SourceError for Dolby Vision without a base layer.
+    """
     streams = list_streams(executable, source.path)
-    if streams[source.video.index].dolby_vision in _ONLY_DOLBY_VISION:
-        profile = (streams[source.video.index].dolby_vision or (0,))[0]
+    dolby_vision = streams[source.video.index].dolby_vision
+    if dolby_vision is not None and dolby_vision in _ONLY_DOLBY_VISION:
         raise SourceError(
-            f"input: expected YUV or RGB video, got Dolby Vision profile {profile}, whose colors are IPT; "
+            f"input: expected YUV or RGB video, got Dolby Vision profile {dolby_vision[0]}, whose colors are IPT; "
             "convert it first: ffmpeg -init_hw_device vulkan -i IN -vf libplacebo=apply_dolbyvision=true:"
             "colorspace=bt2020nc:color_primaries=bt2020:color_trc=smpte2084:format=yuv420p10le "
             "-c:v ffv1 -c:a copy OUT.mkv"
         )
     tracks = tuple(replace(t, tag=streams[t.index].tag if t.index < len(streams) else "") for t in source.tracks)
-    return replace(source, tracks=tracks)
+    lost = {*source.lost, DOLBY_VISION} if dolby_vision else {*source.lost}
+    return replace(source, tracks=tracks, lost=tuple(sorted(lost)))
 
 
 @dataclass(frozen=True)

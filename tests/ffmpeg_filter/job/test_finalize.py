@@ -196,36 +196,6 @@ def test_hdr10_metadata_is_kept_or_named(
     assert (after.video.mastering_display, after.video.content_light) == (light, "1000,400")
 
 
-def hdr10_plus_unit() -> bytes:
-    """A NAL unit of HEVC with dynamic metadata of ST 2094-40: one window, nothing in it but a brightness."""
-    fields = [(8, 0xB5), (16, 0x3C), (16, 1), (8, 4), (8, 1), (2, 1), (27, 1000), (1, 0)]  # T.35 codes, then the head
-    fields += [(17, 100), (17, 200), (17, 300), (17, 50), (4, 1), (7, 99), (17, 400), (10, 0), (1, 0), (1, 0), (1, 0)]
-    bits = "".join(format(value, f"0{size}b") for size, value in fields)
-    payload = int(bits.ljust(-len(bits) % 8 + len(bits), "0"), 2).to_bytes(-(-len(bits) // 8))
-    message, unit, zeros = bytes([4, len(payload)]) + payload + b"\x80", bytearray(b"\0\0\0\1\x4e\1"), 0
-    for byte in message:
-        if zeros == 2 and byte <= 3:  # three zeros in a row would look like the start of a unit
-            unit.append(3)
-            zeros = 0
-        unit.append(byte)
-        zeros = zeros + 1 if byte == 0 else 0
-    return bytes(unit)
-
-
-def test_dynamic_hdr_metadata_is_named(clip: Make, ffmpeg: Make, upscaled: Upscaled, tmp_path: Path) -> None:
-    coded = ("-c:v", "libx265", "-x265-params", "log-level=none:bframes=0", "-pix_fmt", "yuv420p10le", "-f", "hevc")
-    plain = clip("plain.hevc", *coded, size="64x64", frames=2).read_bytes()
-    slices = [m.start() for m in re.finditer(rb"\x00\x00\x00?\x01[\x02\x26\x28]\x01", plain)]
-    assert len(slices) == 2
-    (tmp_path / "plus.hevc").write_bytes(
-        plain[: slices[0]] + hdr10_plus_unit() + plain[slices[0] : slices[1]] + hdr10_plus_unit() + plain[slices[1] :]
-    )
-    source = ffmpeg("in.mp4", "-r", "25", "-i", "plus.hevc", "-c", "copy")
-    dynamic = ("HDR10+ dynamic metadata: describes the source's pixels, so it is not copied to the upscaled video",)
-    assert upscaled(source, tmp_path / "out.mkv", encoder="x265").left == dynamic
-    assert set(dynamic) <= set(upscaled(source, tmp_path / "out_%d.png", speed=None).left)
-
-
 def test_a_disk_without_room_for_the_output_ends_the_job_before_it_is_joined_and_keeps_the_parts(
     clip: Make, upscaled: Upscaled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from ffmpeg_filter.job.finalize import JobSummary
 from ffmpeg_filter.media.ffmpeg import Executable
 from ffmpeg_filter.media.listing import ListedStream, list_streams, read_listing
 from ffmpeg_filter.media.source import SourceError
+from tests.ffmpeg_filter.dynamic_hdr import declare_dolby_vision
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -178,20 +179,6 @@ def test_a_report_of_stereo_says_what_is_in_the_file(
     assert upscaled(source, tmp_path / f"dry.{suffix}", dry_run=True).kept == summary.kept
 
 
-def dolby_vision(path: Path, profile: int, compatibility: int) -> None:
-    """Writes a configuration record into the sample entry of an mp4 whose index is its last box."""
-    content = bytearray(path.read_bytes())
-    record = bytes([1, 0]) + struct.pack(">H", profile << 9 | 6 << 3 | 0b101) + bytes([compatibility << 4]) + bytes(19)
-    box = struct.pack(">I", 8 + len(record)) + b"dvcC" + record
-    entry = content.index(b"hvcC") - 4
-    at = entry + int.from_bytes(content[entry : entry + 4])
-    content[at:at] = box
-    for kind in (b"hvc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"):
-        begin = content.rindex(kind, 0, at) - 4
-        content[begin : begin + 4] = (int.from_bytes(content[begin : begin + 4]) + len(box)).to_bytes(4)
-    path.write_bytes(content)
-
-
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_dolby_vision_without_a_picture_for_others_is_refused(
     clip: Make, ffmpeg: Make, upscaled: Upscaled, tmp_path: Path, suffix: str
@@ -199,10 +186,13 @@ def test_dolby_vision_without_a_picture_for_others_is_refused(
     coded = ("-c:v", "libx265", "-x265-params", "log-level=none", "-tag:v", "hvc1", "-pix_fmt", "yuv420p10le")
     for profile, compatibility in ((8, 1), (5, 0)):
         plain = clip("plain.mp4", *coded, frames=2, size="64x64")
-        dolby_vision(plain, profile, compatibility)
+        declare_dolby_vision(plain, profile, compatibility)
         source = plain if suffix == "mp4" else ffmpeg("in.mkv", "-i", plain, "-c", "copy")
         if profile == 8:
-            upscaled(source, tmp_path / "out.mkv", dry_run=True)
+            with pytest.raises(SourceError, match=r"got Dolby Vision metadata: .* pass --drop-dynamic-hdr"):
+                upscaled(source, tmp_path / "out.mkv", dry_run=True)
+            left = upscaled(source, tmp_path / "out.mkv", drop_dynamic_hdr=True, dry_run=True).left
+            assert any(text.startswith("Dolby Vision metadata") for text in left)
             continue
         with pytest.raises(
             SourceError, match=r"got Dolby Vision profile 5, whose colors are IPT; .*libplacebo=apply_d"
