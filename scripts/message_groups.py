@@ -142,7 +142,7 @@ GROUPS = (
         "The source cannot be read, has no video, is interlaced, transparent or encrypted, changes its size on the "
         "way, or has broken timestamps. The message ends with the command that makes a readable file of it where "
         "there is one ([formats.md](formats.md), [recipes.md](recipes.md)).",
-        ("input", "pixel format", "deinterlace", "start", "start, duration"),
+        ("input", "pixel format", "deinterlace, ivtc", "ivtc", "start", "start, duration"),
     ),
     Group(
         "Output",

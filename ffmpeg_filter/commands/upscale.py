@@ -144,6 +144,11 @@ def _add_source_arguments(command: argparse.ArgumentParser) -> None:
         help=help_with_default("deinterlace first", "refuse interlaced video"),
     )
     group.add_argument(
+        "--ivtc",
+        action="store_true",
+        help=help_with_default("undo 3:2 pulldown first: 29.97 fps of telecined film become 23.976", "no"),
+    )
+    group.add_argument(
         "--ignore-interlaced",
         action="store_true",
         help=help_with_default("treat video that is flagged as interlaced as progressive", "refuse it"),
@@ -218,19 +223,10 @@ def _rate(text: str) -> Fraction:
 
 def job_from(options: argparse.Namespace) -> JobOptions:
     """The job that the options ask for; what they leave open keeps the job's defaults."""
-    coding = ("input", "output", "encoder", "crf", "speed", "bits", "ffmpeg", "deinterlace", "ignore_interlaced")
-    running = (
-        "overwrite",
-        "restart",
-        "allow_mixed",
-        "strict",
-        "dry_run",
-        "rate",
-        "peak",
-        "encoders",
-        "drop_dynamic_hdr",
-    )
-    values = {name: getattr(options, name) for name in coding + running}
+    coding = ("input", "output", "encoder", "crf", "speed", "bits", "ffmpeg")
+    sourced = ("deinterlace", "ivtc", "ignore_interlaced", "drop_dynamic_hdr")
+    running = ("overwrite", "restart", "allow_mixed", "strict", "dry_run", "rate", "peak", "encoders")
+    values = {name: getattr(options, name) for name in coding + sourced + running}
     values |= {name: value for name in ("model", "part_frames") if (value := getattr(options, name)) is not None}
     return JobOptions(
         **values,

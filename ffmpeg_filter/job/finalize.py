@@ -277,7 +277,8 @@ def kept_items(prepared: PreparedJob) -> tuple[str, ...]:
     shape = [f"pixel aspect ratio {aspect}"] if aspect not in (0, 1) else []
     if prepared.options.makes_images:
         return (_quantity(len(window), "frame"), *shape)
-    kept = [f"{_quantity(len(window), 'frame')} with their timestamps"]
+    of_film = " of film, evenly over the time of those with 3:2 pulldown" if source.telecined else ""
+    kept = [f"{_quantity(len(window), 'frame')}{of_film or ' with their timestamps'}"]
     kept += [
         _quantity(number, kind)
         for kind, number in (

@@ -41,6 +41,7 @@ class JobOptions:
     start_s: float | None = None
     duration_s: float | None = None
     deinterlace: bool = False
+    ivtc: bool = False
     ignore_interlaced: bool = False
     strict: bool = False
     overwrite: bool = False
@@ -72,6 +73,20 @@ class JobOptions:
                 raise ValueError(f"{name}: expected a name, got {text!r:.40}")
         if self.scenes is not None and not self.settings.scene_detect:
             raise ValueError("scenes: expected with propagation that stops at cuts, got it with scene-detect 0")
+        if self.ivtc:
+            self._check_ivtc()
+
+    def _check_ivtc(self) -> None:
+        if self.deinterlace or self.ignore_interlaced:
+            other = "deinterlace" if self.deinterlace else "ignore-interlaced"
+            raise ValueError(
+                f"ivtc: expected alone, got it with --{other}; pass --ivtc for film with 3:2 pulldown, --deinterlace "
+                "for video, --ignore-interlaced for progressive frames with a wrong flag"
+            )
+        if self.scenes is not None:
+            raise ValueError(
+                "ivtc: expected without a list of cuts, whose frames are those before, got it with --scenes"
+            )
 
     @property
     def upscaling(self) -> Settings:

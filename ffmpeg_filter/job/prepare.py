@@ -10,10 +10,10 @@ import av
 from ffmpeg_filter.job.journal import Journal, Manifest
 from ffmpeg_filter.job.options import JobOptions
 from ffmpeg_filter.job.source import identity_of
-from ffmpeg_filter.media import dynamic_hdr, images, mux, presets, trial
+from ffmpeg_filter.media import dynamic_hdr, images, mux, presets, telecine, trial
 from ffmpeg_filter.media.encode import Encoding, hdr_options, try_out
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError, find_executable
-from ffmpeg_filter.media.fields import PULLDOWN_TEXT, FieldFinding, examine_fields, flagged_order
+from ffmpeg_filter.media.fields import AS_FLAGGED, PULLDOWN_TEXT, examine_fields, flagged_order
 from ffmpeg_filter.media.join import MuxError, join_parts
 from ffmpeg_filter.media.mapping import IMAGES, StreamMapping, stream_mapping
 from ffmpeg_filter.media.orientation import check_orientation, writes
@@ -82,7 +82,7 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     Raises ValueError, SourceError, FfmpegError, MuxError, WeightsError or OSError, with the remedy.
     """
     executable = find_executable(options.ffmpeg)
-    fields = _examine_fields(options, source)
+    source, parity, field_notes = _settle_fields(options, source)
     window = frame_window(source, options.start_s, options.duration_s)
     if options.scenes is not None:
         options.scenes.check(source.num_frames)
@@ -100,7 +100,6 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
     if not options.makes_images:
         check_orientation(source.video.orientation, options.container, executable)
     tried = _tried(executable, encoding, target.preset, source, options.container)
-    field_notes = fields.notes(flagged_order(source)) if fields else []
     left = [*tried.left, *(f"video: {text}" for text in (*target.lost, *not_coded))]
     if source.chapters and len(window) < source.num_frames and not options.makes_images:
         left.append(f"chapters ({source.chapters}): only part of the video is upscaled")
@@ -112,13 +111,11 @@ def prepare_job(options: JobOptions, source: MediaSource) -> PreparedJob:
         plan=plan,
         encoding=encoding,
         mapping=replace(tried, left=tuple(left), tag=target.preset.tag),
-        manifest=_manifest(
-            options, source, plan, encoding, executable, window, resize, fields.order if fields else None
-        ),
+        manifest=_manifest(options, source, plan, encoding, executable, window, resize, parity),
         window=window,
         notes=(*source.notes, *_size_notes(source, network.scale, resize), *_scene_notes(options), *field_notes),
         resizing=_resizing(options, source, encoding, network.scale, resize),
-        parity=fields.order if fields else None,
+        parity=parity,
     )
 
 
@@ -158,19 +155,28 @@ def _scene_notes(options: JobOptions) -> list[str]:
     return [f"scenes: {listed} from {listed.name}{own}; cuts are not detected"]
 
 
-def _examine_fields(options: JobOptions, source: MediaSource) -> FieldFinding | None:
-    """What to deinterlace by, None to leave frames as they are. Raises SourceError for interlaced video otherwise."""
-    if options.deinterlace and source.images:
-        raise ValueError("deinterlace: expected a video, got images; leave it out, or make a video of them first")
+def _settle_fields(options: JobOptions, source: MediaSource) -> tuple[MediaSource, str | None, list[str]]:
+    """The source whose frames are upscaled, the field order to deinterlace by, if any, and notes for the user.
+
+    Raises SourceError for interlaced video that is to be left as it is, and for what is no telecined film.
+    """
+    if (options.deinterlace or options.ivtc) and source.images:
+        raise ValueError("deinterlace, ivtc: expected a video, got images; leave it out, or make a video of them first")
     if options.deinterlace:
-        return examine_fields(source)
+        found = examine_fields(source)
+        return source, found.order, found.notes(flagged_order(source))
+    if options.ivtc:
+        found = examine_fields(source)
+        seen = found.pulldown or found.order != AS_FLAGGED
+        telecine.check_telecined(source, interlaced=source.video.interlaced or seen)
+        return telecine.film_of(source, found.order), None, [telecine.note(source, recognized=found.pulldown)]
     if source.video.interlaced and not options.ignore_interlaced:
         pulldown = f" ({PULLDOWN_TEXT})" if examine_fields(source).pulldown else ""
         raise SourceError(
             f"input: expected progressive video, got interlaced: {options.input}; "
             f"pass --deinterlace, or --ignore-interlaced if the flag is wrong{pulldown}"
         )
-    return None
+    return source, None, []
 
 
 def _check_images(options: JobOptions, source: MediaSource, encoding: Encoding, window: range) -> None:
@@ -328,6 +334,7 @@ def _manifest(
         "frames": [window.start, window.stop],
         "part frames": options.part_frames,
         "deinterlace": parity,
+        "ivtc": source.telecined.order if source.telecined else None,
         "peak": source.images.peak if source.images else None,
         "size": str(resize) if resize else None,
         "scenes": str(options.scenes) if options.scenes else None,

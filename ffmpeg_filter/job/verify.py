@@ -43,8 +43,9 @@ def check(options: JobOptions) -> None:
     """Raises ValueError, before the work begins, for a job whose frames have no counterpart in a source file."""
     if options.container == IMAGES or not options.input.is_file():
         raise ValueError("verify: expected a video file in and out, got images; leave out --verify")
-    if options.deinterlace:
-        raise ValueError("verify: expected the source's own frames, got deinterlaced ones; leave out --verify")
+    if options.deinterlace or options.ivtc:
+        made = "those of film (--ivtc)" if options.ivtc else "deinterlaced ones"
+        raise ValueError(f"verify: expected the source's own frames, got {made}; leave out --verify")
 
 
 def measure(options: JobOptions, num_frames: int, *, stop: threading.Event | None = None) -> Quality:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import av
@@ -10,11 +10,11 @@ from av.container import InputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-from ffmpeg_filter.media import alpha, images, linear_light
+from ffmpeg_filter.media import alpha, images, linear_light, telecine
 from ffmpeg_filter.media.container import open_file, select_video
 from ffmpeg_filter.media.frames import planes_of
 from ffmpeg_filter.media.metadata import color_properties
-from ffmpeg_filter.media.source import MediaSource, SourceError
+from ffmpeg_filter.media.source import MediaSource, SourceError, Telecined
 from vs_iconvsr.colorspace import Planes
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,12 @@ class Damage:
     def __bool__(self) -> bool:
         return bool(self.damaged or self.missing)
 
+    def take(self, found: "Damage", number: Callable[[int], int]) -> None:
+        """Moves what another has found here, under other numbers."""
+        for ours, theirs in ((self.damaged, found.damaged), (self.missing, found.missing)):
+            ours += map(number, theirs)
+            theirs.clear()
+
 
 def decode_frames(
     source: MediaSource, first: int, damage: Damage, *, parity: str | None = None, ignore_interlaced: bool = False
@@ -56,30 +62,57 @@ def decode_frames(
     the decoder itself marks. parity: deinterlace with this field first, "tff", "bff" or "auto" as flagged; None: leave
     the frames as they are. Raises SourceError where nothing can be decoded or a frame has another size or format.
     """
+    progressive = ignore_interlaced or parity is not None or source.telecined is not None
+    if source.telecined is not None:
+        frames = _film_frames(source.telecined, first, damage)
+    else:
+        frames = _every_frame(source, first, damage, parity)
+    for index, frame in frames:
+        yield DecodedFrame(index, *_planes_and_properties(source, frame, index, ignore_interlaced=progressive))
+
+
+def _every_frame(
+    source: MediaSource, first: int, damage: Damage, parity: str | None
+) -> Iterator[tuple[int, VideoFrame]]:
+    """As `decode_frames`, still in FFmpeg's frames; a stand-in is the same frame once more."""
     expected = first
-    last: DecodedFrame | None = None
+    last: VideoFrame | None = None
     for index, frame in _indexed_frames(source, first, parity):
         if index < expected:
             continue
-        picture = DecodedFrame(
-            index,
-            *_planes_and_properties(source, frame, index, ignore_interlaced=ignore_interlaced or parity is not None),
-        )
         for missing in range(expected, index):
             damage.missing.append(missing)
-            stand_in = last or picture
-            yield DecodedFrame(missing, stand_in.planes, stand_in.properties)
+            yield missing, last or frame
         if frame.is_corrupt:
             damage.damaged.append(index)
-        yield picture
-        expected, last = index + 1, picture
+        yield index, frame
+        expected, last = index + 1, frame
     if expected == source.num_frames:
         return
     if last is None:
         raise SourceError(f"input: expected {source.num_frames} frames, got none from frame {first} on: {source.path}")
     for missing in range(expected, source.num_frames):
         damage.missing.append(missing)
-        yield DecodedFrame(missing, last.planes, last.properties)
+        yield missing, last
+
+
+def _film_frames(film: Telecined, first: int, damage: Damage) -> Iterator[tuple[int, VideoFrame]]:
+    """Every frame of the film from `first` to the last. damage: in frames of film."""
+    begin, index = telecine.run_up(first)
+    seen = Damage()
+    for frame in telecine.film_frames(_stored_frames(film.stored, begin, seen), film.order):
+        damage.take(seen, telecine.film_index)
+        if index >= first:
+            yield index, frame
+        index += 1
+
+
+def _stored_frames(source: MediaSource, first: int, damage: Damage) -> Iterator[VideoFrame]:
+    """Every frame as it is stored, unpacked."""
+    planar = source.video.layout.decode_as
+    for index, frame in _every_frame(source, first, damage, None):
+        _check_frame(source, frame, index, ignore_interlaced=True)
+        yield frame.reformat(format=planar, threads=1) if planar else frame
 
 
 def raw_frames(source: MediaSource, first: int) -> Iterator[tuple[int, VideoFrame]]:
@@ -180,6 +213,19 @@ def _pull(graph: Graph, timestamps: deque[int | None]) -> Iterator[VideoFrame]:
 def _planes_and_properties(
     source: MediaSource, frame: VideoFrame, index: int, *, ignore_interlaced: bool
 ) -> tuple[Planes, dict[str, int]]:
+    _check_frame(source, frame, index, ignore_interlaced=ignore_interlaced)
+    video = source.video
+    properties = color_properties(frame, video.layout, video.codec) | {"_FieldBased": 0}
+    planes = planes_of(frame)
+    if source.images is None or source.images.peak is None:
+        return planes, properties
+    peak = source.images.peak
+    coded = tuple(linear_light.to_srgb(plane, peak) for plane in planes)
+    return tuple(plane.to(video.layout.format.dtype) for plane in coded), properties | {"_Transfer": linear_light.SRGB}
+
+
+def _check_frame(source: MediaSource, frame: VideoFrame, index: int, *, ignore_interlaced: bool) -> None:
+    """Raises SourceError for a frame of another kind than the probe found."""
     video = source.video
     if (frame.width, frame.height, frame.format.name) != (video.width, video.height, video.pixel_format):
         raise SourceError(
@@ -192,10 +238,3 @@ def _planes_and_properties(
             f"({source.timeline.time_of(index):.3f} s); pass --deinterlace, or --ignore-interlaced if the flag is wrong"
         )
     alpha.refuse_transparency(frame, index)
-    properties = color_properties(frame, video.layout, video.codec) | {"_FieldBased": 0}
-    planes = planes_of(frame)
-    if source.images is None or source.images.peak is None:
-        return planes, properties
-    peak = source.images.peak
-    coded = tuple(linear_light.to_srgb(plane, peak) for plane in planes)
-    return tuple(plane.to(video.layout.format.dtype) for plane in coded), properties | {"_Transfer": linear_light.SRGB}

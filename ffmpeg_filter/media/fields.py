@@ -42,8 +42,8 @@ class FieldFinding:
 
 
 PULLDOWN_TEXT = (
-    "the fields repeat as in film at 24 fps with 3:2 pulldown (telecine), which deinterlacing does not undo; better: "
-    "ffmpeg -i IN -vf fieldmatch,decimate -c:v ffv1 -c:a copy OUT.mkv"
+    "the fields repeat as in film at 24 fps with 3:2 pulldown (telecine), which deinterlacing does not undo; "
+    "better: --ivtc"
 )
 
 

@@ -131,12 +131,21 @@ class Track:
 
 
 @dataclass(frozen=True)
+class Telecined:
+    """Where film comes from that was telecined: the source as it is stored, and the field that comes first."""
+
+    stored: "MediaSource"
+    order: str
+
+
+@dataclass(frozen=True)
 class MediaSource:
     """A source as one job sees it: a video file, or a sequence of images (then `images` is set).
 
     container: FFmpeg's name of the demuxer, or "images". lost: what the frames carry and the output will not. notes:
     what was repaired, for the user. other_bytes: the size of all streams but the video. carries_hdr10_plus: whether
-    its HDR10+ metadata goes into the output.
+    its HDR10+ metadata goes into the output. telecined: set where the frames and their times are those of the film in
+    it (see media.telecine).
     """
 
     path: Path
@@ -150,6 +159,7 @@ class MediaSource:
     notes: tuple[str, ...] = ()
     other_bytes: int = 0
     carries_hdr10_plus: bool = False
+    telecined: Telecined | None = None
 
     @property
     def num_frames(self) -> int:

@@ -89,5 +89,5 @@ def test_every_option_of_a_job_is_either_a_setting_or_known_to_leave_finished_ou
     others = {field.name for field in fields(JobOptions)} - known
     assert others == {
         *("encoder", "crf", "speed", "bits", "extra", "start_s", "duration_s", "deinterlace", "ignore_interlaced"),
-        *("container_name", "target_size", "scenes", "drop_dynamic_hdr"),
+        *("ivtc", "container_name", "target_size", "scenes", "drop_dynamic_hdr"),
     }
