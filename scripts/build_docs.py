@@ -19,7 +19,8 @@ def pages() -> list[Path]:
 
 
 def build(staged: Path = STAGED, site: Path = SITE) -> None:
-    """Copies all pages to one place, in the folders in which they lie, and makes the site of them."""
+    """Copies all pages to one place, in the folders in which they lie, draws their diagrams, and makes the site."""
+    from diagrams import drawn
     from mkdocs.commands.build import build as build_site
     from mkdocs.config import load_config
 
@@ -27,7 +28,11 @@ def build(staged: Path = STAGED, site: Path = SITE) -> None:
     shutil.rmtree(staged, ignore_errors=True)
     for page in pages():
         (staged / page).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / page, staged / page)
+        if page.suffix == ".md":
+            text = (ROOT / page).read_text(encoding="utf-8")
+            (staged / page).write_text(drawn(staged / page, text), encoding="utf-8")
+        else:
+            shutil.copyfile(ROOT / page, staged / page)
     build_site(load_config(str(ROOT / "scripts" / "mkdocs.yml"), docs_dir=str(staged), site_dir=str(site)))
 
 

@@ -162,9 +162,18 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("material")
     code = f"import build_docs, pathlib; build_docs.build({tmp_path / 'source'!r}, {tmp_path / 'site'!r})"
     command = [sys.executable, "-c", code.replace("PosixPath", "pathlib.Path")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "scripts", timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "scripts", timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert 'src="docs/pictures/astronaut.png"' in page
-    assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://[^"]+"', page)
+    for made in (tmp_path / "site").rglob("*.html"):
+        text = made.read_text(encoding="utf-8")
+        assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://[^"]+"', text), made
+        assert 'class="mermaid"' not in text, made  # the theme would load mermaid.js from a server
+
+
+def test_a_diagram_that_mermaid_cannot_read_is_named(tmp_path: Path) -> None:
+    diagrams = pytest.importorskip("diagrams")
+    with pytest.raises(ValueError, match=r"^page\.md, diagram 1: expected a Mermaid diagram, got: .*line 2"):
+        diagrams.drawn(tmp_path / "page.md", "```mermaid\nsequenceDiagram\n  A->>B: one; two\n```\n")
