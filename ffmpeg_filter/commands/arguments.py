@@ -1,6 +1,7 @@
 """The options of upscaling, defined in `vs_iconvsr.options`, as arguments of a command."""
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +22,18 @@ PATHS = "paths"
 """The positional argument that takes any number of paths."""
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Names such as dnxhr-hqx stay on one line: they are there to be copied."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command. Its PATHS, if it has them, may stand before, between and after options."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{"formatter_class": _HelpFormatter, **given})
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         for word in args or ():

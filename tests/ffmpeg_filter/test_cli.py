@@ -303,12 +303,21 @@ def test_every_command_is_available(name: str, capsys: pytest.CaptureFixture[str
     assert re.search(rf"^\s+{name} ", capsys.readouterr().out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["upscale", "pipe", "compare", "vpy", "scenes", "bench", "models", "doctor"])
-def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+COMMANDS = ["upscale", "serve", "pipe", "compare", "vpy", "scenes", "models", "bench", "doctor"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_80_columns_and_breaks_no_name(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as left:
         cli.main(["--log", "info", name, "--help"])
     assert left.value.code == 0
-    assert len(capsys.readouterr().out.splitlines()) > 5
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if re.search(r"\w-$", line)]
 
 
 def test_without_a_name_the_default_model_is_loaded(clip: Make, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def _chosen_matrix(tagged: int, given: int | None, format: Format, width: int, h
         guess = usual_matrix(width, height)
         warning = (
             f"matrix: the clip does not say; assuming {matrix_name(guess)}, usual for {width}x{height}; "
-            "matrix= chooses another"
+            "the option matrix chooses another"
         )
         return guess, [warning] if format.family == "YUV" else []
     luma_weights(tagged)
