@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from ffmpeg_filter import cli
 from ffmpeg_filter.job.queue.state import StateFile
@@ -29,6 +30,10 @@ from ffmpeg_filter.serve.server import TOKEN_HEADER, QueueServer
 pytestmark = pytest.mark.needs_ffmpeg
 
 Make = Callable[..., Path]
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "status.schema.json").read_text(encoding="utf-8"))
+for described in (SCHEMA, SCHEMA["properties"]["overall"], SCHEMA["properties"]["files"]["items"]):
+    described["additionalProperties"] = False  # what we write ourselves must be documented
+STATE = Draft202012Validator(SCHEMA)
 FAST = shlex.split("--device cpu --threads 1 --segment 4 --context 1 --preset ultrafast --part-frames 8")
 PATIENCE_S = 120.0
 
@@ -64,6 +69,7 @@ class Served:
         code, _, content = self.ask("GET", "/status")
         assert code == 200, content
         found: dict[str, Any] = json.loads(content)
+        STATE.validate(found)
         return found
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
