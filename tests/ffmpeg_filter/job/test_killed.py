@@ -27,6 +27,7 @@ from ffmpeg_filter.job.pipeline import Interrupted, StageTimes
 from ffmpeg_filter.job.report import PlainProgress
 from ffmpeg_filter.job.run import run_job
 from ffmpeg_filter.media.ffmpeg import Executable, FfmpegError
+from tests.ffmpeg_filter.processes import children_of
 from vs_iconvsr import atomic
 from vs_iconvsr.plan import Settings
 
@@ -246,18 +247,6 @@ def test_a_full_disk_keeps_what_is_finished(
 def arguments(source: Path, output: Path, model: Path) -> list[str]:
     fixed = shlex.split("--device cpu --threads 1 --segment 4 --context 1 --preset ultrafast --progress plain")
     return ["upscale", str(source), str(output), "--model", str(model), "--part-frames", str(PART_FRAMES), *fixed]
-
-
-def children_of(process_id: int) -> list[int]:
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if parent == process_id:
-            found.append(int(status.parent.name))
-    return found
 
 
 def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:

@@ -26,6 +26,7 @@ from ffmpeg_filter.job.queue.state import StateFile
 from ffmpeg_filter.serve.board import Board
 from ffmpeg_filter.serve.control import Control
 from ffmpeg_filter.serve.server import TOKEN_HEADER, QueueServer
+from tests.ffmpeg_filter.processes import children_of
 
 pytestmark = pytest.mark.needs_ffmpeg
 
@@ -191,12 +192,6 @@ def test_a_second_ctrl_c_ends_the_server_at_once(serve: Serve) -> None:
     _, printed = process_of(server).communicate(timeout=30)
     assert process_of(server).returncode in (0, 130), printed  # 0: the step at hand was done between the two
     assert "Traceback" not in printed
-
-
-def children_of(pid: int) -> list[int]:
-    return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
 
 
 def test_a_killed_server_leaves_no_process_and_a_queue_that_can_go_on(serve: Serve, tmp_path: Path) -> None:
