@@ -1,7 +1,7 @@
 """make_charts.py: the chart of speeds, docs/pictures/speed.svg, and its table in docs/speed.md, from docs/speed.json.
 
-Measured rows come from `scripts/benchmark`, predicted ones from `scripts/benchmark --predict`; each row of the file says
-by which command. A new figure goes into the file, then this script is run.
+Measured rows come from `scripts/benchmark`, predicted ones from `scripts/benchmark --predict`; each row of the
+file says by which command. A new figure goes into the file, then this script is run.
 """
 
 import html
@@ -58,9 +58,7 @@ def table(source: str, speeds: list[Speed]) -> str:
     """Markdown; rows as in the file."""
     lines = [f"| network | device | fps from {source} | | command, date |", "|---|---|---|---|---|"]
     for row in speeds:
-        lines.append(
-            f"| {row.network} | {row.device} | {_short(row.fps)} | {row.kind} | `{row.command}`, {row.date} |"
-        )
+        lines.append(f"| {row.network} | {row.device} | {_short(row.fps)} | {row.kind} | `{row.command}`, {row.date} |")
     return "\n".join(lines) + "\n"
 
 
@@ -79,7 +77,8 @@ def chart(source: str, speeds: list[Speed]) -> str:
         f'font-family="sans-serif" font-size="13" role="img" aria-label="{title}">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         f'<text x="{LEFT}" y="18" font-weight="bold">{title}</text>',
-        f'<rect x="{LEFT}" y="26" width="12" height="12" fill="{MEASURED}"/><text x="{LEFT + 18}" y="37">measured</text>',
+        f'<rect x="{LEFT}" y="26" width="12" height="12" fill="{MEASURED}"/>'
+        f'<text x="{LEFT + 18}" y="37">measured</text>',
         f'<rect x="{LEFT + 100}" y="26" width="12" height="12" fill="none" stroke="{PREDICTED}" stroke-width="2"/>'
         f'<text x="{LEFT + 118}" y="37">predicted, not measured</text>',
     ]

@@ -1,9 +1,10 @@
 """A real ffmpeg, clips that it makes, and whole jobs with a tiny network."""
 
 import io
+import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,15 @@ from vs_iconvsr.plan import Settings
 Ffmpeg = Callable[..., Path]
 
 SMALL = Settings(segment=4, context=1, device="cpu", threads=1)
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers() -> Iterator[None]:
+    """Commands change how this process takes signals; no test sees what another one left."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -122,14 +122,6 @@ def serve(shelf: Path, tiny_model: Path, tmp_path: Path) -> Iterator[Serve]:
             process.communicate(timeout=60)
 
 
-@pytest.fixture(autouse=True)
-def own_signal_handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def statuses(state: dict[str, Any]) -> list[str]:
     return [file["status"] for file in state["files"]]
 

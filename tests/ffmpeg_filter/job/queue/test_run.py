@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,14 +26,6 @@ pytestmark = pytest.mark.needs_ffmpeg
 Make = Callable[..., Path]
 Queue = Callable[..., tuple[int, str, str]]
 FAST = shlex.split("--device cpu --threads 1 --segment 4 --context 1 --preset ultrafast --part-frames 8")
-
-
-@pytest.fixture(autouse=True)
-def own_signal_handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
