@@ -21,6 +21,7 @@ import torch
 
 from vs_iconvsr.engine import MemoryStrategy, Shape, Upscaler
 from vs_iconvsr.engine.features import block_length
+from vs_iconvsr.engine.passes import flows_are_shared
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.iconvsr import IconVSR
@@ -54,15 +55,19 @@ class Need:
 def need(network: VideoNetwork, width: int, height: int, *, frames: int, value_bytes: int = 4) -> Need:
     """value_bytes: of a feature, 2 on a GPU; lr and hr frames are float32 everywhere."""
     plan = plan_for(Settings(device="cpu", tile=(0, 0)), network, width, height)
-    lr_bytes = 12 * network.padded_side(width) * network.padded_side(height)
+    px = network.padded_side(width) * network.padded_side(height)
+    lr_bytes, flow_bytes = 12 * px, 4 * network.stored_flow_values * px
     hr_bytes = 12 * width * height * network.scale**2
-    features = (plan.frame_bytes - lr_bytes) * value_bytes // 4
+    features = (plan.frame_bytes - lr_bytes - flow_bytes) * value_bytes // 4
+    both_ways = (
+        flow_bytes if flows_are_shared(network.passes) else 2 * flow_bytes
+    )  # what is recomputed takes them again
     stride, earlier = block_length(network.passes, frames), network.passes[:-1]
     held = sum(math.ceil(frames / stride) * at.order + stride for at in earlier) / len(earlier)
     return Need(
         step=(plan.working_bytes - hr_bytes) * value_bytes // 4 + hr_bytes,
-        kept=frames * (features + lr_bytes),
-        recomputed=round(held * features) + frames * lr_bytes,
+        kept=frames * (features + lr_bytes + flow_bytes),
+        recomputed=round(held * features) + frames * (lr_bytes + both_ways),
     )
 
 

@@ -206,7 +206,7 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
             strength=_lowest_strength(settings),
             on_cpu=on_cpu,
         ),
-        frame_bytes=(network.stored_values * value_bytes + 3 * 4) * total_px,
+        frame_bytes=(network.stored_values * value_bytes + 4 * (network.stored_flow_values + 3)) * total_px,
         pinned_bytes=system.usable_memory_bytes() // 4 // len(devices),
     )
 

@@ -8,6 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,9 +17,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vs_iconvsr.colorspace import codes
+from vs_iconvsr.colorspace import Colorimetry, Format, codes, from_rgb, to_rgb
+from vs_iconvsr.engine import MemoryStrategy, Shape, Upscaler
+from vs_iconvsr.networks import warp
+from vs_iconvsr.networks.propagation import VideoNetwork
+from vs_iconvsr.segments import Segment
 
 CUDA = torch.device("cuda:0")
+BT709 = Colorimetry(matrix=1, full_range=False)
 
 # Neither launches a kernel nor copies: a new look at the same memory, or memory without contents.
 WITHOUT_KERNEL = (
@@ -30,10 +36,28 @@ WITHOUT_KERNEL = (
 ONE_KERNEL = ("aten::upsample_", "aten::_upsample_")  # on a GPU; torch's composed forms are for other devices
 
 
+BIAS = "bias of a convolution"  # torch adds it after cuDNN
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel: the bytes that it reads and writes, what it computes, and in which of the caller's parts of the work.
+
+    layout_bytes: read and written besides if convolutions want another memory layout than their tensors have.
+    """
+
+    operation: str
+    moved_bytes: int
+    flop: int = 0
+    layout_bytes: int = 0
+    part: str = ""
+
+
 class FakeGpu(TorchDispatchMode):
     """memory_bytes: what the device has. hidden: bytes that an operation takes inside, by its name.
 
-    kernels: launches by operation. live_bytes, peak_bytes: of tensors on the device. computed: operations, in order.
+    kernels: launches by operation. launches: one by one. part: what the following ones are part of. live_bytes,
+    peak_bytes: of tensors on the device.
     """
 
     def __init__(
@@ -44,6 +68,8 @@ class FakeGpu(TorchDispatchMode):
         super().__init__()
         self.memory_bytes, self.hidden = memory_bytes, hidden or {}
         self.kernels: Counter[str] = Counter()
+        self.launches: list[Launch] = []
+        self.part = ""
         self.live_bytes = self.peak_bytes = 0
         self._storages: dict[int, Any] = {}
 
@@ -58,14 +84,30 @@ class FakeGpu(TorchDispatchMode):
         name = func._schema.name.split("::")[-1]
         on_gpu = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor) and t.device.type == "cuda"]
         if on_gpu and name not in WITHOUT_KERNEL:
-            self.kernels[name] += 1
-        if on_gpu and name == "convolution" and args[2] is not None:
-            self.kernels["bias of a convolution"] += 1  # torch adds it after cuDNN
+            self._launch(name, args, kwargs or {}, result)
         for tensor in on_gpu:
             self._hold(tensor)
         if on_gpu and name in self.hidden:
             self._see(self.hidden[name](args, result))
         return result
+
+    def _launch(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+        read = args[1:] if name.startswith("copy") else args  # what is copied to is written only
+        touched = tree_leaves((read, {key: value for key, value in kwargs.items() if key != "out"}, result))
+        moved = sum(_touched_bytes(t) for t in touched if isinstance(t, Tensor))
+        flop = layout = 0
+        if name in ("convolution", "deform_conv2d"):
+            weight = args[1]
+            flop = 2 * result.numel() * weight[0].numel()
+            layout = 2 * _both_layouts(args, result) if name == "convolution" else 0
+            moved += 0 if name == "convolution" else 2 * _columns(args, result)
+        self._add(Launch(name, moved, flop, layout, self.part))
+        if name == "convolution" and args[2] is not None:
+            self._add(Launch(BIAS, 2 * _touched_bytes(result), part=self.part))
+
+    def _add(self, launch: Launch) -> None:
+        self.kernels[launch.operation] += 1
+        self.launches.append(launch)
 
     def forget_peak(self) -> None:
         self.peak_bytes = self.live_bytes
@@ -95,12 +137,48 @@ class FakeGpu(TorchDispatchMode):
 def fake_gpu(memory_bytes: float = float("inf")) -> Iterator[FakeGpu]:
     """Inside, "cuda:0" is a device of so much memory; tensors made outside do not mix with those made here."""
     hidden = {"deform_conv2d": _columns, "convolution": _both_layouts}
-    codes._dither_band.cache_clear()
+    _forget_constants()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), FakeGpu(memory_bytes, hidden) as gpu:
             yield gpu
     finally:
-        codes._dither_band.cache_clear()  # of tensors that are none outside
+        _forget_constants()
+
+
+def _forget_constants() -> None:
+    """Tensors that are held for the next frame: those made inside are none outside."""
+    codes._dither_band.cache_clear()
+    warp._positions.cache_clear()
+
+
+def upscaled_on_a_gpu(
+    gpu: FakeGpu, network: VideoNetwork, width: int, height: int, frames: int, *, source: Format, target: Format
+) -> None:
+    """One segment without context in float16, from planes to planes, in the parts "conversion" and "network"."""
+
+    def lr_frame(n: int) -> Tensor:
+        del n
+        before, gpu.part = gpu.part, "conversion"
+        sizes = source.plane_sizes(width, height)
+        planes = tuple(torch.empty(h, w, dtype=source.dtype, device=CUDA) for w, h in sizes)
+        rgb = to_rgb(planes, source, BT709)
+        gpu.part = before
+        return rgb
+
+    gpu.part = "network"
+    segment = Segment(range(frames), range(frames))
+    upscaler = Upscaler(network, CUDA, Shape(width, height, precision="float16"))
+    propagation = upscaler.propagate(segment, lr_frame, strategy=MemoryStrategy.KEEP)
+    while not propagation.finished:
+        gpu.part = "network"
+        if (hr := propagation.step()) is not None:
+            gpu.part = "conversion"
+            from_rgb(hr, target, BT709)
+
+
+def _touched_bytes(tensor: Tensor) -> int:
+    """Of a tensor that repeats its memory only that."""
+    return min(tensor.numel() * tensor.itemsize, tensor.untyped_storage().nbytes())
 
 
 def _both_layouts(args: Sequence[Any], result: Tensor) -> int:

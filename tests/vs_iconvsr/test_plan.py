@@ -101,12 +101,14 @@ def test_the_description_says_when_the_size_is_kept() -> None:
 
 
 def test_the_plan_counts_what_waits_for_every_later_pass() -> None:
-    """Spatial features and those of three passes, and the flows both ways; at scale 1 with a quarter of the sides."""
+    """Features and a flow, or spatial features, those of three passes and the flows both ways; at scale 1 with a
+    quarter of the sides."""
     two, four = (network(mid_channels=8, num_blocks=1) for network in (BasicVSR, BasicVSRPlusPlus))
     same_size = BasicVSRPlusPlus(mid_channels=8, num_blocks=1, scale=1)
-    assert [network.stored_values for network in (two, four, same_size)] == [8, 4 * 8 + 8, 3]
+    assert [network.stored_values for network in (two, four, same_size)] == [8, 4 * 8, 2]
+    assert [network.stored_flow_values for network in (two, four, same_size)] == [2, 4, 1]
     frame_bytes = [plan_for(settings(), network, 256, 256).frame_bytes for network in (two, four, same_size)]
-    assert frame_bytes == [256**2 * (4 * values + 12) for values in (8, 40, 3)]
+    assert frame_bytes == [256**2 * (4 * values + 12) for values in (8 + 2, 4 * 8 + 4, 2 + 1)]
     assert plan_for(settings(), same_size, 30, 20).frame_bytes == frame_bytes[2]  # padded to 256 px
 
 

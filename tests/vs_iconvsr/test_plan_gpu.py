@@ -104,7 +104,7 @@ def test_main_memory_is_planned_as_before() -> None:
 def test_refill_features_are_part_of_what_a_frame_holds() -> None:
     network = IconVSR(num_blocks=1)
     px = 64 * 64
-    assert plan_for(settings(), network, 64, 64).frame_bytes == ((64 + 13) * 4 + 12) * px
+    assert plan_for(settings(), network, 64, 64).frame_bytes == ((64 + 13 + 2) * 4 + 12) * px
 
 
 @pytest.mark.parametrize(("host_gib", "expected"), [(256, MemoryStrategy.OFFLOAD), (16, MemoryStrategy.RECOMPUTE)])

@@ -1,6 +1,6 @@
 """Where each pass of a network has to go in a segment: integers only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vs_iconvsr.networks.propagation import Pass
@@ -31,6 +31,18 @@ def spans_of(passes: Sequence[Pass], kept: range, t: int) -> list[Span]:
         stop = needed.stop if not at.backward or at.order == 0 else t
         spans[at.name] = Span(range(start, stop), needed)
     return [spans[at.name] for at in passes]
+
+
+def flows_wanted(passes: Sequence[Pass], spans: Mapping[str, Span], t: int, *, towards: int) -> range:
+    """The frames of a segment of t frames from which steps want the flow to the next frame (1) or the one before (-1).
+
+    A backward walk takes features from the next frame.
+    """
+    walks = [spans[at.name].runs for at in passes if at.order > 0 and at.backward == (towards > 0)]
+    if not walks:
+        return range(0)
+    start, stop = min(runs.start for runs in walks), max(runs.stop for runs in walks)
+    return range(start, min(stop, t - 1)) if towards > 0 else range(max(start, 1), stop)
 
 
 def flows_are_shared(passes: Sequence[Pass]) -> bool:

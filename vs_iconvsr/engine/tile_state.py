@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vs_iconvsr.engine import memory
 from vs_iconvsr.engine.features import FeatureKind, FeatureStore, MemoryStrategy, block_length
-from vs_iconvsr.engine.passes import flows_are_shared, spans_of
+from vs_iconvsr.engine.flows import Flows
+from vs_iconvsr.engine.passes import spans_of
 from vs_iconvsr.engine.tiles import Tile
 from vs_iconvsr.networks.propagation import Pass, VideoNetwork
 from vs_iconvsr.segments import Segment
@@ -35,7 +36,7 @@ class TileState:
             at.name: FeatureStore(strategy, t, needed=len(self.spans[at.name].needed), order=at.order, stride=stride)
             for at in network.passes[:-1]
         }
-        self._flows = _flow_stores(t) if flows_are_shared(network.passes) else {}
+        self._flows = Flows(network, self.spans, t, strategy)
         self._refill: dict[int, Tensor] = {}
         self._carried: list[Tensor] = []
 
@@ -50,9 +51,10 @@ class TileState:
         return sum(store.pinned_bytes(self._kind(device)) for store in self._features.values())
 
     def reserve(self, device: torch.device) -> int:
-        """Takes the memory for all features; the bytes that the frames will take."""
+        """Takes the memory for all features and flows; the bytes that the frames will take."""
         for store in self._features.values():
             store.reserve(self._kind(device))
+        self._flows.reserve(self._kind(device))
         height, width = self._padded_sides()
         return 3 * 4 * height * width * self._length
 
@@ -104,7 +106,10 @@ class TileState:
             self._frames[i],
             earlier=[self._feature(self._pass(name), i) for name in at.reads],
             carried=carried,
-            flows=[self._flow(k, after) for k, after in pairwise((i, *at.visited_before(i, self._length)))],
+            flows=[
+                self._flows.between(self._frames, k, after)
+                for k, after in pairwise((i, *at.visited_before(i, self._length)))
+            ],
             refill=self._refill_features(i),
         )
 
@@ -119,16 +124,6 @@ class TileState:
             feature = store.get(i, self._device)
             assert feature is not None
         return feature
-
-    def _flow(self, i: int, k: int) -> Tensor:
-        """From frame i to its neighbour k."""
-        store = self._flows.get(k - i)
-        flow = None if store is None else store.get(i, self._device)
-        if flow is None:
-            flow = self._network.flow(self._frames[i], self._frames[k])
-            if store is not None:
-                store.put(i, flow, needed=True)
-        return flow
 
     def _refill_features(self, i: int) -> Tensor | None:
         if i not in self._keyframes:
@@ -154,10 +149,3 @@ def reserve(tiles: Sequence[TileState], room: memory.Room) -> None:
         raise MemoryError(f"pinned host memory: expected at most {room.pinned_bytes} bytes of a segment, got {pinned}")
     frames_bytes = sum(tile.reserve(room.device) for tile in tiles)
     memory.claim(room.device, frames_bytes + room.working_bytes)
-
-
-def _flow_stores(t: int) -> dict[int, FeatureStore]:
-    """Flows to the next frame and to the previous one; small beside features, so they stay on the device."""
-    return {
-        towards: FeatureStore(MemoryStrategy.KEEP, t, needed=max(t - 1, 0), order=1, stride=1) for towards in (1, -1)
-    }

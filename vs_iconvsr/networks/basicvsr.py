@@ -54,6 +54,9 @@ class FlowAlignedNetwork(VideoNetwork):
         flow: Tensor = self.spynet(frame, neighbour)
         return flow
 
+    def flows(self, frame: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
+        return self.spynet.both_ways(frame, neighbour)
+
     def aligned(self, carried: Sequence[Tensor], flows: Sequence[Tensor], frame: Tensor) -> Tensor:
         """What a pass knows of this frame: the neighbour's feature warped; zeros where the pass starts."""
         if not carried:

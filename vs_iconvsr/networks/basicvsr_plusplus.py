@@ -101,9 +101,12 @@ class BasicVSRPlusPlus(VideoNetwork):
 
     @property
     def stored_values(self) -> int:
-        """As for every network; and the flows both ways, in float32."""
-        per_feature_px = super().stored_values + 8
-        return per_feature_px if self.scale > 1 else -(-per_feature_px // REDUCTION**2)
+        return -(-super().stored_values // self.reduction**2)
+
+    @property
+    def stored_flow_values(self) -> int:
+        """Several passes take the flows, both ways."""
+        return -(-4 // self.reduction**2)
 
     def padded_side(self, side: int) -> int:
         return side if self.scale > 1 else max(-(-side // REDUCTION) * REDUCTION, LEAST_SIDE_PX)
@@ -113,6 +116,11 @@ class BasicVSRPlusPlus(VideoNetwork):
             frame, neighbour = reduced(frame), reduced(neighbour)
         flow: Tensor = self.spynet(frame, neighbour)
         return flow
+
+    def flows(self, frame: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
+        if self.scale == 1:
+            frame, neighbour = reduced(frame), reduced(neighbour)
+        return self.spynet.both_ways(frame, neighbour)
 
     def step(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vs_iconvsr.networks.blocks import ResidualBlock, ResidualTrunk, init_kaiming_normal
 from vs_iconvsr.networks.fast import leaky_pair
 from vs_iconvsr.networks.propagation import Pass, VideoNetwork
+from vs_iconvsr.networks.spynet import search_both_ways
 from vs_iconvsr.networks.warp import warp
 
 FLOW_LEVELS = 4
@@ -65,6 +66,9 @@ class LightVSR(VideoNetwork):
     def flow(self, frame: Tensor, neighbour: Tensor) -> Tensor:
         flows: list[Tensor] = self.flow_network(frame, neighbour)
         return flows[-1]
+
+    def flows(self, frame: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow_network.both_ways(frame, neighbour)
 
     def step(
         self,
@@ -119,15 +123,27 @@ class LightFlow(nn.Module):
         self.levels = nn.ModuleList(FlowLevel(channels) for _ in range(FLOW_LEVELS))
 
     def forward(self, frame: Tensor, neighbour: Tensor) -> list[Tensor]:
+        flows = self._refined(self._pyramid(frame), self._pyramid(neighbour))
+        flows[-1] = flows[-1][..., : frame.shape[2], : frame.shape[3]]
+        return flows
+
+    def both_ways(self, frame: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
+        """The last of forward(frame, neighbour) and of forward(neighbour, frame), see `search_both_ways`."""
         h, w = frame.shape[-2:]
-        pyramid = list(zip(self._pyramid(frame), self._pyramid(neighbour), strict=True))
-        coarsest = pyramid[-1][0]
-        flow = coarsest.new_zeros(coarsest.shape[0], 2, coarsest.shape[2] // 2, coarsest.shape[3] // 2)
+
+        def search(frames: list[Tensor], neighbours: list[Tensor]) -> Tensor:
+            return self._refined(frames, neighbours)[-1][..., :h, :w]
+
+        return search_both_ways(frame, neighbour, self._pyramid, search)
+
+    def _refined(self, frames: list[Tensor], neighbours: list[Tensor]) -> list[Tensor]:
+        """Two pyramids → the flow after each level, coarsest first, padded."""
+        n, _, h, w = frames[-1].shape
+        flow = frames[-1].new_zeros(n, 2, h // 2, w // 2)
         flows = []
-        for level, (ours, theirs) in zip(self.levels, reversed(pyramid), strict=True):
+        for level, ours, theirs in zip(self.levels, reversed(frames), reversed(neighbours), strict=True):
             flow = level(ours, theirs, flow)
             flows.append(flow)
-        flows[-1] = flow[..., :h, :w]
         return flows
 
     def _pyramid(self, frame: Tensor) -> list[Tensor]:

@@ -104,6 +104,11 @@ class VideoNetwork(nn.Module, ABC):
         """How many values wait for a later pass, per lr pixel and frame, for memory plans: features."""
         return self.carried_channels * (len(self.passes) - 1)
 
+    @property
+    def stored_flow_values(self) -> int:
+        """The same of flows, which are float32 in any precision: those towards frames that a later pass comes from."""
+        return 2
+
     def neighbour_flows(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames (n, t, 3, h, w) → flow of frame i to frame i+1 and of frame i+1 to frame i, each (n, t-1, 2, h, w).
 
@@ -114,7 +119,7 @@ class VideoNetwork(nn.Module, ABC):
             none = frames.new_zeros(n, 0, 2, h, w)
             return none, none
         earlier, later = frames[:, :-1].reshape(-1, c, h, w), frames[:, 1:].reshape(-1, c, h, w)
-        to_next, to_prev = self.flow(earlier, later), self.flow(later, earlier)
+        to_next, to_prev = self.flows(earlier, later)
         shape = (n, t - 1, *to_next.shape[1:])
         return to_next.view(shape), to_prev.view(shape)
 
@@ -149,6 +154,13 @@ class VideoNetwork(nn.Module, ABC):
 
         In the size and the pixels of the features, where these are smaller than the frame.
         """
+
+    def flows(self, frame: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
+        """The flow from frame to neighbour and from neighbour to frame, for less than two calls of `flow`.
+
+        On a CPU the bytes are those of `flow`; elsewhere they may differ by rounding.
+        """
+        return self.flow(frame, neighbour), self.flow(neighbour, frame)
 
     @abstractmethod
     def step(

@@ -96,6 +96,9 @@ class RealBasicVSR(VideoNetwork):
     def flow(self, frame: Tensor, neighbour: Tensor) -> Tensor:
         return self.basicvsr.flow(frame, neighbour)
 
+    def flows(self, frame: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
+        return self.basicvsr.flows(frame, neighbour)
+
     def step(
         self,
         at: Pass,

@@ -1,5 +1,6 @@
 """SPyNet: optical flow from a pyramid of six small networks (Ranjan and Black, CVPR 2017)."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -12,6 +13,7 @@ from vs_iconvsr.networks.warp import warp
 LEVELS = 6
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's images, RGB
 STD = (0.229, 0.224, 0.225)
+ONE_BY_ONE = ("cpu",)  # devices that compute the flows both ways one after the other
 SIZE_MULTIPLE = 2 ** (LEVELS - 1)  # so that the coarsest level has whole pixels
 
 
@@ -36,22 +38,33 @@ class SPyNet(nn.Module):
         self.basic_module = nn.ModuleList(SPyNetLevel(channels) for _ in range(LEVELS))
 
     def forward(self, frame: Tensor, neighbour: Tensor) -> Tensor:
-        h, w = frame.shape[-2:]
-        stretched_h, stretched_w = (-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (h, w))
-        flow = self.search(resize(frame, stretched_h, stretched_w), resize(neighbour, stretched_h, stretched_w))
-        flow = resize(flow, h, w)
-        return torch.stack([flow[:, 0] * (w / stretched_w), flow[:, 1] * (h / stretched_h)], dim=1)
+        flow = self._refined(self.pyramid(frame), self.pyramid(neighbour))[-1]
+        return unstretched(flow, *frame.shape[-2:])
 
-    def search(self, frame: Tensor, neighbour: Tensor) -> Tensor:
-        """As forward, for multiples of SIZE_MULTIPLE."""
-        return self.refinements(frame, neighbour)[-1]
+    def both_ways(self, frame: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
+        """forward(frame, neighbour) and forward(neighbour, frame), see `search_both_ways`."""
+
+        def search(frames: list[Tensor], neighbours: list[Tensor]) -> Tensor:
+            return unstretched(self._refined(frames, neighbours)[-1], *frame.shape[-2:])
+
+        return search_both_ways(frame, neighbour, self.pyramid, search)
 
     def refinements(self, frame: Tensor, neighbour: Tensor) -> list[Tensor]:
         """The flow after each level, coarsest first, in px of its own level: every one adds to the one before."""
-        dtype = next(self.parameters()).dtype
-        frames, neighbours = self.pyramid(frame.to(dtype)), self.pyramid(neighbour.to(dtype))
+        return self._refined(self.pyramid(frame), self.pyramid(neighbour))
+
+    def pyramid(self, frame: Tensor) -> list[Tensor]:
+        """The stretched and normalized frame at every level's size, coarsest first."""
+        h, w = (-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in frame.shape[-2:])
+        levels = [(resize(frame, h, w).to(self._dtype) - self.mean) / self.std]
+        for _ in range(LEVELS - 1):
+            levels.insert(0, F.avg_pool2d(levels[0], 2))
+        return levels
+
+    def _refined(self, frames: list[Tensor], neighbours: list[Tensor]) -> list[Tensor]:
+        dtype = self._dtype
         n, _, h, w = frames[0].shape
-        flow = torch.zeros(n, 2, h, w, device=frame.device, dtype=torch.promote_types(dtype, torch.float32))
+        flow = torch.zeros(n, 2, h, w, device=frames[0].device, dtype=torch.promote_types(dtype, torch.float32))
         flows = []
         for level, refine in enumerate(self.basic_module):
             if level > 0:
@@ -61,12 +74,9 @@ class SPyNet(nn.Module):
             flows.append(flow)
         return flows
 
-    def pyramid(self, frame: Tensor) -> list[Tensor]:
-        """The normalized frame at every level's size, coarsest first."""
-        levels = [(frame - self.mean) / self.std]
-        for _ in range(LEVELS - 1):
-            levels.insert(0, F.avg_pool2d(levels[0], 2))
-        return levels
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
 
 
 class SPyNetLevel(nn.Module):
@@ -87,6 +97,37 @@ class SPyNetLevel(nn.Module):
         return change
 
 
+def search_both_ways(
+    frame: Tensor,
+    neighbour: Tensor,
+    pyramid: Callable[[Tensor], list[Tensor]],
+    search: Callable[[list[Tensor], list[Tensor]], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The flow from frame to neighbour and back, each frame's pyramid made once.
+
+    On a CPU one after the other: a batch would sum in another order than each alone does. On other devices as one
+    batch: at the small levels they would wait for the next kernel to be launched.
+    """
+    if frame.device.type in ONE_BY_ONE:
+        ours, theirs = pyramid(frame), pyramid(neighbour)
+        return search(ours, theirs), search(theirs, ours)
+    n = len(frame)
+    levels = pyramid(torch.cat([frame, neighbour, frame]))
+    there, back = search([level[: 2 * n] for level in levels], [level[n:] for level in levels]).split(n)
+    return there, back
+
+
+def unstretched(flow: Tensor, h: int, w: int) -> Tensor:
+    """flow (n, 2, any, any) → (n, 2, h, w), in px of that size."""
+    stretched_h, stretched_w = flow.shape[-2:]
+    if (stretched_h, stretched_w) == (h, w):
+        return flow
+    flow = resize(flow, h, w)
+    return torch.stack([flow[:, 0] * (w / stretched_w), flow[:, 1] * (h / stretched_h)], dim=1)
+
+
 def resize(frames: Tensor, h: int, w: int) -> Tensor:
     """frames (n, c, any, any) → (n, c, h, w), bilinear, pixel centers aligned."""
+    if frames.shape[-2:] == (h, w):
+        return frames
     return F.interpolate(frames, size=(h, w), mode="bilinear", align_corners=False)

@@ -1,5 +1,7 @@
 """Backward warping: features sampled where a flow points."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -14,11 +16,21 @@ def warp(features: Tensor, flow: Tensor, *, padding_mode: str = "zeros") -> Tens
     """
     # float16 cannot hold a position: it misses by 0.13 px at a width of 320 and by 0.6 px at 1280 (float32 sums, too).
     precise = torch.promote_types(features.dtype, torch.float32)
-    h, w = features.shape[-2:]
-    x = torch.arange(w, device=flow.device, dtype=precise) + flow[:, 0].to(precise)
-    y = torch.arange(h, device=flow.device, dtype=precise).unsqueeze(1) + flow[:, 1].to(precise)
-    # The sampler has the centers of the first and the last pixel at -1 and 1; a side of one pixel has only one.
-    grid = torch.stack([x / (max(w - 1, 1) / 2) - 1.0, y / (max(h - 1, 1) / 2) - 1.0], dim=-1)
+    positions, half_sides = _positions(*features.shape[-2:], flow.device, precise)
+    grid = (positions + flow.to(precise)).div_(half_sides).sub_(1.0).permute(0, 2, 3, 1)
     # Not F.grid_sample: on a GPU it takes cuDNN's sampler for some arguments, whose sums are others.
     sampled = torch.grid_sampler_2d(features.to(precise), grid, BILINEAR, PADDING[padding_mode], True)
     return sampled.to(features.dtype)
+
+
+@functools.lru_cache(maxsize=32)  # the levels of a flow network and the features, of a few sizes of tiles
+def _positions(h: int, w: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(x, y) of every pixel (2, h, w), and half of what the sampler takes the sides for (2, 1, 1).
+
+    The sampler has the centers of the first and the last pixel at -1 and 1; a side of one pixel has only one.
+    """
+    with torch.inference_mode(False):  # training takes them, too
+        x, y = (torch.arange(side, device=device, dtype=dtype) for side in (w, h))
+        positions = torch.stack([x.expand(h, w), y.unsqueeze(1).expand(h, w)])
+        half_sides = torch.tensor([max(side - 1, 1) / 2 for side in (w, h)], device=device, dtype=dtype)
+        return positions, half_sides.view(2, 1, 1)

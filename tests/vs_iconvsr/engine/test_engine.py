@@ -121,14 +121,21 @@ def test_four_passes_take_one_step_a_frame_each() -> None:
     assert propagation.backward_done
 
 
-def test_flows_that_several_passes_take_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = upscaler(filled(BasicVSRPlusPlus(mid_channels=8, num_blocks=1, flow_channels=2)), torch.zeros(1, 3, 6, 7))
-    lr = sequence(6, 6, 7)[0]
-    computed = []
-    flow = made.network.flow
-    monkeypatch.setattr(made.network, "flow", lambda *frames: computed.append(None) or flow(*frames))
-    drained(made.propagate(Segment(range(6), range(6)), lr.__getitem__, strategy=MemoryStrategy.KEEP))
-    assert len(computed) == 2 * 5
+@pytest.mark.parametrize("strategy", [MemoryStrategy.KEEP, MemoryStrategy.RECOMPUTE])
+@pytest.mark.parametrize(("kind", "pairs", "single"), [("BasicVSR", 3, 5), ("IconVSR", 5, 3), ("BasicVSR++", 8, 0)])
+def test_flows_are_computed_once_and_both_ways_where_both_are_wanted(
+    monkeypatch: pytest.MonkeyPatch, kind: str, pairs: int, single: int, strategy: MemoryStrategy
+) -> None:
+    """Of nine frames, of which 2 to 5 are kept: nobody walks forward behind them; BasicVSR not backward before them."""
+    lr = sequence(9, 6, 7)[0]
+    made = upscaler(filled(AUTHORS[kind]()), lr)
+    computed: list[str] = []
+    for name in ("flow", "flows"):
+        original = getattr(made.network, name)
+        counting = lambda *frames, name=name, call=original: computed.append(name) or call(*frames)  # noqa: E731
+        monkeypatch.setattr(made.network, name, counting)
+    drained(made.propagate(Segment(range(2, 6), range(9)), lr.__getitem__, strategy=strategy))
+    assert (computed.count("flows"), computed.count("flow")) == (pairs, single)
 
 
 def test_a_propagation_starts_with_one_backward_step_a_frame(tiny_network: VideoNetwork, lr: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vs_iconvsr.engine.passes import Span, flows_are_shared, spans_of
+from vs_iconvsr.engine.passes import Span, flows_are_shared, flows_wanted, spans_of
 from vs_iconvsr.networks.basicvsr import BasicVSR
 from vs_iconvsr.networks.basicvsr_plusplus import BasicVSRPlusPlus
 from vs_iconvsr.networks.iconvsr import IconVSR
@@ -61,6 +61,17 @@ def test_a_step_takes_the_features_of_the_frames_visited_before(
 ) -> None:
     assert list(at.visits(range(4))) == visits
     assert {i: at.visited_before(i, 4) for i in before} == before
+
+
+@pytest.mark.parametrize(
+    ("network", "to_next", "to_prev"),
+    [(IconVSR, range(7), range(1, 5)), (BasicVSR, range(3, 7), range(1, 5)), (BasicVSRPlusPlus, range(7), range(1, 8))],
+)
+def test_flows_are_wanted_where_a_walk_comes_from(network: type[VideoNetwork], to_next: range, to_prev: range) -> None:
+    """Backward from frame i + 1 to i, forward from i - 1 to i: BasicVSR wants one of the two in the context."""
+    passes, found = network.passes, spans(network)
+    assert [flows_wanted(passes, found, T, towards=towards) for towards in (1, -1)] == [to_next, to_prev]
+    assert len(flows_wanted((Pass("e", order=0),), {}, T, towards=1)) == 0
 
 
 def test_flows_are_worth_holding_where_two_steps_take_the_same_one() -> None:

@@ -46,6 +46,24 @@ def test_frames_one_pixel_wide_stay_where_they_are(size: tuple[int, int]) -> Non
     assert torch.allclose(warp(features, torch.zeros(2, 2, *size)), features, atol=1e-6)
 
 
+def test_positions_are_made_once_for_each_size() -> None:
+    with fake_gpu() as gpu:
+        features, flow = torch.empty(1, 8, 6, 5, device=CUDA), torch.empty(1, 2, 6, 5, device=CUDA)
+        warp(features, flow)
+        gpu.kernels.clear()
+        warp(features, flow)
+        assert gpu.kernels == {"add": 1, "div_": 1, "sub_": 1, "grid_sampler_2d": 1}
+
+
+def test_positions_made_for_an_upscaler_serve_training() -> None:
+    features, flow = torch.rand(1, 2, 11, 13), torch.zeros(1, 2, 11, 13, requires_grad=True)
+    with torch.inference_mode():
+        warp(features, flow)
+    warp(features, flow).square().sum().backward()
+    assert flow.grad is not None
+    assert flow.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("padding_mode", ["zeros", "border"])
 def test_a_gpu_samples_by_torchs_own_kernel(padding_mode: str) -> None:
     """cuDNN has one, too, for some arguments: its sums are others, and nobody has tried it with every memory layout."""
