@@ -11,13 +11,10 @@ from torch import Tensor
 from vs_iconvsr import colorspace, scenes
 from vs_iconvsr.colorspace import Colorimetry, Format, Planes
 from vs_iconvsr.streaming.source_frames import CutMarks
+from vs_iconvsr.streaming.transfer import Arriving, to_host
 
 CHECK_RANGE_EVERY = 24
 """One of so many source frames is looked at for codes outside its range."""
-
-
-def size_bytes(planes: Planes) -> int:
-    return sum(plane.numel() * plane.element_size() for plane in planes)
 
 
 class SourceFrame:
@@ -35,7 +32,7 @@ class SourceFrame:
 
     @property
     def size_bytes(self) -> int:
-        return size_bytes(self.planes)
+        return sum(plane.numel() * plane.element_size() for plane in self.planes)
 
     @property
     def marks(self) -> CutMarks:
@@ -56,21 +53,25 @@ class SourceFrame:
 
 @dataclass(frozen=True)
 class HrFrame:
-    """An hr frame: planes in the target format.
+    """An hr frame, in the target format.
 
-    properties: the frame properties to change, None to delete one. segment: the first frame kept of its segment.
-    user_data: that of the source frame of the same number.
+    arriving: its planes; `planes` waits for them. properties: the frame properties to change, None to delete one.
+    segment: the first frame kept of its segment. user_data: that of the source frame of the same number.
     """
 
-    planes: Planes
+    arriving: Arriving
     color: Colorimetry
     properties: Mapping[str, int | None]
     segment: int
     user_data: object
 
     @property
+    def planes(self) -> Planes:
+        return self.arriving.wait()
+
+    @property
     def size_bytes(self) -> int:
-        return size_bytes(self.planes)
+        return self.arriving.size_bytes
 
 
 class Sized(Protocol):
@@ -169,13 +170,13 @@ class Converter:
         color = colorspace.output_colorimetry(frame.color, self.source, self.target, width, height, matrix=self.matrix)
         with torch.inference_mode():
             rgb = self._blended(frame, rgb, self.strength_of(n))
-            planes = tuple(plane.cpu() for plane in self._planes(rgb, frame.color.matrix, color))
+            arriving = to_host(self._planes(rgb, frame.color.matrix, color))
         properties: dict[str, int | None] = dict.fromkeys(colorspace.COLOR_PROPERTIES)
         properties |= colorspace.properties_of(color, self.target)
         if self.marks_cuts and not frame.is_marked:
             properties |= {scenes.PREV: int(starts), scenes.NEXT: int(ends)}
         properties["IconVSRSegmentStart"] = segment
-        return HrFrame(planes, color, properties, segment, frame.user_data)
+        return HrFrame(arriving, color, properties, segment, frame.user_data)
 
     def _blended(self, frame: SourceFrame, rgb: Tensor, strength: float) -> Tensor:
         if strength == 1.0:
