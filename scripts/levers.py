@@ -16,9 +16,9 @@ from benchmarking.timing import time_interleaved
 from torch import Tensor, nn
 
 from tests.vs_iconvsr.networks.deterministic import filled, sequence
-from vs_iconvsr.networks import edvr, fast
+from vs_iconvsr.networks import edvr, fast, spynet
 from vs_iconvsr.networks.basicvsr import BasicVSR
-from vs_iconvsr.networks.blocks import ResidualTrunk
+from vs_iconvsr.networks.blocks import ResidualBlock, ResidualTrunk
 from vs_iconvsr.networks.iconvsr import IconVSR
 from vs_iconvsr.networks.spynet import SPyNet
 from vs_iconvsr.networks.warp import warp
@@ -73,82 +73,135 @@ def on_the_cpu() -> Iterator[Lever]:
 
 def on_a_gpu(device: torch.device) -> Iterator[Lever]:
     """float16, 320x180, IconVSR as published: the parts of a frame, and alternatives for each."""
-    network, last = (filled(IconVSR()).to(device, torch.float16) for _ in range(2))
-    last = last.to(memory_format=LAST)
-    compiled = torch.compile(network.backward_resblocks, dynamic=False)
-    frames = sequence(16, 180, 320)[0].to(device)
-    frame, following = frames[:1], frames[1:2]
-    carried = torch.rand(1, 64, 180, 320, device=device, dtype=torch.float16)
-    carried_last = carried.to(memory_format=LAST)
-    entering = torch.rand(1, 67, 180, 320, device=device, dtype=torch.float16)
-    entering_last = entering.to(memory_format=LAST)
-    flow = network.flow(frame, following)
-    window, windows = frames[None, :5], torch.stack([frames[i : i + 5] for i in range(4)])
+    parts = GpuParts(device)
+    yield parts.backward_step()
+    yield parts.trunk()
+    yield parts.flows()
+    yield parts.flows_both_ways()
+    yield parts.four_keyframes()
+    yield parts.one_keyframe()
+    yield parts.warping()
+    yield parts.last_layers()
 
-    def step(net: IconVSR, features: Tensor) -> Callable[[], Tensor]:
-        at = net.passes[0]
-        return lambda: net.step(
-            at, frame, earlier=[], carried=[features], flows=[net.flow(frame, following)], refill=None
-        )
 
-    yield (
-        "backward step with its flow",
-        step(network, carried),
-        {
-            "channels_last": step(last, carried_last),
-            "CUDA graph": captured(step(network, carried)),
-            "CUDA graph, channels_last": captured(step(last, carried_last)),
-        },
-    )
-    yield (
-        "trunk of 30 blocks",
-        lambda: network.backward_resblocks(entering),
-        {
-            "channels_last": lambda: last.backward_resblocks(entering_last),
+class GpuParts:
+    """What the levers of a GPU have in common. last: the same network, or features, in channels_last."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.network, last = (filled(IconVSR()).to(device, torch.float16) for _ in range(2))
+        self.last = last.to(memory_format=LAST)
+        self.frames = sequence(16, 180, 320)[0].to(device)
+        self.frame, self.following = self.frames[:1], self.frames[1:2]
+        self.carried = torch.rand(1, 64, 180, 320, device=device, dtype=torch.float16)
+        self.carried_last = self.carried.to(memory_format=LAST)
+
+    def backward_step(self) -> Lever:
+        plain, last = self._step(self.network, self.carried), self._step(self.last, self.carried_last)
+        others = {"channels_last": last, "CUDA graph": captured(plain), "CUDA graph, channels_last": captured(last)}
+        return "backward step with its flow", plain, others
+
+    def trunk(self) -> Lever:
+        entering = torch.cat([self.frame.to(self.carried.dtype), self.carried], dim=1)
+        entering_last = entering.to(memory_format=LAST)
+        plain, last = self.network.backward_resblocks, self.last.backward_resblocks
+        compiled = torch.compile(plain, dynamic=False)
+        fused, fused_last = with_fused_relu(plain), with_fused_relu(last)
+        others = {
+            "channels_last": lambda: last(entering_last),
+            "bias and ReLU in the convolution": lambda: fused(entering),
+            "bias and ReLU in the convolution, channels_last": lambda: fused_last(entering_last),
             "torch.compile": lambda: compiled(entering),
             "torch.compile, channels_last": lambda: compiled(entering_last),
-            "bfloat16": halved(network.backward_resblocks, entering),
-        },
-    )
-    yield (
-        "15 flows, one by one",
-        lambda: torch.cat([network.flow(frames[i : i + 1], frames[i + 1 : i + 2]) for i in range(15)]),
-        {
-            "as one batch": lambda: network.flow(frames[:-1], frames[1:]),
-            "as one batch, channels_last": lambda: last.flow(frames[:-1], frames[1:]),
-        },
-    )
-    yield (
-        "refill features of four keyframes, one by one",
-        lambda: torch.cat([network.refill(windows[i : i + 1]) for i in range(4)]),
-        {
-            "as one batch": lambda: network.refill(windows),
-            "channels_last": lambda: torch.cat([last.refill(windows[i : i + 1]) for i in range(4)]),
-        },
-    )
-    yield (
-        "refill features of one keyframe",
-        lambda: network.refill(window),
-        {
-            "CUDA graph": captured(lambda: network.refill(window)),
-            "deformable conv by grid_sample": sampled(lambda: network.refill(window)),
-        },
-    )
-    yield (
-        "warp of carried features",
-        lambda: warp(carried, flow),
-        {
-            "CUDA graph": captured(lambda: warp(carried, flow)),
-        },
-    )
-    yield (
-        "last layers",
-        lambda: network.upsample(frame, [carried]),
-        {
-            "channels_last": lambda: last.upsample(frame, [carried_last]),
-            "CUDA graph, channels_last": captured(lambda: last.upsample(frame, [carried_last])),
-        },
-    )
+            "bfloat16": halved(plain, entering),
+        }
+        return "trunk of 30 blocks", lambda: plain(entering), others
+
+    def flows(self) -> Lever:
+        frames, flow = self.frames, self.network.flow
+        others = {
+            "as one batch": lambda: flow(frames[:-1], frames[1:]),
+            "as one batch, channels_last": lambda: self.last.flow(frames[:-1], frames[1:]),
+        }
+        plain = lambda: torch.cat([flow(frames[i : i + 1], frames[i + 1 : i + 2]) for i in range(15)])  # noqa: E731
+        return "15 flows, one by one", plain, others
+
+    def flows_both_ways(self) -> Lever:
+        """The engine takes the batch: it asks for half as many kernels."""
+
+        def both() -> Tensor:
+            return torch.cat(self.network.flows(self.frame, self.following))
+
+        def one_by_one() -> Tensor:
+            with mock.patch.object(spynet, "ONE_BY_ONE", (self.frame.device.type,)):
+                return both()
+
+        return "flows both ways, one after the other", one_by_one, {"as one batch": both}
+
+    def four_keyframes(self) -> Lever:
+        windows = torch.stack([self.frames[i : i + 5] for i in range(4)])
+
+        def one_by_one(network: IconVSR) -> Callable[[], Tensor]:
+            return lambda: torch.cat([network.refill(windows[i : i + 1]) for i in range(4)])
+
+        others = {"as one batch": lambda: self.network.refill(windows), "channels_last": one_by_one(self.last)}
+        return "refill features of four keyframes, one by one", one_by_one(self.network), others
+
+    def one_keyframe(self) -> Lever:
+        def plain() -> Tensor:
+            return self.network.refill(self.frames[None, :5])
+
+        others = {"CUDA graph": captured(plain), "deformable conv by grid_sample": sampled(plain)}
+        return "refill features of one keyframe", plain, others
+
+    def warping(self) -> Lever:
+        flow = self.network.flow(self.frame, self.following)
+
+        def plain() -> Tensor:
+            return warp(self.carried, flow)
+
+        return "warp of carried features", plain, {"CUDA graph": captured(plain)}
+
+    def last_layers(self) -> Lever:
+        def last() -> Tensor:
+            return self.last.upsample(self.frame, [self.carried_last])
+
+        others = {"channels_last": last, "CUDA graph, channels_last": captured(last)}
+        return "last layers", lambda: self.network.upsample(self.frame, [self.carried]), others
+
+    def _step(self, network: IconVSR, features: Tensor) -> Callable[[], Tensor]:
+        def step() -> Tensor:
+            flow = network.flow(self.frame, self.following)
+            return network.step(
+                network.passes[0], self.frame, earlier=[], carried=[features], flows=[flow], refill=None
+            )
+
+        return step
+
+
+class FusedReluBlock(nn.Module):
+    """A ResidualBlock whose first convolution adds its bias and takes the ReLU as it writes, by cuDNN."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = block.conv1, block.conv2
+
+    def forward(self, features: Tensor) -> Tensor:
+        conv = self.conv1
+        inside = torch.cudnn_convolution_relu(
+            features, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+        change: Tensor = self.conv2(inside)
+        return change.add_(features)
+
+
+def with_fused_relu(trunk: nn.Module) -> nn.Module:
+    """A trunk with the same weights, whose residual blocks are FusedReluBlocks."""
+    fused = copy.deepcopy(trunk)
+    for module in list(fused.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ResidualBlock):
+                setattr(module, name, FusedReluBlock(child))
+    return fused
 
 
 def captured(work: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from unittest import mock
 
 import torch
-from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, load_network
+from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, load_network, make_clip
+from benchmarking.driving import fetch, open_session, run_session
 from benchmarking.speed import speed_rows
 from benchmarking.timing import forget_peak, time_interleaved
 from levers import Lever, on_a_gpu, on_the_cpu
 from torch.profiler import ProfilerActivity, profile
 
-from gpu_checking.machine import Machine, engine_frames
+from gpu_checking.machine import Machine, engine_frames, equal
 from gpu_checking.results import Check, Finding
 from tests.vs_iconvsr.networks.deterministic import sequence
 from vs_iconvsr.engine import MemoryStrategy, Upscaler
 from vs_iconvsr.plan import Settings, plan_for
 from vs_iconvsr.segments import Segment
+from vs_iconvsr.streaming import transfer
 
 KERNELS_LISTED = 25
 
@@ -37,16 +40,40 @@ def levers(machine: Machine) -> Iterator[Check]:
         try:
             what, plain, others = next(found)
         except StopIteration:
-            return
+            break
         except Exception as error:
             why = f"{type(error).__name__}: {str(error)[:300]}"
             yield Check("levers", "preparation", lambda why=why: Finding(False, why))
-            return
+            break
         for name, work in others.items():
             lever = (what, plain, {name: work})
             yield Check("levers", f"{what}: {name}", lambda lever=lever: measure_lever(machine, lever))
         if machine.quick:
-            return
+            break
+    yield Check("levers", "planes to the host beside the next step", lambda: planes_beside(machine))
+
+
+def planes_beside(machine: Machine) -> Finding:
+    """A clip through a session, with and without, in turns; and whether each frame has the same bytes."""
+    if not machine.is_gpu:
+        return Finding(None, "planes travel from a GPU only")
+    case = Case("light", 48, 32, 4) if machine.quick else Case("light", 960, 540, 30)
+    network, settings = load_network(case.model), Settings(device=str(machine.device), context=0)
+    clip = make_clip(sequence(case.frames, case.height, case.width)[0])
+
+    def run(beside: bool) -> None:
+        with mock.patch.object(transfer, "BESIDE", beside):
+            run_session(network, settings, clip)
+
+    elapsed = time_interleaved({"plain": lambda: run(False), "beside": lambda: run(True)}, machine.device, 3)
+    frames = []
+    for beside in (False, True):
+        with mock.patch.object(transfer, "BESIDE", beside), open_session(network, settings, clip) as session:
+            frames.append([fetch(session, clip, n) for n in range(min(case.frames, 4))])
+    same = all(equal(one, other) for one, other in zip(*frames, strict=True))
+    ratio = elapsed["plain"].clock / elapsed["beside"].clock
+    figures = {"plain_ms": 1e3 * elapsed["plain"].clock / case.frames, "ratio": ratio}
+    return Finding(same, f"{ratio:.2f} x plain, {'the same' if same else 'OTHER'} bytes", figures)
 
 
 def check_step_memory(machine: Machine, case: Case) -> Finding:
