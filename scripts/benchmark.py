@@ -15,6 +15,7 @@ import torch
 from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, load_network
 from benchmarking.frontends import frontends, own_time
 from benchmarking.report import environment, plot, table
+from benchmarking.roofline import CARDS, prediction
 from benchmarking.speed import Row, growth, speed_rows
 
 from vs_iconvsr.plan import Settings, plan_for
@@ -22,6 +23,9 @@ from vs_iconvsr.plan import Settings, plan_for
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
+    if options.predict:
+        print("\n".join(prediction(options.predict)))
+        return 0
     plan = plan_for(Settings(device=options.device, threads=options.threads), load_network("light"), 64, 64)
     device = torch.device(plan.devices[0])
     torch.set_num_threads(plan.threads)
@@ -62,6 +66,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=3, help="how often each is run (default: %(default)s)")
     parser.add_argument("--case", action="append", metavar="MODEL:WxH:FRAMES", help="instead of the usual ones")
     parser.add_argument("--no-frontends", action="store_true", help="the engine only")
+    parser.add_argument(
+        "--predict",
+        choices=list(CARDS),
+        metavar="CARD",
+        help=f"print what a GPU would take, and stop: {', '.join(CARDS)}",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     return parser.parse_args(arguments)
