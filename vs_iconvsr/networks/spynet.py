@@ -113,8 +113,8 @@ def search_both_ways(
         return search(ours, theirs), search(theirs, ours)
     n = len(frame)
     levels = pyramid(torch.cat([frame, neighbour, frame]))
-    there, back = search([level[: 2 * n] for level in levels], [level[n:] for level in levels]).split(n)
-    return there, back
+    both = search([level[: 2 * n] for level in levels], [level[n:] for level in levels])
+    return both[:n], both[n:]
 
 
 def unstretched(flow: Tensor, h: int, w: int) -> Tensor:

@@ -50,7 +50,7 @@ def beside(planes: Planes) -> Arriving:
         for there, plane in zip(host, planes, strict=True):
             there.copy_(plane, non_blocking=True)
             plane.record_stream(side)  # its memory is given to nobody before the copy has read it
-    arrived = cuda.Event(blocking=True)  # who waits sleeps
+    arrived = cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # who waits sleeps
     arrived.record(side)
     return Arriving(host, arrived)
 
@@ -58,10 +58,10 @@ def beside(planes: Planes) -> Arriving:
 def _pinned_like(planes: Planes) -> Planes:
     """In one allocation, because each is rounded up to a power of two."""
     sizes = [plane.numel() * plane.element_size() for plane in planes]
-    pieces = memory.empty_pinned((sum(sizes),), torch.uint8).split(sizes)
+    pieces = torch.split(memory.empty_pinned((sum(sizes),), torch.uint8), sizes)
     return tuple(piece.view(plane.dtype).view(plane.shape) for piece, plane in zip(pieces, planes, strict=True))
 
 
 @functools.cache
 def _side_stream(device: torch.device) -> cuda.Stream:
-    return cuda.Stream(device)
+    return cuda.Stream(device)  # type: ignore[no-untyped-call]
