@@ -67,6 +67,7 @@ class BasicVSRPlusPlus(VideoNetwork):
         self.scale = scale
         self.carried_channels = mid_channels
         self.reduction = REDUCTION if scale == 1 else 1
+        self.stored_flow_values = -(-4 // self.reduction**2)  # several passes take them, both ways
         self.spynet = SPyNet(channels=flow_channels)
         self.feat_extract = _extractor(mid_channels) if scale == 1 else _trunk(3, mid_channels)
         self.deform_align = nn.ModuleDict({name: SecondOrderAlignment(mid_channels) for name in WALKS})
@@ -102,11 +103,6 @@ class BasicVSRPlusPlus(VideoNetwork):
     @property
     def stored_values(self) -> int:
         return -(-super().stored_values // self.reduction**2)
-
-    @property
-    def stored_flow_values(self) -> int:
-        """Several passes take the flows, both ways."""
-        return -(-4 // self.reduction**2)
 
     def padded_side(self, side: int) -> int:
         return side if self.scale > 1 else max(-(-side // REDUCTION) * REDUCTION, LEAST_SIDE_PX)

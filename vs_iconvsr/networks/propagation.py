@@ -48,6 +48,7 @@ class VideoNetwork(nn.Module, ABC):
     reduction: size of a frame over that of its features.
     upsampled: the passes, by name, whose features `upsample` takes; the last one is among them.
     cleaning: how often `prepare` cleans frames (RealBasicVSR), one of hyper_parameters; 0 for networks that do not.
+    stored_flow_values: as stored_values, of flows, which are float32 in any precision: those that a later pass takes.
     """
 
     hyper_parameters: dict[str, int]
@@ -57,6 +58,7 @@ class VideoNetwork(nn.Module, ABC):
     passes: tuple[Pass, ...]
     upsampled: tuple[str, ...]
     cleaning: int = 0
+    stored_flow_values: int = 2
 
     def forward(self, lr: Tensor) -> Tensor:
         """lr (n, t, 3, h, w), RGB in [0, 1] → hr (n, t, 3, scale*h, scale*w), unclamped; any t, h, w >= 1.
@@ -79,7 +81,7 @@ class VideoNetwork(nn.Module, ABC):
         for at in self.passes:
             done = features[at.name] = {}
             for i in at.visits(range(t)):
-                done[i] = self._composed_step(at, i, frames, features, flow, refill)
+                done[i] = _composed_step(self, at, i, frames, features, flow, refill)
                 if at is self.passes[-1]:
                     hr.append(self.upsample(frames[:, i], [features[name][i] for name in self.upsampled]))
         return torch.stack(hr, dim=1)[..., : self.scale * h, : self.scale * w]
@@ -103,11 +105,6 @@ class VideoNetwork(nn.Module, ABC):
     def stored_values(self) -> int:
         """How many values wait for a later pass, per lr pixel and frame, for memory plans: features."""
         return self.carried_channels * (len(self.passes) - 1)
-
-    @property
-    def stored_flow_values(self) -> int:
-        """The same of flows, which are float32 in any precision: those towards frames that a later pass comes from."""
-        return 2
 
     def neighbour_flows(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames (n, t, 3, h, w) → flow of frame i to frame i+1 and of frame i+1 to frame i, each (n, t-1, 2, h, w).
@@ -184,21 +181,22 @@ class VideoNetwork(nn.Module, ABC):
     def upsample(self, frame: Tensor, features: Sequence[Tensor]) -> Tensor:
         """frame (n, 3, h, w), its features from the passes `upsampled` → hr (n, 3, scale*h, scale*w), padded."""
 
-    def _composed_step(
-        self,
-        at: Pass,
-        i: int,
-        frames: Tensor,
-        features: Mapping[str, Mapping[int, Tensor]],
-        flow: Callable[[int, int], Tensor],
-        refill: Mapping[int, Tensor],
-    ) -> Tensor:
-        before = at.visited_before(i, frames.shape[1])
-        return self.step(
-            at,
-            frames[:, i],
-            earlier=[features[name][i] for name in at.reads],
-            carried=[features[at.name][k] for k in before],
-            flows=[flow(k, after) for k, after in pairwise((i, *before))],
-            refill=refill.get(i),
-        )
+
+def _composed_step(
+    network: VideoNetwork,
+    at: Pass,
+    i: int,
+    frames: Tensor,
+    features: Mapping[str, Mapping[int, Tensor]],
+    flow: Callable[[int, int], Tensor],
+    refill: Mapping[int, Tensor],
+) -> Tensor:
+    before = at.visited_before(i, frames.shape[1])
+    return network.step(
+        at,
+        frames[:, i],
+        earlier=[features[name][i] for name in at.reads],
+        carried=[features[at.name][k] for k in before],
+        flows=[flow(k, after) for k, after in pairwise((i, *before))],
+        refill=refill.get(i),
+    )
