@@ -276,6 +276,15 @@ STRENGTH = Option(
     expected="a share from 0 to 1",
     help="share of the network in the output, up to 1; the rest is bicubic interpolation",
 )
+HELD_FRAMES = Option(
+    name="held_frames",
+    kind="str",
+    default="each",
+    metavar="HOW",
+    choices=("each", "once"),
+    help="each or once; once: frames that repeat the one before exactly are upscaled once, as in animation on twos",
+    in_filter=False,
+)
 
 OPTIONS: tuple[Option[Any], ...] = (
     MODEL,
@@ -295,6 +304,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     THREADS,
     CLEANING,
     STRENGTH,
+    HELD_FRAMES,
 )
 """In the order of the filter's arguments, on which scripts may rely."""
 

@@ -46,6 +46,7 @@ class Settings:
     cleaning: int | None = options.CLEANING.default
     strength: float = options.STRENGTH.default
     strengths: tuple[tuple[int, float], ...] = ()
+    held_frames: str = options.HELD_FRAMES.default
 
     @classmethod
     def from_options(cls, values: Mapping[str, object]) -> Self:
@@ -79,6 +80,7 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
     options.DITHER,
     options.CLEANING,
     options.STRENGTH,
+    options.HELD_FRAMES,
 )
 
 
@@ -86,7 +88,8 @@ _SAME_IN_SETTINGS: tuple[options.Option[Any], ...] = (
 class Plan:
     """A settled plan. devices are torch's names; memory_bytes is the budget of each; matrix None goes by the tags.
 
-    scale, cleaning: see VideoNetwork. working_bytes: of one step. frame_bytes: held for each frame that a segment
+    scale, cleaning: see VideoNetwork. held_once: whether frames that repeat the one before exactly are upscaled once.
+    working_bytes: of one step. frame_bytes: held for each frame that a segment
     reads. pinned_bytes: host memory that the features of one segment may take; two are under way on each device.
     """
 
@@ -106,6 +109,7 @@ class Plan:
     cleaning: int
     strength: float
     strengths: tuple[tuple[int, float], ...]
+    held_once: bool
     working_bytes: int
     frame_bytes: int
     pinned_bytes: int
@@ -136,6 +140,7 @@ class Plan:
             f"cleaning {self.cleaning} of 3": self.cleaning > 0,
             f"strength {self.strength:g}": self.strength < 1 and not self.strengths,
             f"strength by scene from {_lowest_strength(self):g}": bool(self.strengths),
+            "held frames once": self.held_once,
         }
         return "".join(f"{text}, " for text, applies in extras.items() if applies)
 
@@ -156,6 +161,8 @@ class Plan:
             shaping["strengths"] = _digest(self.strengths)
         else:
             del shaping["strengths"]
+        if not self.held_once:
+            del shaping["held_once"]
         devices = [torch.device(name) for name in self.devices]
         shaping["devices"] = list(dict.fromkeys(_device_model(device) for device in devices))
         shaping["torch"] = torch.__version__
@@ -200,10 +207,11 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
         cleaning=_cleaning(settings, network),
         strength=settings.strength,
         strengths=settings.strengths,
+        held_once=settings.held_frames == "once",
         working_bytes=_working_bytes(
             pixel_bytes * largest_px,
             width * height * network.scale**2,
-            strength=_lowest_strength(settings),
+            hr_frames=(1 if _lowest_strength(settings) == 1 else 3) + (settings.held_frames == "once"),
             on_cpu=on_cpu,
         ),
         frame_bytes=(network.stored_values * value_bytes + 4 * (network.stored_flow_values + 3)) * total_px,
@@ -211,10 +219,9 @@ def plan_for(settings: Settings, network: VideoNetwork, width: int, height: int)
     )
 
 
-def _working_bytes(network_bytes: int, hr_px: int, *, strength: float, on_cpu: bool) -> int:
+def _working_bytes(network_bytes: int, hr_px: int, *, hr_frames: int, on_cpu: bool) -> int:
     """Of one step: the network at work on one tile, or a GPU on the planes of a whole frame; and hr in float32."""
-    frame_bytes = 12 * hr_px * (1 if strength == 1 else 3)
-    return frame_bytes + (network_bytes if on_cpu else max(network_bytes, GPU_CONVERSION_BYTES * hr_px))
+    return 12 * hr_px * hr_frames + (network_bytes if on_cpu else max(network_bytes, GPU_CONVERSION_BYTES * hr_px))
 
 
 def _lowest_strength(settings: Settings | Plan) -> float:
@@ -233,6 +240,7 @@ def _check(settings: Settings) -> None:
     options.DITHER.check(settings.dither)
     options.SC_THRESHOLD.check(settings.sc_threshold)
     options.HALO.check(settings.halo)
+    options.HELD_FRAMES.check(settings.held_frames)
     for strength in (settings.strength, *(strength for _, strength in settings.strengths)):
         options.STRENGTH.check(strength)
     starts = [start for start, _ in settings.strengths]

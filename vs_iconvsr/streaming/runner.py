@@ -11,6 +11,7 @@ from vs_iconvsr.engine.memory import is_out_of_memory
 from vs_iconvsr.segments import Segment
 from vs_iconvsr.streaming.actions import Begin
 from vs_iconvsr.streaming.frames import Converter, HrFrame, SourceFrame
+from vs_iconvsr.streaming.held import HeldPropagation
 
 STRATEGIES = tuple(MemoryStrategy)
 """By the numbers that the planner knows them by, from the fastest to the one that needs least memory."""
@@ -29,7 +30,7 @@ class SegmentJob:
     strategy: MemoryStrategy
     starts_scene: bool
     ends_scene: bool
-    propagation: Propagation | None = None
+    propagation: Propagation | HeldPropagation | None = None
     failure: Exception | None = None
 
     @classmethod
@@ -70,11 +71,14 @@ type Outcome = StepDone | OutOfMemory | Failure
 
 
 class Runner:
-    """Takes steps on one device; only that device's worker thread may call it."""
+    """Takes steps on one device; only that device's worker thread may call it.
 
-    def __init__(self, upscaler: Upscaler, converter: Converter) -> None:
+    held_once: whether frames that repeat the one before exactly are upscaled once.
+    """
+
+    def __init__(self, upscaler: Upscaler, converter: Converter, *, held_once: bool = False) -> None:
         self.device = upscaler.device
-        self._upscaler, self._converter = upscaler, converter
+        self._upscaler, self._converter, self._held_once = upscaler, converter, held_once
 
     def step(self, job: SegmentJob, *, rewind: bool) -> Outcome:
         """One step of the job's propagation, which begins with the first. rewind: repeat its forward branch first."""
@@ -97,13 +101,15 @@ class Runner:
         job.propagation = None
         return OutOfMemory(reason)
 
-    def _begin(self, job: SegmentJob) -> Propagation:
+    def _begin(self, job: SegmentJob) -> Propagation | HeldPropagation:
         frames, device = job.frames, self.device  # not the job itself, which would then keep itself alive
         converter = self._converter
 
         def lr_frame(n: int) -> Tensor:
             return converter.to_lr(frames[n], device)
 
+        if self._held_once:
+            return HeldPropagation(self._upscaler, job.segment, frames, lr_frame, job.strategy)
         return self._upscaler.propagate(job.segment, lr_frame, strategy=job.strategy)
 
     def _hr_frame(self, job: SegmentJob, n: int, rgb: Tensor) -> HrFrame:

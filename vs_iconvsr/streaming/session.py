@@ -297,5 +297,6 @@ def _devices(session: Session, network: VideoNetwork, converter: Converter, shar
     shape = plan.shape(converter.width, converter.height, sharers=sharers)
     for i, name in enumerate(plan.devices):
         worker = worker_for(torch.device(name), nth=plan.devices[:i].count(name))
-        devices.append(_Device(session, i, worker, Runner(Upscaler(network, worker.device, shape), converter)))
+        upscaler = Upscaler(network, worker.device, shape)
+        devices.append(_Device(session, i, worker, Runner(upscaler, converter, held_once=plan.held_once)))
     return devices
