@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -136,6 +137,8 @@ class FakeGpu(TorchDispatchMode):
 @contextmanager
 def fake_gpu(memory_bytes: float = float("inf")) -> Iterator[FakeGpu]:
     """Inside, "cuda:0" is a device of so much memory; tensors made outside do not mix with those made here."""
+    if torch.__version__.startswith("2.6."):
+        pytest.skip("torch 2.6 indexes fake CUDA tensors only where there is a driver")
     hidden = {"deform_conv2d": _columns, "convolution": _both_layouts}
     _forget_constants()
     try:

@@ -57,7 +57,8 @@ class WeightFile:
     def tensors(self, table: str) -> dict[str, Tensor]:
         """All tensors of one table, in the file's own types, possibly memory-mapped: copy what you keep."""
         if self.container == "safetensors":
-            with open_safetensors(self.path) as file:
+            # safetensors 0.5 puts tensors on the default device, whatever it is given.
+            with open_safetensors(self.path) as file, torch.device("cpu"):
                 return {key: file.get_tensor(key) for key in self.tables[table]}
         if self.container == "PyTorch":
             return zip_tensors(self.path, table, self.tables[table])

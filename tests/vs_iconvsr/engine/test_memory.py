@@ -20,7 +20,7 @@ W, H = 64, 48
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
         MemoryError("pinned host memory"),
-        torch.AcceleratorError("CUDA error: out of memory"),
+        getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: out of memory"),  # torch 2.6 has none
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("GET was unable to find an engine to execute this computation"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
