@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 NAME = "vapoursynth_iconvsr"
 TERMS = "docs/licenses.md"
 PLUGIN = "vapoursynth/plugins/iconvsr/"
-LIBRARIES = ("iconvsr.abi3.so", "iconvsr.dylib", "iconvsr.dll")
+LIBRARIES = ("iconvsr.so", "iconvsr.abi3.so", "iconvsr.dylib", "iconvsr.dll")  # by CMake and system
 
 
 def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:

@@ -88,7 +88,7 @@ def built(checkout: Path, tmp_path: Path) -> Path:
     with zipfile.ZipFile(folder / WHEEL, "w") as wheel:
         for name, path in names.items():
             wheel.write(checkout / path, name)
-        wheel.writestr("vapoursynth/plugins/iconvsr/iconvsr.abi3.so", b"\x7fELF")
+        wheel.writestr("vapoursynth/plugins/iconvsr/iconvsr.so", b"\x7fELF")
         wheel.writestr(f"{INFORMATION}/METADATA", "Name: vapoursynth-iconvsr\nLicense-Expression: Apache-2.0\n")
         wheel.writestr(f"{INFORMATION}/RECORD", "")
     with tarfile.open(folder / "vapoursynth_iconvsr-1.2.3.tar.gz", "w:gz") as source:
