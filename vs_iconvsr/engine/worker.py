@@ -20,6 +20,9 @@ class StepProvider(Protocol):
     def next_step(self) -> Callable[[], None] | None:
         """One small piece of work, or None when there is nothing to do. Must not raise or block."""
 
+    def fail(self, error: BaseException) -> None:
+        """Its work has ended: a step that it gave could not be taken, or raised. Must not raise or block."""
+
 
 class Worker:
     """A thread that takes one step at a time from its providers in turn; ends when the last one detaches.
@@ -64,24 +67,26 @@ class Worker:
     def _run(self) -> None:
         threads: int | None = None
         while True:
-            step, asked = self._wait_for_step()
-            if step is None:
+            step, provider = self._wait_for_step()
+            if step is None or provider is None:
                 return
-            if asked is not None and asked != threads:
-                torch.set_num_threads(asked)
-                threads = asked
             try:
+                threads = _set_threads(provider.threads, threads)
                 step()
-            except BaseException:  # a provider reports its own failures; what comes here must not end others' work
+            except BaseException as error:  # it is the provider's alone, and must not end others' work
                 logger.exception("a step on %s failed", self.device)
+                provider.fail(error)
             finally:
-                del step  # it holds a segment, with all its features, as long as this thread would wait for the next
+                del (
+                    step,
+                    provider,
+                )  # it holds a segment, with all its features, as long as this thread would wait for the next
                 with self._changed:
                     self._running = None
                     self._changed.notify_all()
 
-    def _wait_for_step(self) -> tuple[Callable[[], None] | None, int | None]:
-        """The next step and its threads; None when the last provider has gone."""
+    def _wait_for_step(self) -> tuple[Callable[[], None] | None, StepProvider | None]:
+        """The next step and who gave it; None when the last provider has gone."""
         while True:
             with self._changed:
                 if not self._providers:
@@ -99,9 +104,20 @@ class Worker:
                     self._running = provider
                     self._providers.remove(provider)
                     self._providers.append(provider)
-                return step, provider.threads
+                return step, provider
             with self._changed:
                 self._changed.wait_for(lambda: self._woken or not self._providers)
+
+
+def _set_threads(wanted: int | None, now: int | None) -> int | None:
+    """What torch has from here on, on this thread. Raises ValueError where it refuses."""
+    if wanted is None or wanted == now:
+        return now
+    try:
+        torch.set_num_threads(wanted)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(f"threads: expected a number that torch takes, got {wanted}: {error}") from error
+    return wanted
 
 
 _workers: dict[tuple[int, str, int], Worker] = {}  # the process first: a forked child has none of its parent's threads

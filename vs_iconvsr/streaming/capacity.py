@@ -24,7 +24,8 @@ def planned_limits(plan: Plan, num_frames: int | None, hr_bytes: int, *, in_flig
 def _first_strategy(plan: Plan, num_frames: int | None, sharers: int) -> MemoryStrategy:
     """The features of two segments stay on the device where three quarters of the budget take them, else in host
     memory where a quarter of that does."""
-    length = (plan.segment or num_frames or 0) + 2 * plan.context
+    lengths = [length for length in (plan.segment, num_frames) if length]
+    length = min(lengths, default=0) + 2 * plan.context
     room = plan.memory_bytes * 3 // 4 - plan.working_bytes
     if sharers * 2 * length * plan.frame_bytes <= room:
         return MemoryStrategy.KEEP

@@ -40,6 +40,7 @@ class Planner:
         self._ranges = Ranges(grid, detects, limits.devices)
         self._limits = limits
         self._actions: list[Action] = []
+        self._decided: Segment | None = None  # the latest: walking to its ends again takes time in a large cell
 
     def actions(self) -> list[Action]:
         """What is to be done now, in this order; empties the list."""
@@ -74,7 +75,7 @@ class Planner:
 
     def end_known(self, num_frames: int) -> None:
         """The clip has this many frames; whatever was decided before stays true."""
-        self._ranges = self._ranges.ending_at(num_frames)
+        self._ranges, self._decided = self._ranges.ending_at(num_frames), None
         self._actions += self.source.end(num_frames)
         self._begin_ahead()
 
@@ -106,10 +107,10 @@ class Planner:
         segment = self._segment_of(n)
         if isinstance(segment, Undecided):
             window = self.source.window(segment.frame)
-            missing = self.source.missing(self._ranges.evidence(n, segment.frame, window))
-            return Fetch(tuple(missing[:ROUND_FRAMES])) if missing else AwaitCuts()
-        if missing := self.source.missing(segment.read):
-            return Fetch(tuple(missing[:ROUND_FRAMES]))
+            missing = self.source.missing(self._ranges.evidence(n, segment.frame, window), ROUND_FRAMES)
+            return Fetch(tuple(missing)) if missing else AwaitCuts()
+        if missing := self.source.missing(segment.read, ROUND_FRAMES):
+            return Fetch(tuple(missing))
         self._begin(segment)
         return Ready()
 
@@ -123,11 +124,14 @@ class Planner:
 
     def _segment_of(self, n: int) -> Segment | Undecided:
         """The segment of n; decided only when it is known, too, whether cuts lie right before and after it."""
+        if self._decided is not None and n in self._decided.kept:
+            return self._decided
         segment = self._ranges.grid.segment_with(n, self.source.starts_scene)
         if isinstance(segment, Segment):
             for k in (segment.kept.start, segment.kept.stop):
                 if self.source.starts_scene(k) is None:
                     return Undecided(k)
+            self._decided = segment
         return segment
 
     def _begin(self, segment: Segment) -> None:
@@ -142,9 +146,12 @@ class Planner:
 
     def _begin_ahead(self) -> None:
         """The segments after the one that sequential access is in, as soon as their frames have come."""
-        if self.demand.front is None or self._ranges.is_past_the_end(self.demand.front):
+        front = self.demand.front
+        if front is None or self._ranges.is_past_the_end(front):
             return
-        segment = self._segment_of(self.demand.front)
+        if front not in self.demand.hr and self.segments.with_frame(front) is None:
+            return  # its own segment comes first
+        segment = self._segment_of(front)
         for _ in range(self._limits.devices):
             if isinstance(segment, Undecided) or self._ranges.is_past_the_end(segment.kept.stop):
                 return

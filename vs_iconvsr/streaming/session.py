@@ -183,7 +183,7 @@ class Session:
 
     def close(self) -> None:
         """Ends the work after at most one step and forgets everything. May be called twice."""
-        self._end(ValueError("session: expected an open one, got one that was closed"))
+        self.fail(ValueError("session: expected an open one, got one that was closed"))
         for device in self._devices:
             device.worker.detach(device)
         with self._changed:
@@ -219,6 +219,12 @@ class Session:
                     ending = do.Failed()
             self._planner.step_ended(start, ending)
             self._carry_out()
+
+    def fail(self, reason: BaseException) -> None:
+        """Nothing more comes: everybody who waits gets the first reason."""
+        with self._changed:
+            self._ended = self._ended or reason
+            self._changed.notify_all()
 
     # ---- with the lock held, but for _judge ----
 
@@ -257,17 +263,11 @@ class Session:
                     [frame.signature() for frame in window], at, threshold=self.plan.sc_threshold
                 )
             except BaseException as error:
-                self._end(error)
+                self.fail(error)
                 raise
             with self._changed:
                 self._planner.cut_judged(n, starts_scene)
                 self._carry_out()
-
-    def _end(self, reason: BaseException) -> None:
-        """Nothing more comes: everybody who waits gets the first reason."""
-        with self._changed:
-            self._ended = self._ended or reason
-            self._changed.notify_all()
 
     def _failure(self, n: int) -> BaseException | None:
         job = next((job for job in self._jobs.values() if n in job.segment.kept), None)
@@ -289,6 +289,10 @@ class _Device:
             return None
         job, step = taken
         return lambda: self._session.report(job, self._runner.step(job, rewind=step.rewind))
+
+    def fail(self, error: BaseException) -> None:
+        """See worker.StepProvider."""
+        self._session.fail(error)
 
 
 def _devices(session: Session, network: VideoNetwork, converter: Converter, sharers: int) -> list[_Device]:

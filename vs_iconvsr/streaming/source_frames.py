@@ -56,14 +56,19 @@ class SourceFrames:
         self._scene_starts.num_frames = num_frames
         return self._judgements(range(num_frames - AFTER, num_frames))
 
-    def missing(self, numbers: Iterable[int]) -> list[int]:
-        """Those that are not held; the others count as needed just now."""
-        missing = []
+    def missing(self, numbers: Iterable[int], at_most: int) -> list[int]:
+        """The first of those that are not held. The held ones before the last of these count as needed just now.
+
+        at_most: a cell may hold a million frames, and this is asked again for every few that come.
+        """
+        missing: list[int] = []
         for n in numbers:
             if n in self._held:
                 self._held.move_to_end(n)
-            else:
-                missing.append(n)
+                continue
+            missing.append(n)
+            if len(missing) == at_most:
+                break
         return missing
 
     def evict(self, count: int, protected: Collection[range]) -> list[int]:

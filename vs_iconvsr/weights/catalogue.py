@@ -244,13 +244,13 @@ def locate(model: str | os.PathLike[str]) -> Path:
     close = difflib.get_close_matches(model, names, 1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise WeightsError(
-        f"model: expected a name or the path of a weight file, got {model!r}. {hint}Names: {', '.join(names)}"
+        f"model: expected a name or the path of a weight file, got {model!r:.80}. {hint}Names: {', '.join(names)}"
     )
 
 
 def is_path(model: str) -> bool:
     separators = {os.sep, os.altsep or os.sep}
-    return model.endswith(SUFFIXES) or any(separator in model for separator in separators) or Path(model).is_file()
+    return model.endswith(SUFFIXES) or any(separator in model for separator in separators) or os.path.isfile(model)  # noqa: PTH113 - a Path raises for names that are too long
 
 
 def locate_official(official: Official) -> Path:

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import stat
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -87,13 +88,13 @@ def unicode_path(path: Path) -> Iterator[Path]:
 
 def inspect(path: Path) -> WeightFile:
     """What the file holds. Raises WeightsError naming the cause; takes a few MB of memory, whatever the file claims."""
-    if not path.exists():
-        raise refusal(path, "expected a weight file, got a path that does not exist")
-    if not path.is_file():
-        raise refusal(path, "expected a weight file, got a directory or a device")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise refusal(path, "expected a weight file, got a directory or a device")
         with path.open("rb") as file:
             start = file.read(pickles.LIMIT_BYTES)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # the last for a name with a zero in it
+        raise refusal(path, "expected a weight file, got a path that does not exist") from error
     except OSError as error:
         raise refusal(path, f"cannot be read: {error.strerror}") from error
     try:

@@ -19,12 +19,17 @@ class Counting:
         self.ran_on: set[str] = set()
         self.torch_threads: set[int] = set()
         self.done = threading.Event()
+        self.failures: list[BaseException] = []
         self._fails = fails
         if not steps:
             self.done.set()
 
     def next_step(self) -> Callable[[], None] | None:
         return self._step if self.left else None
+
+    def fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.done.set()
 
     def _step(self) -> None:
         self.left -= 1
@@ -80,7 +85,21 @@ def test_there_is_no_thread_before_there_is_work() -> None:
 
 
 def test_a_failing_step_does_not_end_the_work_of_others() -> None:
-    run(Worker(CPU), Counting(3, fails=True), Counting(3))
+    failing, other = Counting(3, fails=True), Counting(3)
+    run(Worker(CPU), failing, other)
+    assert {str(error) for error in failing.failures} == {"a step failed"}
+    assert (other.left, other.failures) == (0, [])
+
+
+def test_a_number_of_threads_that_torch_refuses_fails_the_provider_and_not_the_others() -> None:
+    refused, other = Counting(1, threads=0), Counting(3)
+    run(Worker(CPU), refused, other)
+    assert [str(error).split(":")[:2] for error in refused.failures] == [
+        ["threads", " expected a number that torch takes, got 0"]
+    ] * len(refused.failures)
+    assert refused.failures
+    assert refused.left == 1
+    assert (other.left, other.failures) == (0, [])
 
 
 def test_detaching_waits_for_the_step_that_runs() -> None:

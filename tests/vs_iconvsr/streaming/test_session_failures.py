@@ -253,3 +253,15 @@ def test_a_frame_asked_for_while_its_segment_ends_is_made_again(
         last.join(60)
     assert len(found) == 1
     assert NUM_FRAMES > 6
+
+
+def test_threads_that_torch_refuses_are_an_error_of_the_frame_that_waits(
+    tiny_network: VideoNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        raise RuntimeError(f"injected at {number}")
+
+    monkeypatch.setattr(torch, "set_num_threads", refuse)
+    expected = "threads: expected a number that torch takes, got 3: injected at 3"
+    with open_session(tiny_network, threads=3) as session, pytest.raises(ValueError, match=expected):
+        Clip().play(session, 0)

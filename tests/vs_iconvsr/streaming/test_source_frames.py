@@ -1,5 +1,7 @@
 """What the planner knows of source frames: what is held, which cuts can be judged, what may be forgotten."""
 
+from collections.abc import Iterator
+
 from vs_iconvsr.streaming.actions import Judge
 from vs_iconvsr.streaming.source_frames import CutMarks, SourceFrames
 
@@ -55,6 +57,18 @@ def test_without_scene_detection_nothing_is_judged_and_no_frame_starts_a_scene()
 def test_the_least_recently_needed_frames_outside_protected_ranges_go_first() -> None:
     source = SourceFrames(20, detects=False)
     arrive(source, *range(6))
-    assert source.missing([0, 1, 9]) == [9]
+    assert source.missing([0, 1, 9], at_most=8) == [9]
     assert source.evict(3, [range(3, 4)]) == [2, 4, 5]
     assert [n for n in range(6) if n in source] == [0, 1, 3]
+
+
+def test_no_more_frames_are_looked_through_than_are_asked_for() -> None:
+    """A cell may have a million of them."""
+
+    def numbers() -> Iterator[int]:
+        yield from range(10)
+        raise AssertionError("asked for more")
+
+    source = SourceFrames(None, detects=False)
+    arrive(source, *range(4))
+    assert source.missing(numbers(), at_most=5) == [4, 5, 6, 7, 8]

@@ -65,6 +65,14 @@ def test_an_unknown_name_lists_the_names_and_the_closest() -> None:
         weights.load("iconvsr_red4")
 
 
+@pytest.mark.parametrize("suffix", ["", ".pth", "/x"])
+def test_a_name_that_is_too_long_for_a_file_is_an_error_of_the_usual_form(suffix: str) -> None:
+    expected = "expected a name or the path of a weight file, got 'aaaa" if not suffix else "aa.*: cannot be read: "
+    with pytest.raises(weights.WeightsError, match=expected) as raised:
+        weights.load("a" * 5000 + suffix)
+    assert suffix or len(str(raised.value)) < 600
+
+
 def test_a_file_may_be_named_with_or_without_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine").touch()
