@@ -15,7 +15,7 @@ import torch
 from benchmarking.cases import ON_CPU, ON_GPU, QUICK, Case, load_network
 from benchmarking.frontends import frontends, own_time
 from benchmarking.report import environment, plot, table
-from benchmarking.roofline import CARDS, prediction
+from benchmarking.roofline import CARDS, PREDICTED, prediction
 from benchmarking.speed import Row, growth, speed_rows
 
 from vs_iconvsr.plan import Settings, plan_for
@@ -23,8 +23,9 @@ from vs_iconvsr.plan import Settings, plan_for
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
+    asked = [_case(text) for text in options.case or ()]
     if options.predict:
-        print("\n".join(prediction(options.predict)))
+        print("\n".join(prediction(options.predict, asked or PREDICTED)))
         return 0
     plan = plan_for(Settings(device=options.device, threads=options.threads), load_network("light"), 64, 64)
     device = torch.device(plan.devices[0])
@@ -35,9 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     for key, value in result["machine"].items():
         print(f"{key}: {value}", flush=True)
-    cases = QUICK if options.quick else ON_CPU if device.type == "cpu" else ON_GPU
-    if options.case:
-        cases = [_case(text) for text in options.case]
+    cases = asked or (QUICK if options.quick else ON_CPU if device.type == "cpu" else ON_GPU)
     rows: list[Row] = []
     for case in cases:
         new = speed_rows(case, device, options.turns)

@@ -14,7 +14,9 @@ def pages() -> list[Path]:
     """Every page and picture, relative to the checkout."""
     found = list(ROOT.glob("*.md"))
     for folder in FOLDERS:
-        found += [path for ending in ("md", "png", "css", "json") for path in (ROOT / folder).rglob(f"*.{ending}")]
+        found += [
+            path for ending in ("md", "png", "svg", "css", "json") for path in (ROOT / folder).rglob(f"*.{ending}")
+        ]
     return sorted(path.relative_to(ROOT) for path in found)
 
 

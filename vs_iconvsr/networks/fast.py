@@ -31,6 +31,9 @@ caches of wide frames and leave cores of larger processors idle."""
 WHOLE_PX = 2048  # frames up to this size are not worth a second thread
 FEWEST_CHANNELS = 16  # a 3x3 convolution of fewer spends its time on transforms
 
+# Without AVX-512, Winograd gains nothing for a 3x3 convolution of fewer channels before a frame has so many pixels.
+NARROW_CHANNELS, NARROW_PX = 48, 200_000
+
 
 @functools.cache
 def is_available() -> bool:
@@ -42,6 +45,12 @@ def is_available() -> bool:
         pixel = torch.zeros(1, 1, 1, 1, dtype=torch.float32, device="cpu")
         alone.submit(torch._nnpack_spatial_convolution, pixel, pixel, None, [0, 0], [1, 1]).result()
     return True
+
+
+@functools.cache
+def has_avx512() -> bool:
+    """Of this processor; its capability is in a plan's fingerprint."""
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def use_fast_convolutions(network: nn.Module) -> None:
@@ -59,10 +68,15 @@ def use_fast_convolutions(network: nn.Module) -> None:
 
 def leaky_pair(first: nn.Module, last: nn.Module, features: Tensor) -> Tensor:
     """last(leaky_relu(first(features))). Two FastConv2d never hold the whole of what lies between them."""
-    if not isinstance(first, FastConv2d) or not isinstance(last, FastConv2d):
+    n, _, h, w = features.shape
+    if (
+        not isinstance(first, FastConv2d)
+        or not isinstance(last, FastConv2d)
+        or first.is_slow(h, w)
+        or last.is_slow(h, w)
+    ):
         pair: Tensor = last(leaky_relu(first(features)))
         return pair
-    n, _, h, w = features.shape
     convolved = features.new_empty(n, last.weight.shape[0], h, w)
     reach = last.padding[0]
 
@@ -97,9 +111,11 @@ class FastConv2d(nn.Module):
         """
         n, _, h, w = features.shape
         convolved = features.new_empty(n, self.weight.shape[0], h, w) if out is None else out
+        slow = self.is_slow(h, w)
 
         def band(i: int, top: int, bottom: int) -> None:
-            rows, place = self.rows(features[i : i + 1], top, bottom), convolved[i : i + 1, :, top:bottom]
+            frame, place = features[i : i + 1], convolved[i : i + 1, :, top:bottom]
+            rows = self.whole(frame) if slow else self.rows(frame, top, bottom)
             if added is not None:
                 torch.add(rows, added[i : i + 1, :, top:bottom], out=place)
             elif slope is None:
@@ -109,8 +125,21 @@ class FastConv2d(nn.Module):
             else:
                 torch.ops.aten.leaky_relu.out(rows, slope, out=place)
 
-        in_bands(n, h, w, band)
+        if slow:
+            for i in range(n):
+                band(i, 0, h)
+        else:
+            in_bands(n, h, w, band)
         return convolved
+
+    def is_slow(self, h: int, w: int) -> bool:
+        """Whether torch's usual kernel is the quicker one for frames of this size."""
+        wide, narrow, *sides = self.weight.shape
+        return max(sides) == 3 and min(wide, narrow) < NARROW_CHANNELS and h * w < NARROW_PX and not has_avx512()
+
+    def whole(self, frame: Tensor) -> Tensor:
+        """The convolved frame (1, c, h, w) by torch's usual kernel, on all of torch's threads."""
+        return F.conv2d(frame, self.weight, self.bias, padding=self.padding)
 
     def rows(self, frame: Tensor, top: int, bottom: int) -> Tensor:
         """Rows top to bottom of the convolved frame (1, c, h, w), from the rows around them."""
@@ -172,6 +201,8 @@ class FastPixelShuffleUpsampling(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         n, _, h, w = features.shape
+        if self.upsample_conv.is_slow(h, w):
+            return F.pixel_shuffle(self.upsample_conv(features, slope=LEAKY_SLOPE), 2)
         channels = self.upsample_conv.weight.shape[0] // 4
         shuffled = features.new_empty(n, channels, h, 2, w, 2)
 

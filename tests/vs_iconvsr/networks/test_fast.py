@@ -30,6 +30,12 @@ def using_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@pytest.fixture(params=[True, False], ids=["avx512", "avx2"])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is chosen on each kind of processor, whichever this one is."""
+    monkeypatch.setattr(fast, "has_avx512", lambda: request.param)
+
+
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -40,6 +46,7 @@ def conv_pair(narrow: int, wide: int, side: int) -> tuple[nn.Conv2d, fast.FastCo
     return conv, fast.FastConv2d(conv)
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 7), (3, 2), (8, 8), (17, 31), (45, 80)])
 @pytest.mark.parametrize(("narrow", "wide", "side"), [(3, 5, 3), (67, 64, 3), (64, 256, 3), (8, 32, 7), (16, 2, 7)])
 def test_the_fast_algorithm_gives_the_convolution(h: int, w: int, narrow: int, wide: int, side: int) -> None:
@@ -65,6 +72,7 @@ def test_small_frames_are_not_cut_and_others_give_work_to_two_threads() -> None:
     assert len(fast.bands_of(33, 64)) == 2
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("side", [3, 7])
 @pytest.mark.parametrize("slope", [None, 0.0, 0.1])
 def test_bands_with_what_follows_give_the_whole(side: int, slope: float | None) -> None:
@@ -78,6 +86,7 @@ def test_bands_with_what_follows_give_the_whole(side: int, slope: float | None) 
         torch.testing.assert_close(quick(features, slope=slope), activated, atol=2e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize(("h", "w"), [(5, 4), (57, 64), (100, 40)])
 def test_a_pair_is_one_convolution_after_the_other(h: int, w: int) -> None:
     first, quick_first = conv_pair(16, 24, 3)
@@ -89,6 +98,7 @@ def test_a_pair_is_one_convolution_after_the_other(h: int, w: int) -> None:
         torch.testing.assert_close(fast.leaky_pair(quick_first, quick_last, features), expected, atol=2e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize(
     "layer",
     [
@@ -129,6 +139,7 @@ def test_the_threads_of_a_team_use_one_core_each_and_leave_the_callers_setting_a
             assert later.submit(torch.get_num_threads).result() == 2
 
 
+@pytest.mark.usefixtures("processor")
 def test_a_frame_does_not_depend_on_its_batch() -> None:
     _, quick = conv_pair(16, 16, 3)
     features = random(3, 16, 20, 24)
@@ -151,6 +162,7 @@ def test_a_team_ends_with_the_thread_that_it_works_for() -> None:
         assert not member.is_alive()
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("side", [3, 7])
 def test_the_number_of_threads_changes_no_byte(side: int) -> None:
     _, quick = conv_pair(32, 32, side)
@@ -161,6 +173,14 @@ def test_the_number_of_threads_changes_no_byte(side: int) -> None:
             found.append(quick(features))
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+def test_without_avx512_narrow_convolutions_of_small_frames_are_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {(32, 480, 270): True, (32, 640, 360): False, (47, 480, 270): True, (48, 480, 270): False}
+    for avx512, expected in ((False, asked), (True, dict.fromkeys(asked, False))):
+        monkeypatch.setattr(fast, "has_avx512", lambda held=avx512: held)
+        assert {key: conv_pair(key[0], 64, 3)[1].is_slow(key[2], key[1]) for key in asked} == expected
+        assert not conv_pair(32, 64, 7)[1].is_slow(270, 480)
 
 
 def test_only_layers_that_fit_are_exchanged() -> None:
@@ -180,6 +200,7 @@ def test_only_layers_that_fit_are_exchanged() -> None:
     assert list(layers.state_dict()) == keys
 
 
+@pytest.mark.usefixtures("processor")
 def test_a_network_stays_the_same_function(tiny_network: VideoNetwork) -> None:
     quick = type(tiny_network)(**tiny_network.hyper_parameters).eval().requires_grad_(False)
     quick.load_state_dict(tiny_network.state_dict())

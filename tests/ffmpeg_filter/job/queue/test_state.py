@@ -4,7 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffmpeg_filter.job.options import JobOptions
@@ -32,6 +32,7 @@ def test_a_damaged_state_file_is_named_with_the_remedy(tmp_path: Path, text: str
         StateFile(tmp_path).read()
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(entry=changed(asdict(ENTRY)), whole=changed({"format": state.FORMAT, "entries": []}), text=st.binary(max_size=9))
 def test_any_state_file_is_read_or_named_with_the_remedy(
     entry: object, whole: object, text: bytes, tmp_path_factory: pytest.TempPathFactory
