@@ -200,12 +200,7 @@ def _deinterlace(frames: Iterator[VideoFrame], stream: av.VideoStream, parity: s
 
 
 def _pull(graph: Graph, timestamps: deque[int | None]) -> Iterator[VideoFrame]:
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        assert isinstance(frame, VideoFrame)
+    for frame in telecine.pulled(graph):
         frame.pts = timestamps.popleft()
         yield frame
 

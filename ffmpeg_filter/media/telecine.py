@@ -107,10 +107,10 @@ def film_frames(frames: Iterator[VideoFrame], order: str) -> Iterator[VideoFrame
         graph = graph or _graph_for(frame, order)
         frame.pts = number
         graph.push(frame)
-        yield from _pull(graph)
+        yield from pulled(graph)
     if graph is not None:
         graph.push(None)
-        yield from _pull(graph)
+        yield from pulled(graph)
 
 
 def _graph_for(frame: VideoFrame, order: str) -> Graph:
@@ -126,7 +126,8 @@ def _graph_for(frame: VideoFrame, order: str) -> Graph:
     return graph
 
 
-def _pull(graph: Graph) -> Iterator[VideoFrame]:
+def pulled(graph: Graph) -> Iterator[VideoFrame]:
+    """What a graph of filters has ready."""
     while True:
         try:
             frame = graph.pull()
