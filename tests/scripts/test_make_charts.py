@@ -1,4 +1,4 @@
-"""The chart of speeds and its table say what docs/speed.json says."""
+"""The charts of the documentation say what its figures say."""
 
 import sys
 from pathlib import Path
@@ -18,6 +18,13 @@ def test_the_committed_chart_and_table_are_those_of_the_figures() -> None:
     source, speeds = charts.read(charts.FIGURES)
     assert charts.CHART.read_text(encoding="utf-8") == charts.chart(source, speeds)
     assert charts.table(source, speeds) in charts.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_committed_chart_of_seams_is_that_of_their_tables() -> None:
+    clips = charts.seams(charts.SEAMS.read_text(encoding="utf-8"))
+    assert clips["generated:300, segments of 30"][:2] == [(0, 3.804), (1, 1.355)]
+    assert len(clips) == 3
+    assert charts.SEAMS_CHART.read_text(encoding="utf-8") == charts.seams_chart(clips)
 
 
 def test_bars_end_where_the_logarithmic_axis_has_their_value() -> None:
