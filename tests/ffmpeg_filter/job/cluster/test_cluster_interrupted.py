@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from ffmpeg_filter.job.pipeline import Interrupted
 from tests.ffmpeg_filter.job.cluster.local_cluster import (
     FRAMES,
     PART_FRAMES,
+    PARTS,
     PartFfmpeg,
     Recorder,
     Run,
@@ -37,6 +39,8 @@ HANG = "while kill -0 $PPID; do sleep 0.1; done"  # as long as the process that 
 FINISHED = "part_000000.*.json"
 INTERRUPTED = 130
 
+type StuckJob = Callable[[Path], JobOptions]
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -48,12 +52,20 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def stuck_job(job: JobOptions, part_ffmpeg: PartFfmpeg) -> JobOptions:
-    """Its first part is made, the others never."""
-    return replace(job, ffmpeg=part_ffmpeg("[1-5]", HANG))
+def stuck_job(job: JobOptions, part_ffmpeg: PartFfmpeg) -> StuckJob:
+    """stuck_job(folder): from when its first part lies in the folder, no other one is ever made.
+
+    Ray begins parts in any order: those before the first are made.
+    """
+
+    def make(folder: Path) -> JobOptions:
+        begun = f"ls {shlex.quote(str(folder))}/*/{FINISHED}"
+        return replace(job, ffmpeg=part_ffmpeg("[1-5]", f'if {begun}; then {HANG}; else exec "$real" "$@"; fi'))
+
+    return make
 
 
-def run_interrupted(nodes: Any, job: JobOptions, folder: Path, *signals: signal.Signals) -> Ended:
+def run_interrupted(nodes: Any, stuck: StuckJob, folder: Path, *signals: signal.Signals) -> Ended:
     """The command in this process, sent the signals once its first part is done and the next ones are under way."""
 
     def interrupt() -> None:
@@ -65,7 +77,7 @@ def run_interrupted(nodes: Any, job: JobOptions, folder: Path, *signals: signal.
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            code = cli.main(command_line(job, folder, nodes.address))
+            code = cli.main(command_line(stuck(folder), folder, nodes.address))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -74,7 +86,7 @@ def run_interrupted(nodes: Any, job: JobOptions, folder: Path, *signals: signal.
 
 
 @pytest.fixture(scope="module")
-def interrupted(nodes: Any, stuck_job: JobOptions, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def interrupted(nodes: Any, stuck_job: StuckJob, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return run_interrupted(nodes, stuck_job, tmp_path_factory.mktemp("interrupted"), signal.SIGINT)
 
 
@@ -93,7 +105,9 @@ def test_what_a_cluster_began_one_machine_ends(
     interrupted: Ended, expected: str, run_here: Run, tmp_path: Path
 ) -> None:
     shutil.copytree(interrupted.folder / "out.mkv.iconvsr", tmp_path / "out.mkv.iconvsr")
-    assert run_here(Recorder()).upscaled == FRAMES - PART_FRAMES
+    made = len(list(interrupted.folder.glob(f"*/{FINISHED.replace('000000', '*')}")))
+    assert 1 <= made < PARTS
+    assert run_here(Recorder()).upscaled == FRAMES - made * PART_FRAMES
     assert sha(tmp_path / "out.mkv") == expected
 
 
@@ -113,7 +127,7 @@ def test_parts_that_are_finished_when_a_signal_comes_are_kept(
 
 
 def test_two_signals_end_the_job_at_once(
-    nodes: Any, stuck_job: JobOptions, no_encoders_left: Callable[[], None], tmp_path: Path
+    nodes: Any, stuck_job: StuckJob, no_encoders_left: Callable[[], None], tmp_path: Path
 ) -> None:
     ended = run_interrupted(nodes, stuck_job, tmp_path, signal.SIGINT, signal.SIGTERM)  # two of a kind may become one
     assert ended.code == INTERRUPTED, ended.printed
@@ -123,9 +137,9 @@ def test_two_signals_end_the_job_at_once(
 
 
 def test_a_terminated_command_ends_like_a_local_one(
-    nodes: Any, stuck_job: JobOptions, no_encoders_left: Callable[[], None], tmp_path: Path
+    nodes: Any, stuck_job: StuckJob, no_encoders_left: Callable[[], None], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "ffmpeg_filter.cli", *command_line(stuck_job, tmp_path, nodes.address)]
+    command = [sys.executable, "-m", "ffmpeg_filter.cli", *command_line(stuck_job(tmp_path), tmp_path, nodes.address)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: encoders(nodes) or process.poll() is not None, 200)
