@@ -65,7 +65,7 @@ def test_an_untagged_matrix_is_guessed_by_size_with_one_warning(
     assert color.matrix == matrix
     assert len(warnings) == 1
     assert f"usual for {width}x{height}" in warnings[0]
-    assert "matrix=" in warnings[0]
+    assert "the option matrix chooses another" in warnings[0]
 
 
 def test_an_untagged_gray_clip_causes_no_warning() -> None:
