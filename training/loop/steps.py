@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vs_iconvsr.networks.propagation import VideoNetwork
 
-STEPS = ("flow", "refill", "step", "upsample")
+STEPS = ("flows", "refill", "step", "upsample")
 
 
 def wrap_steps[Network: VideoNetwork](network: Network, *, recompute: bool, compiled: bool) -> Network:

@@ -77,10 +77,8 @@ class Worker:
                 logger.exception("a step on %s failed", self.device)
                 provider.fail(error)
             finally:
-                del (
-                    step,
-                    provider,
-                )  # it holds a segment, with all its features, as long as this thread would wait for the next
+                # A segment, with all its features, would be held as long as this thread waits for the next step.
+                del step, provider
                 with self._changed:
                     self._running = None
                     self._changed.notify_all()
