@@ -36,7 +36,7 @@ from tests.ffmpeg_filter.job.cluster.local_cluster import (
 pytestmark = pytest.mark.needs_ffmpeg
 
 HANG = "while kill -0 $PPID; do sleep 0.1; done"  # as long as the process that makes the part
-FINISHED = "part_000000.*.json"
+FINISHED = "part_*.json"
 INTERRUPTED = 130
 
 type StuckJob = Callable[[Path], JobOptions]
@@ -53,20 +53,20 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def stuck_job(job: JobOptions, part_ffmpeg: PartFfmpeg) -> StuckJob:
-    """stuck_job(folder): from when its first part lies in the folder, no other one is ever made.
+    """stuck_job(folder): once a part lies in the folder, whichever it is, no part begun later is ever made.
 
-    Ray begins parts in any order: those before the first are made.
+    Ray begins parts in any order, two at a time.
     """
 
     def make(folder: Path) -> JobOptions:
         begun = f"ls {shlex.quote(str(folder))}/*/{FINISHED}"
-        return replace(job, ffmpeg=part_ffmpeg("[1-5]", f'if {begun}; then {HANG}; else exec "$real" "$@"; fi'))
+        return replace(job, ffmpeg=part_ffmpeg("[0-5]", f'if {begun}; then {HANG}; else exec "$real" "$@"; fi'))
 
     return make
 
 
 def run_interrupted(nodes: Any, stuck: StuckJob, folder: Path, *signals: signal.Signals) -> Ended:
-    """The command in this process, sent the signals once its first part is done and the next ones are under way."""
+    """The command in this process, sent the signals once a part is done and others are under way."""
 
     def interrupt() -> None:
         for number in signals:
@@ -105,7 +105,7 @@ def test_what_a_cluster_began_one_machine_ends(
     interrupted: Ended, expected: str, run_here: Run, tmp_path: Path
 ) -> None:
     shutil.copytree(interrupted.folder / "out.mkv.iconvsr", tmp_path / "out.mkv.iconvsr")
-    made = len(list(interrupted.folder.glob(f"*/{FINISHED.replace('000000', '*')}")))
+    made = len(list(interrupted.folder.glob(f"*/{FINISHED}")))
     assert 1 <= made < PARTS
     assert run_here(Recorder()).upscaled == FRAMES - made * PART_FRAMES
     assert sha(tmp_path / "out.mkv") == expected
@@ -144,7 +144,7 @@ def test_a_terminated_command_ends_like_a_local_one(
     try:
         wait_for(lambda: encoders(nodes) or process.poll() is not None, 200)
         process.terminate()
-        _, printed = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=200)
     finally:
         process.kill()
         process.wait()
