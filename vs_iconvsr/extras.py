@@ -8,6 +8,7 @@ _EXTRA_WITH = {
     "imageio_ffmpeg": "command",
     "rich": "command",
     "PIL": "train",
+    "skimage": "train",
     "tensorboard": "train",
     "yaml": "train",
     "ray": "cluster",

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .canvases import canvas, outline
+from .photographs import photograph
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class Generator:
     """Settings of a set of generated clips.
 
     size: of the frames in px, a multiple of FLOW_SCALE. canvas_px: at least 2.5 times that.
-    canvases: number drawn, each used in many clips, along with a third as many outlines.
+    canvases: number drawn, each used in many clips, along with a third as many outlines. photographs: share of them
+    that are photographs instead (photographs.CREDITS; needs scikit-image).
     """
 
     seed: int = 1
@@ -43,6 +45,7 @@ class Generator:
     size: int = 256
     canvases: int = 64
     canvas_px: int = 768
+    photographs: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size % FLOW_SCALE or self.size < 16:
@@ -52,6 +55,8 @@ class Generator:
         for name, least in (("clips", 1), ("frames", 2), ("canvases", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not 0.0 <= self.photographs <= 1.0:
+            raise ValueError(f"photographs: expected a share from 0 to 1, got {self.photographs}")
 
 
 def synthesise(generator: Generator, folder: Path, *, device: str = "cpu") -> None:
@@ -60,7 +65,7 @@ def synthesise(generator: Generator, folder: Path, *, device: str = "cpu") -> No
     index = folder / "index.json"
     if index.exists():
         found = json.loads(index.read_text(encoding="utf-8"))["generator"]
-        if found == settings:
+        if Generator(**found) == generator:  # of an earlier version, too: what it did not know has its default
             return
         raise ValueError(f"{folder}: expected an empty folder or a set made with {settings}, got one made with {found}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +100,11 @@ class CanvasBank:
         size = generator.canvas_px
         self.canvases = []
         for i in range(generator.canvases):
-            picture = np.ascontiguousarray(canvas(_random(generator, _CANVAS, i), size).transpose(2, 0, 1))
+            random = _random(generator, _CANVAS, i)
+            # Spread evenly, and drawn from the canvas's own stream: the other canvases stay as they are.
+            photo = math.floor((i + 1) * generator.photographs) > math.floor(i * generator.photographs)
+            drawn = photograph(random, size) if photo else canvas(random, size)
+            picture = np.ascontiguousarray(drawn.transpose(2, 0, 1))
             self.canvases.append(torch.from_numpy(picture).to(device))
         self.outlines = [
             torch.from_numpy(outline(_random(generator, _OUTLINE, i), size)).to(device)

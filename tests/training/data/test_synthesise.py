@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from training.data.frames import read_image
+from training.data.photographs import CREDITS, photograph
 from training.data.synthesise import (
     FLOW_SCALE,
     CanvasBank,
@@ -55,6 +57,39 @@ def test_what_the_flow_points_at_shows_the_same_place(wobble: float) -> None:
         inside = ((there > 1) & (there < 62)).all(dim=0)
         # One canvas px is 1/255 here, an hr px 1.5 of them: 0.05 px at most.
         assert (seen - here)[0, :2, inside].abs().max() < 0.05 * 1.5 / 255
+
+
+def test_a_share_of_the_canvases_are_photographs_and_the_others_stay_as_they_are() -> None:
+    plain, mixed = (
+        CanvasBank(Generator(seed=3, clips=1, size=32, canvases=5, canvas_px=96, photographs=share), device="cpu")
+        for share in (0.0, 0.4)
+    )
+    same = [torch.equal(ours, theirs) for ours, theirs in zip(mixed.canvases, plain.canvases, strict=True)]
+    assert same == [True, True, False, True, False]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(mixed.outlines, plain.outlines, strict=True))
+
+
+def test_photographs_fill_a_canvas_of_any_size() -> None:
+    for size in (200, 768):
+        pictures = [photograph(np.random.default_rng(i), size) for i in range(8)]
+        assert {picture.shape for picture in pictures} == {(size, size, 3)}
+        assert all(0.0 <= picture.min() < picture.max() <= 1.0 for picture in pictures)
+        assert len({picture.tobytes() for picture in pictures}) == 8
+
+
+def test_every_photograph_comes_with_scikit_image_and_a_credit() -> None:
+    assert {name for name in CREDITS if not hasattr(skimage.data, name)} == set()
+    assert "coffee" not in CREDITS  # the documentation shows it as one that no model has seen
+
+
+def test_a_set_of_an_earlier_version_is_taken_as_it_is(tmp_path: Path) -> None:
+    synthesise(TINY, tmp_path)
+    index = tmp_path / "index.json"
+    index.write_text(index.read_text().replace(',\n    "photographs": 0.0', ""))
+    assert "photographs" not in index.read_text()
+    before = (tmp_path / "gt.npy").stat().st_mtime_ns
+    synthesise(TINY, tmp_path)
+    assert (tmp_path / "gt.npy").stat().st_mtime_ns == before
 
 
 def test_motion_is_not_zero() -> None:
