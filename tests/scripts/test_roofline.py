@@ -67,6 +67,7 @@ def test_levers_take_away_the_kernels_that_they_replace() -> None:
     assert roofline.as_cuda_graphs(work).launch_s == 0
 
 
+@pytest.mark.long
 def test_the_table_says_that_it_is_a_prediction() -> None:
     """Of a tiny network: where the engine prepares frames, and what travels, is counted for each frame."""
     lines = list(roofline.prediction("RTX 3060", [Case("IconVSR-8x1", 32, 16, 5)]))

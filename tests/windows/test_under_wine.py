@@ -12,9 +12,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from ffmpeg_filter import cli
 from tests.windows.conftest import CACHE, Wine, at, start
+from training.loop import checkpoint
+
+Training = Callable[[Path], list[str]]
 
 FAST = ("--device", "cpu", "--threads", "1", "--segment", "4", "--context", "1")
 
@@ -93,18 +97,28 @@ def test_a_file_is_upscaled_with_everything_in_it(iconvsr: Wine, source: Path) -
     assert not windows.with_name(windows.name + ".iconvsr").exists()
 
 
-def test_a_killed_run_is_resumed(iconvsr: Wine, source: Path) -> None:
-    output = source.with_name("out.mkv")
-    words = ["upscale", at(source), at(output), "--part-frames", "4", "--encoder", "ffv1", *FAST]
-    process = start([str(CACHE / "python" / "python.exe"), "-m", "ffmpeg_filter.cli", *words])
-    work, end = output.with_name("out.mkv.iconvsr"), time.monotonic() + 300
-    while not list(work.glob("part_*.nut")) + list(work.glob("part_*.mkv")) + list(work.glob("0*.mkv")):
+def start_until(words: list[str], *, reached: Callable[[], object]) -> "subprocess.Popen[bytes]":
+    """A Python program under Wine that is still at work, but has come as far as that."""
+    process = start([str(CACHE / "python" / "python.exe"), *words])
+    end = time.monotonic() + 300
+    while not reached():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, list(work.iterdir()) if work.exists() else "no work directory"
+        assert time.monotonic() < end
         time.sleep(0.05)
+    return process
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
     os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):  # what it started has its pipes
         process.communicate(timeout=60)
+
+
+def test_a_killed_run_is_resumed(iconvsr: Wine, source: Path) -> None:
+    output = source.with_name("out.mkv")
+    words = ["upscale", at(source), at(output), "--part-frames", "4", "--encoder", "ffv1", *FAST]
+    work = output.with_name("out.mkv.iconvsr")
+    kill(start_until(["-m", "ffmpeg_filter.cli", *words], reached=lambda: list(work.glob("part_*.json"))))
     assert not output.exists()
     done = iconvsr(*words, "--progress", "json")
     assert done.returncode == 0, done.stderr.decode(errors="replace")
@@ -112,6 +126,27 @@ def test_a_killed_run_is_resumed(iconvsr: Wine, source: Path) -> None:
     assert 0 < begin["frames"] < begin["total"] == 24
     assert len(frames_of(output)) == 24
     assert not work.exists()
+
+
+def test_two_runs_of_one_output_do_not_meet(iconvsr: Wine, source: Path) -> None:
+    output = source.with_name("out.mkv")
+    words = ["upscale", at(source), at(output), "--part-frames", "4", "--encoder", "ffv1", *FAST]
+    first = start_until(["-m", "ffmpeg_filter.cli", *words], reached=output.with_name("out.mkv.iconvsr").exists)
+    second = iconvsr(*words)
+    assert second.returncode == 1
+    assert b"another run works on this output" in second.stderr, second.stderr.decode(errors="replace")
+    _, err = first.communicate(timeout=300)
+    assert first.returncode == 0, err.decode(errors="replace")
+    assert len(frames_of(output)) == 24
+
+
+def test_paths_may_be_longer_than_windows_once_allowed(iconvsr: Wine, source: Path) -> None:
+    output = source.parent / ("long " * 30) / ("longer " * 20) / "out.mkv"
+    output.parent.mkdir(parents=True)
+    assert len(at(output)) > 260
+    done = iconvsr("upscale", at(source), at(output), "--encoder", "ffv1", *FAST)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert len(frames_of(output)) == 24
 
 
 @pytest.mark.parametrize(("name", "word"), [("aux.mkv", "AUX"), ("a:b.mkv", ":"), ("out.mkv.", "dot")])
@@ -162,10 +197,9 @@ def test_a_script_is_written_and_runs_in_vspipe(iconvsr: Wine, source: Path, tmp
     assert len(out) == 3 * 128 * 128
 
 
-Recipe = Callable[..., Path]
-
-
-def test_training_learns_and_resumes(wine: Wine, tmp_path: Path) -> None:
+@pytest.fixture
+def training(wine: Wine, tmp_path: Path) -> Training:
+    """training(run): the words of a run of 20 steps that saves after every fifth; its data are there."""
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         "seed: 1\n"
@@ -181,10 +215,36 @@ def test_training_learns_and_resumes(wine: Wine, tmp_path: Path) -> None:
         "watch: {log: 5, evaluate: 10, save: 5, held_out_sequences: 1}\n",
         encoding="utf-8",
     )
-    data, run = at(tmp_path / "data"), at(tmp_path / "run")
-    done = wine("-m", "training", "synthesise", at(recipe), "--data", data)
+    words = [at(recipe), "--data", at(tmp_path / "data")]
+    done = wine("-m", "training", "synthesise", *words)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return lambda run: ["-m", "training", "train", *words, "--out", at(run), "--device", "cpu"]
+
+
+def test_training_ends_and_knows_it(wine: Wine, training: Training, tmp_path: Path) -> None:
     for _ in range(2):  # the second finds that nothing is left to do
-        done = wine("-m", "training", "train", at(recipe), "--data", data, "--out", run, "--device", "cpu")
+        done = wine(*training(tmp_path / "run"))
         assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert (tmp_path / "run" / "run.html").exists()
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_weights(wine: Wine, training: Training, tmp_path: Path) -> None:
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    kill(start_until(training(killed), reached=(killed / "last.pt").exists))
+    assert (checkpoint.load(killed) or {})["step"] < 20
+    for run in (killed, straight):
+        done = wine(*training(run))
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+    ours, theirs = (checkpoint.load(run) or {} for run in (killed, straight))
+    assert ours["step"] == theirs["step"] == 20
+    assert all(torch.equal(ours["network"][name], value) for name, value in theirs["network"].items())
+
+
+# The parts that know the system they are on, and those that read or keep files; the rest of the tests takes hours here.
+ORDINARY = ("tests/vs_iconvsr/test_system.py", "tests/vs_iconvsr/test_atomic.py", "tests/vs_iconvsr/weights")
+
+
+@pytest.mark.parametrize("tests", ORDINARY)
+def test_ordinary_tests_pass(wine: Wine, tests: str, tmp_path: Path) -> None:
+    done = wine("-m", "pytest", "-m", "not long", "-p", "no:cacheprovider", "--basetemp", at(tmp_path / "t"), tests)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-4000:]

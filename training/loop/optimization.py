@@ -11,6 +11,7 @@ from .run_options import TrainingError
 
 FLOW_PARTS = ("flow_network.", "spynet.")  # parameters that learn at flow_share of the learning rate
 REFILL_PARTS = ("edvr.",)
+LUMA = (0.299, 0.587, 0.114)  # BT.601
 HALF_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -21,9 +22,14 @@ def learning_rate(settings: Optimiser, step: int) -> float:
     return warm * (settings.last_learning_rate + wave * (settings.learning_rate - settings.last_learning_rate))
 
 
-def charbonnier(hr: Tensor, gt: Tensor, *, epsilon: float) -> Tensor:
-    """Mean of sqrt(d² + epsilon²)."""
-    return ((hr - gt).square() + epsilon**2).sqrt().mean()
+def charbonnier(hr: Tensor, gt: Tensor, *, epsilon: float, luma_share: float = 0.0) -> Tensor:
+    """Mean of sqrt(d² + epsilon²) over RGB values (..., 3, h, w), with this share of the same over luma."""
+    d = hr - gt
+    loss = (d.square() + epsilon**2).sqrt().mean()
+    if luma_share == 0.0:
+        return loss
+    luma = (d * d.new_tensor(LUMA).view(3, 1, 1)).sum(dim=-3)
+    return torch.lerp(loss, (luma.square() + epsilon**2).sqrt().mean(), luma_share)
 
 
 def autocast(precision: str, device: str) -> torch.autocast:

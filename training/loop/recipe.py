@@ -89,6 +89,7 @@ class FlowPretraining:
 class Optimiser:
     """Adam with a cosine schedule to `last_learning_rate`; Charbonnier loss sqrt(d² + epsilon²), mean over all values.
 
+    luma_share: 0 for the loss in RGB alone, up to 1 for luma alone, which is what PSNR-Y measures; colors then drift.
     flow_share: the flow network's learning rate relative to that of the rest. frozen: number of steps during which the
     parts that may be pretrained, the flow and refill networks, stay fixed.
     average: decay of the moving average of the weights, which is what is evaluated and kept; 0 disables it.
@@ -104,6 +105,7 @@ class Optimiser:
     flow_share: float = 0.25
     frozen: int = 0
     epsilon: float = 1e-3
+    luma_share: float = 0.0
     average: float = 0.998
     clip_norm: float = 1.0
     precision: str = "float32"
@@ -114,6 +116,8 @@ class Optimiser:
             raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.steps < 1:
             raise ValueError(f"steps: expected at least 1, got {self.steps}")
+        if not 0.0 <= self.luma_share <= 1.0:
+            raise ValueError(f"luma_share: expected 0 to 1, got {self.luma_share}")
         if not 0.0 <= self.average < 1.0:
             raise ValueError(f"average: expected at least 0 and below 1, got {self.average}")
 

@@ -79,7 +79,7 @@ class TrainingRun:
         lr, gt = batch.as_floats(self.device)
         with autocast(settings.precision, self.device):
             hr = self.forward(lr)
-        loss = charbonnier(hr, gt, epsilon=settings.epsilon)
+        loss = charbonnier(hr, gt, epsilon=settings.epsilon, luma_share=settings.luma_share)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)

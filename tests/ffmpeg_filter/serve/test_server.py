@@ -175,6 +175,7 @@ def test_ctrl_c_stops_the_queue_at_a_part_and_ends_the_server(serve: Serve, tmp_
     assert (tmp_path / "out" / "a.mkv.iconvsr").is_dir()
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_ends_the_server_at_once(serve: Serve) -> None:
     server = serve("--now")
     server.wait_for(is_upscaling)
@@ -225,7 +226,7 @@ def test_arguments_that_cannot_be_are_refused(
     ("words", "message"),
     [
         (["--model", "nothing.safetensors"], "nothing.safetensors"),
-        (["--order", "size", "--settle", "3"], "settle: expected"),
+        pytest.param(["--order", "size", "--settle", "3"], "settle: expected", marks=pytest.mark.long),
     ],
 )
 def test_a_queue_that_cannot_be_ends_the_command_with_its_message(

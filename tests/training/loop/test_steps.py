@@ -36,7 +36,7 @@ def gradients(through: VideoNetwork, precision: str = "float32") -> dict[str, Te
     return {name: value.grad.clone() for name, value in through.named_parameters() if value.grad is not None}
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)])
 def test_recomputation_gives_the_same_gradients_to_the_bit(network: VideoNetwork, precision: str) -> None:
     kept = gradients(network, precision)
     again = gradients(wrap_steps(network, recompute=True, compiled=False), precision)

@@ -157,9 +157,9 @@ def test_a_loss_that_is_not_finite_rolls_back_at_half_the_rate(
 ) -> None:
     calls = []
 
-    def nan_once(hr: torch.Tensor, gt: torch.Tensor, *, epsilon: float) -> torch.Tensor:
+    def nan_once(hr: torch.Tensor, gt: torch.Tensor, **shape: float) -> torch.Tensor:
         calls.append(1)
-        loss = charbonnier(hr, gt, epsilon=epsilon)
+        loss = charbonnier(hr, gt, **shape)
         return loss * float("nan") if len(calls) == 5 else loss
 
     monkeypatch.setattr(run_module, "charbonnier", nan_once)
@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_rolls_back_at_half_the_rate(
 def test_a_loss_that_never_is_finite_ends_the_run_with_a_remedy(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "charbonnier", lambda hr, gt, *, epsilon: (hr - gt).mean() * float("inf") + epsilon)
+    monkeypatch.setattr(run_module, "charbonnier", lambda hr, gt, **_: (hr - gt).mean() * float("inf"))
     with pytest.raises(
         TrainingError, match=r"expected a finite loss and gradient, got none after 0 rollbacks; lower the learning rate"
     ):
@@ -191,8 +191,8 @@ def test_the_loop_overfits_a_single_batch(clips: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(train_module, "BatchSource", Same)
     losses: list[float] = []
 
-    def kept(hr: torch.Tensor, gt: torch.Tensor, *, epsilon: float) -> torch.Tensor:
-        loss = charbonnier(hr, gt, epsilon=epsilon)
+    def kept(hr: torch.Tensor, gt: torch.Tensor, **shape: float) -> torch.Tensor:
+        loss = charbonnier(hr, gt, **shape)
         losses.append(float(loss.detach()))
         return loss
 
@@ -201,12 +201,24 @@ def test_the_loop_overfits_a_single_batch(clips: Path, tmp_path: Path, monkeypat
     assert losses[-1] < 0.65 * losses[0]
 
 
+def test_the_loss_weighs_luma_by_its_share() -> None:
+    gt = torch.rand(1, 2, 3, 4, 4)
+    gray, colored = torch.full((3, 1, 1), 0.1), torch.tensor([0.1, 0.1, -0.1 * 0.886 / 0.114]).view(3, 1, 1)
+
+    def loss(error: torch.Tensor, share: float) -> float:
+        return float(charbonnier(gt + error, gt, epsilon=1e-6, luma_share=share))
+
+    assert loss(gray, 0.0) == loss(gray, 1.0) == pytest.approx(0.1, rel=1e-4)
+    in_rgb = float(colored.abs().mean())  # and no luma at all
+    assert [loss(colored, share) for share in (0.0, 0.5, 1.0)] == pytest.approx([in_rgb, in_rgb / 2, 0.0], abs=1e-4)
+
+
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:
     settings = Optimiser(steps=100, learning_rate=1.0, last_learning_rate=0.0, warm_up=4)
     assert [learning_rate(settings, step) for step in (0, 50, 100)] == pytest.approx([0.25, 0.5, 0.0])
 
 
-@pytest.mark.parametrize("options", ["", "recompute=True"])
+@pytest.mark.parametrize("options", ["", pytest.param("recompute=True", marks=pytest.mark.long)])
 def test_two_processes_learn_what_one_learns(clips: Path, tmp_path: Path, options: str) -> None:
     """Gradients are averaged over the parts of a batch: equal up to rounding."""
     settings = recipe(steps=4, evaluate=4, save=4)
@@ -297,9 +309,9 @@ def test_a_gradient_that_is_not_finite_rolls_back(
 ) -> None:
     calls = []
 
-    def nan_once(hr: torch.Tensor, gt: torch.Tensor, *, epsilon: float) -> torch.Tensor:
+    def nan_once(hr: torch.Tensor, gt: torch.Tensor, **shape: float) -> torch.Tensor:
         calls.append(1)
-        loss = charbonnier(hr, gt, epsilon=epsilon)
+        loss = charbonnier(hr, gt, **shape)
         if len(calls) == 5:
             hr.register_hook(lambda gradient: gradient * float("nan"))
         return loss

@@ -29,6 +29,7 @@ from tests.ffmpeg_filter.job.cluster.local_cluster import (
 pytestmark = pytest.mark.needs_ffmpeg
 
 
+@pytest.mark.long
 def test_an_encoder_that_fails_once_costs_no_node(
     expected: str, run_on_cluster: Run, part_ffmpeg: PartFfmpeg, tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_killed_worker_costs_its_part_alone(expected: str, nodes: Any, run_on_
     assert sha(tmp_path / "out.mkv") == expected
 
 
+@pytest.mark.long
 def test_a_part_that_kills_every_worker_ends_the_job_and_keeps_the_others(
     expected: str,
     run_on_cluster: Run,

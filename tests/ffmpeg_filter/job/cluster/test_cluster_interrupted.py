@@ -111,6 +111,7 @@ def test_what_a_cluster_began_one_machine_ends(
     assert sha(tmp_path / "out.mkv") == expected
 
 
+@pytest.mark.long
 def test_parts_that_are_finished_when_a_signal_comes_are_kept(
     ray: Any, expected: str, run_on_cluster: Run, run_here: Run, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ def settings_with(threads: int) -> Settings:
     return Settings(segment=4, context=1, device="cpu", threads=threads)
 
 
+@pytest.mark.long
 def test_where_no_node_sees_the_source_each_is_named_with_the_remedy(
     run_on_cluster: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_where_no_node_has_the_resources_the_remedy_is_named(run_on_cluster: Run
     assert progress.notes == ["cluster: waiting for a node with 99 CPU"]
 
 
+@pytest.mark.long
 def test_a_node_that_joins_while_none_has_the_resources_is_used(nodes: Any, run_on_cluster: Run) -> None:
     joined: list[Any] = []
     progress = Recorder("waiting for a node with 2 CPU", lambda: joined.append(add_node(nodes, num_cpus=2)))
