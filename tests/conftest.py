@@ -56,7 +56,9 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         environment.setenv("ICONVSR_MODELS", str(tmp_path_factory.mktemp("models")))
-        subprocess.run([Path(sys.executable).with_name("vapoursynth"), "config"], check=True, capture_output=True)
+        program = Path(sys.executable).with_name("vapoursynth")
+        if program.exists():  # not where wheels were only unpacked, as for ./scripts/test_windows
+            subprocess.run([program, "config"], check=True, capture_output=True)
         yield
 
 

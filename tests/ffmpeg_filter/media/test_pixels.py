@@ -30,7 +30,7 @@ def test_yuvj_is_full_range() -> None:
     assert not layout_of("yuv420p").full_range
 
 
-@pytest.mark.parametrize("name", [n for n in av.video.format.names if av.VideoFormat(n).has_palette is False])
+@pytest.mark.parametrize("name", [n for n in sorted(av.video.format.names) if av.VideoFormat(n).has_palette is False])
 def test_alpha_is_never_dropped_silently(name: str) -> None:
     chosen = av.VideoFormat(name)
     if any(component.is_alpha for component in chosen.components) and not name.endswith(("0rgb", "rgb0")):
