@@ -6,6 +6,8 @@ import pytest
 from vs_iconvsr import atomic
 from vs_iconvsr.atomic import open_atomically, write_atomically
 
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows opens no folder to flush it, and has no mode bits")
+
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -40,7 +42,7 @@ def test_a_failure_in_the_middle_leaves_the_old_file_alone(tmp_path: Path, failu
     assert contents(tmp_path) == {"a": b"old"}
 
 
-@pytest.mark.parametrize("failing_call", [1, 2])
+@pytest.mark.parametrize("failing_call", [1, pytest.param(2, marks=needs_posix)])
 def test_a_failing_fsync_is_reported_and_leaves_a_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int
 ) -> None:
@@ -58,6 +60,7 @@ def test_a_failing_fsync_is_reported_and_leaves_a_whole_file(
     assert contents(tmp_path) == {"a": b"old" if failing_call == 1 else b"new"}
 
 
+@needs_posix
 def test_content_is_on_the_disk_before_the_name_and_the_name_before_the_return(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +75,7 @@ def test_content_is_on_the_disk_before_the_name_and_the_name_before_the_return(
     ]
 
 
+@needs_posix
 def test_a_file_made_elsewhere_is_given_its_name_with_the_same_care(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +94,7 @@ def test_a_leftover_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a": b"new"}
 
 
+@needs_posix
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
 def test_mode_bits_are_those_of_any_new_file(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)

@@ -113,6 +113,8 @@ SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep
 
 @pytest.mark.parametrize("end", [system.ask_group_to_end, system.kill_group])
 def test_a_group_ends_with_what_it_has_started(end: object) -> None:
+    if sys.platform == "win32" and end is system.ask_group_to_end:
+        pytest.skip("needs a console, which Wine gives nobody here")
     inner = f"import subprocess; subprocess.run({SLEEP!r})"
     process = started([sys.executable, "-c", inner])
     assert callable(end)
@@ -163,6 +165,7 @@ def test_the_limits_of_a_job_object_are_as_large_as_windows_expects() -> None:
     assert Basic.LimitFlags.offset == 4 * 4
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="begins where descriptors are shared")
 def test_pyav_gets_a_file_where_the_number_of_a_descriptor_means_nothing_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     with reading, writing:

@@ -32,7 +32,8 @@ def photograph(random: Random, size: int) -> Picture:
     rows, columns = (_reflected(random, length, size) for length in picture.shape[:2])
     picture = picture[rows][:, columns]
     contrast, brightness = math.exp(random.normal(0.0, 0.15)), random.normal(0.0, 0.05)
-    return np.clip(0.5 + contrast * (picture - 0.5) + brightness, 0.0, 1.0).astype(np.float32)
+    filled: Picture = np.clip(0.5 + contrast * (picture - 0.5) + brightness, 0.0, 1.0).astype(np.float32)
+    return filled
 
 
 def _reflected(random: Random, length: int, size: int) -> np.ndarray:
