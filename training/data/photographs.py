@@ -1,9 +1,11 @@
-"""Photographs that anybody may use, as canvases: they come with scikit-image, each in the public domain or CC0."""
+"""Photographs that anybody may use, as canvases: they come with scikit-image; CREDITS has the terms of each."""
 
 import math
 from collections.abc import Callable
 
 import numpy as np
+
+from vs_iconvsr.extras import with_extra_named
 
 from .canvases import Picture, Random
 
@@ -21,8 +23,14 @@ CREDITS = {
 
 
 def photograph(random: Random, size: int) -> Picture:
-    """(size, size, 3) in [0, 1]: one of the photographs, continued by reflection, in colors of its own."""
-    import skimage.data
+    """(size, size, 3) in [0, 1]: one of the photographs, continued by reflection, in colors of its own.
+
+    ValueError names the extra to install if scikit-image is missing.
+    """
+    try:
+        import skimage.data
+    except ImportError as error:
+        raise ValueError(str(with_extra_named(error))) from error
 
     load: Callable[[], Picture] = getattr(skimage.data, str(random.choice(sorted(CREDITS))))
     picture = np.asarray(load(), dtype=np.float32) / 255.0

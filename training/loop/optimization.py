@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..degrade.effects import LUMA
 from .recipe import Optimiser
 from .run_options import TrainingError
 
 FLOW_PARTS = ("flow_network.", "spynet.")  # parameters that learn at flow_share of the learning rate
 REFILL_PARTS = ("edvr.",)
-LUMA = (0.299, 0.587, 0.114)  # BT.601
 HALF_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -1,6 +1,7 @@
 """Generated clips: their flow is exact, and each depends on the settings and its number alone."""
 
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,13 @@ def test_photographs_fill_a_canvas_of_any_size() -> None:
         assert {picture.shape for picture in pictures} == {(size, size, 3)}
         assert all(0.0 <= picture.min() < picture.max() <= 1.0 for picture in pictures)
         assert len({picture.tobytes() for picture in pictures}) == 8
+
+
+def test_without_scikit_image_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(ValueError, match=r"skimage: expected this Python package, found none; pip install .*\[train\]"):
+        photograph(np.random.default_rng(0), 64)
 
 
 def test_every_photograph_comes_with_scikit_image_and_a_credit() -> None:
